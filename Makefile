@@ -1,0 +1,59 @@
+# Every target sets up .venv by itself; this needs python3 (3.11 or newer, with
+# venv and pip), make and a package index, and is quick when .venv is there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+# Extra arguments: make test ARGS="-k simplex", make demo ARGS="--epochs=3".
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-tensorflow test-jax slow lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
+
+demo: $(VENV)/.examples ## train and evaluate the paper's MNIST network
+	@$(BIN)/python examples/mnist_small_cnn.py --dataset=mnist5k \
+		--output_dir=runs/demo $(ARGS)
+
+test: $(VENV)/.dev ## the test suite, on TensorFlow and then on JAX
+	@$(MAKE) --no-print-directory --keep-going test-tensorflow test-jax
+
+test-tensorflow: $(VENV)/.dev ## the test suite on TensorFlow
+	KERAS_BACKEND=tensorflow $(PYTEST) $(ARGS)
+
+test-jax: $(VENV)/.dev ## the test suite on JAX
+	KERAS_BACKEND=jax $(PYTEST) $(ARGS)
+
+slow: $(VENV)/.dev ## the tests that take more than a minute, on TensorFlow
+	KERAS_BACKEND=tensorflow $(PYTEST) -m slow $(ARGS)
+
+lint: $(VENV)/.dev ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.dev ## put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and the recorded runs of the demo
+	rm -rf $(VENV) runs/demo
+
+# The stamps: .examples is what the demo needs, .dev is everything.
+$(VENV)/.examples: setup.cfg pyproject.toml
+	$(call install,examples)
+
+$(VENV)/.dev: setup.cfg pyproject.toml
+	$(call install,dev)
+
+define install
+@echo "Setting up $(VENV) (TensorFlow is large: this takes a minute or two, once) ..."
+@$(PYTHON) -m venv $(VENV)
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+@touch $@
+endef
