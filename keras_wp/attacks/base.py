@@ -1,0 +1,176 @@
+"""What all attacks share: their fields, their checks, and how they are run.
+
+An attack is an immutable set of hyperparameters with two pure functions on a
+dictionary of tensors whose first axis is the image:
+
+    init(problem, run) -> state
+    step(problem, state) -> (state, (x, logits))
+
+`state["x_adv"]` is the point to examine next. `step` returns the point that
+it has examined together with the model's logits there. Whoever calls `step`
+keeps the best point seen, counts the iterations in `state["iteration"]`,
+decides when an image is done, and starts its next run (a restart, or another
+target class). No attack does so itself: see `keras_wp.engine`.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import ClassVar
+
+import numpy as np
+from keras import ops
+
+from keras_wp import engine, norms
+
+
+def check_positive(**values):
+    """Raise a ValueError unless each value is a finite number above 0."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 < value < math.inf:
+            raise ValueError(
+                f"Argument `{name}` must be a finite number greater than 0. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def check_at_least(least, **values):
+    """Raise a ValueError unless each value is an integer, at least `least`."""
+    for name, value in values.items():
+        integral = isinstance(value, (int, np.integer))
+        if not integral or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"Argument `{name}` must be an integer of at least {least}. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def _is_number(value):
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    return number and not isinstance(value, bool)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attack(abc.ABC):
+    """The base of all attacks.
+
+    Calling an attack, `attack(model, x, y)`, returns the adversarial images,
+    of the shape, dtype and kind (NumPy array or tensor) of `x`. Images that
+    are misclassified as they are come back unchanged.
+
+    Args:
+        norm: `"linf"` or `"l2"`.
+        bounds: Lowest and highest value of a pixel.
+        seed: Integer. An image's random numbers depend on it and on the
+            contents of the image, on nothing else.
+        name: How reports call the attack. Defaults to its kind and its
+            number of steps.
+    """
+
+    # Whether the attack looks for the smallest perturbation, instead of for
+    # any within `eps`.
+    minimum_norm: ClassVar[bool] = False
+    # Whether `step` examines a point before it moves, which leaves the last
+    # point of a run to be examined.
+    examines_before_moving: ClassVar[bool] = True
+    # Whether `init` or `step` read `problem.clean_logits`.
+    needs_clean_logits: ClassVar[bool] = False
+    # Whether every run begins at the clean image itself.
+    starts_at_x: ClassVar[bool] = False
+    # The fewest classes that the attack is defined for.
+    least_classes: ClassVar[int] = 2
+
+    norm: str = "linf"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    seed: int = 0
+    name: str | None = None
+
+    def __post_init__(self):
+        norms.get(self.norm)
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(
+                "Argument `bounds` must be (lowest, highest) with lowest < "
+                f"highest. Received: bounds={self.bounds!r}"
+            )
+        object.__setattr__(self, "bounds", (float(low), float(high)))
+
+    @property
+    def label(self):
+        """The name for tables and reports."""
+        return self.name or self.default_name
+
+    @property
+    @abc.abstractmethod
+    def default_name(self):
+        """The kind of attack and what tells it from its siblings."""
+
+    @property
+    @abc.abstractmethod
+    def updates(self):
+        """How many times a run moves `x_adv`, at most."""
+
+    @property
+    def parts(self):
+        """The attacks that this one consists of, in order.
+
+        Each is run on the images that have resisted those before it.
+        """
+        return (self,)
+
+    def runs(self, num_classes):
+        """How many runs an image may need: restarts times targets."""
+        del num_classes
+        return 1
+
+    @abc.abstractmethod
+    def init(self, problem, run):
+        """The state in which run number `run`, `(N,)` int32, begins.
+
+        Must cost no pass through the model.
+        """
+
+    @abc.abstractmethod
+    def step(self, problem, state):
+        """One iteration: `(state, (x, logits))`."""
+
+    def config(self):
+        """The attack as a dictionary of plain values."""
+        return {"attack": type(self).__name__, **dataclasses.asdict(self)}
+
+    def __call__(self, model, x, y):
+        """Attack images.
+
+        Args:
+            model: A Keras model, or a differentiable callable, that maps
+                images to logits `(N, K)`.
+            x: Images `(N, ...)` within the bounds.
+            y: Integer labels `(N,)`; for a targeted attack, the classes to
+                aim at.
+
+        Returns:
+            The adversarial images. Where the attack failed, its last try.
+
+        Raises:
+            ValueError: If an argument is not as described.
+        """
+        return engine.attack_images(self, model, x, y)
+
+    def perturb(self, problem):
+        """All updates of one run, inside a training step's graph.
+
+        Nothing stops early: an image that is misclassified already goes on
+        to where the objective is worse still, as adversarial training wants.
+        """
+        state = self.init(problem, ops.zeros_like(problem.y))
+
+        def body(index, state):
+            del index
+            iteration = state["iteration"] + 1
+            # A fresh view: counts taken inside a loop must not leave it.
+            state, _ = self.step(problem.fresh(), state)
+            return {**state, "iteration": iteration}
+
+        state = {**state, "iteration": ops.zeros_like(problem.y)}
+        state = ops.fori_loop(0, self.updates, body, state)
+        return ops.stop_gradient(state["x_adv"])

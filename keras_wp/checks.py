@@ -1,0 +1,114 @@
+"""Checks of what users hand in: one clear sentence, before anything is lost."""
+
+import numpy as np
+
+# How far outside the bounds a pixel may lie, from rounding.
+TOLERANCE = 1e-6
+
+
+def images(x, bounds):
+    """Images as float32 within the bounds.
+
+    Raises:
+        ValueError: If they are not floating-point, not finite, or outside the
+            bounds by more than 1e-6.
+    """
+    x = np.asarray(x)
+    if x.ndim < 2 or not len(x):
+        raise ValueError(
+            "Images must have the shape (N, ...) with N at least 1. "
+            f"Received: shape {x.shape}"
+        )
+    if not np.issubdtype(x.dtype, np.floating):
+        # NumPy does not count bfloat16 among its floating types.
+        if x.dtype.name != "bfloat16":
+            raise ValueError(
+                "Images must be floating-point numbers within the bounds "
+                f"{bounds}. Received: dtype {x.dtype} with values from "
+                f"{x.min()} to {x.max()}"
+            )
+    x = x.astype(np.float32, copy=False)
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
+        raise ValueError(
+            "Images must be finite. Received: NaN or infinity in "
+            f"{bad} of {len(x)} images"
+        )
+    low, high = bounds
+    if x.min() < low - TOLERANCE or x.max() > high + TOLERANCE:
+        raise ValueError(
+            f"Images must lie within the bounds {bounds}. Received: values "
+            f"from {x.min():g} to {x.max():g}"
+        )
+    return np.clip(x, low, high)
+
+
+def labels(y, count, num_classes):
+    """Integer labels as int32 of shape `(count,)`.
+
+    Raises:
+        ValueError: If they are not integers, not of that shape, or not in
+            `[0, num_classes)`.
+    """
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (count,):
+        hint = " (one-hot labels? take their argmax)" if y.ndim == 2 else ""
+        raise ValueError(
+            f"Labels must be integers of the shape ({count},). Received: "
+            f"shape {y.shape}{hint}"
+        )
+    whole = np.issubdtype(y.dtype, np.integer)
+    if not whole and not (
+        np.issubdtype(y.dtype, np.floating) and (y == np.floor(y)).all()
+    ):
+        raise ValueError(f"Labels must be integers. Received: dtype {y.dtype}")
+    if y.min() < 0 or y.max() >= num_classes:
+        raise ValueError(
+            f"Labels must lie in [0, {num_classes}), as the model has "
+            f"{num_classes} classes. Received: labels from {int(y.min())} to "
+            f"{int(y.max())}"
+        )
+    return y.astype(np.int32)
+
+
+def logits(values, model):
+    """Raise a ValueError if these cannot be the logits of a sound model."""
+    finite = np.isfinite(values).all(-1)
+    if not finite.all():
+        weights = getattr(model, "weights", ())
+        broken = [
+            w.path for w in weights if not np.isfinite(np.asarray(w)).all()
+        ]
+        if broken:
+            raise ValueError(
+                "The model's weights must be finite. Received: NaN or "
+                f"infinity in {broken[0]!r}"
+                + (f" and {len(broken) - 1} more" if broken[1:] else "")
+            )
+        raise ValueError(
+            "The model's logits must be finite. Received: NaN or infinity "
+            f"for {int((~finite).sum())} of {len(values)} clean images"
+        )
+    if values.shape[-1] < 2:
+        raise ValueError(
+            "The model must return logits of at least 2 classes. Received: "
+            f"outputs of shape (N, {values.shape[-1]})"
+        )
+    sums = np.abs(values.sum(-1) - 1.0)
+    if values.min() >= 0 and sums.max() < 1e-3:
+        raise ValueError(
+            "The model must return logits, not probabilities: remove its "
+            "final softmax. Received: outputs that are not negative and sum "
+            "to 1"
+        )
+
+
+def classes(attack, num_classes):
+    """Raise a ValueError if the attack is not defined for so few classes."""
+    if num_classes < attack.least_classes:
+        raise ValueError(
+            f"{attack.label} needs a model of at least "
+            f"{attack.least_classes} classes. Received: {num_classes}"
+        )

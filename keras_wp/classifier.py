@@ -1,0 +1,96 @@
+"""A model as attacks see it: images in, float32 logits out, nothing learned.
+
+Also the cache of compiled functions. Both hold the model weakly, so that it
+is freed when its owner drops it.
+"""
+
+import inspect
+import weakref
+
+import keras
+from keras import ops
+
+from keras_wp import _backend
+
+_compiled = weakref.WeakKeyDictionary()
+
+
+class Classifier:
+    """Calls a model in inference mode and returns float32 logits.
+
+    Args:
+        model: A Keras model or layer, or a differentiable callable from
+            images `(N, ...)` to logits `(N, K)`.
+
+    Raises:
+        ValueError: If `model` cannot be called.
+    """
+
+    def __init__(self, model):
+        if not callable(model):
+            raise ValueError(
+                "`model` must be a Keras model or a callable that maps images "
+                f"to logits. Received: model={model!r}"
+            )
+        self._is_layer = isinstance(model, keras.layers.Layer)
+        self._inference = {"training": False} if _has_switch(model) else {}
+        try:
+            self._model = weakref.ref(model)
+        except TypeError:
+            self._model = lambda: model
+        if inspect.ismethod(model):
+            # A bound method object dies with the expression that made it.
+            self._model = lambda: model
+
+    @property
+    def model(self):
+        return self._model()
+
+    def variables(self):
+        return self.model.variables if self._is_layer else ()
+
+    def __call__(self, x):
+        logits = self.model(x, **self._inference)
+        if isinstance(logits, (dict, list, tuple)):
+            raise ValueError(
+                "`model` must return one tensor of logits. Received: an "
+                f"output of type {type(logits).__name__}"
+            )
+        if len(logits.shape) != 2:
+            raise ValueError(
+                "`model` must return logits of shape (N, K). Received: shape "
+                f"{tuple(logits.shape)}"
+            )
+        return ops.cast(logits, "float32")
+
+    def compile(self, key, make):
+        """The compiled form of `make()`, kept as long as the model lives.
+
+        Args:
+            key: Hashable; what tells this function from the model's others.
+            make: Returns the function to compile. Neither may hold the model.
+        """
+        known = self._cache()
+        if key not in known:
+            known[key] = _backend.compile(make(), self.variables)
+        return known[key]
+
+    def _cache(self):
+        # JAX would keep the weights that a plain callable closes over, so
+        # only what lists its variables is remembered there.
+        if not self._is_layer and not _backend.DYNAMIC_BATCH:
+            return {}
+        try:
+            return _compiled.setdefault(self.model, {})
+        except TypeError:
+            return {}
+
+
+def _has_switch(model):
+    call = model.call if isinstance(model, keras.layers.Layer) else model
+    if isinstance(model, keras.layers.Layer):
+        return True
+    try:
+        return "training" in inspect.signature(call).parameters
+    except (TypeError, ValueError):
+        return False

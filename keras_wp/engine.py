@@ -1,0 +1,430 @@
+"""One engine that runs every attack at the cost of the gradients needed.
+
+A batch of fixed size is a set of slots. Each image advances in a slot by its
+own counter; once it is done its outcome is handed out and the slot takes the
+next image. The device always works on full batches of one static shape,
+nothing is spent on images already decided, and when no image is left to take
+the slots shrink by halves. Continuous batching in language-model serving is
+the same idea.
+
+An outcome depends on the image, its label, the attack and the seeds only: not
+on the images beside it, its slot, or the batch size.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_wp import _backend, checks, noise, norms
+from keras_wp.classifier import Classifier
+from keras_wp.problem import Problem
+
+
+class Image(NamedTuple):
+    """One image to attack, on the host."""
+
+    index: int
+    x: np.ndarray
+    y: int
+    target: int
+    key: np.ndarray
+    clean_logits: np.ndarray
+
+
+class Outcome(NamedTuple):
+    """What became of one image.
+
+    `x_adv` is the best adversarial image found, or the last try if `success`
+    is False. `distance` is its distance from the image in the attack's norm,
+    infinite without success. `steps` counts the iterations spent.
+    """
+
+    index: int
+    x_adv: np.ndarray
+    success: bool
+    distance: float
+    steps: int
+    zero_gradients: int
+    bad_gradients: int
+
+
+def start(attack, problem):
+    """The state in which a batch of images begins."""
+    zeros = ops.zeros_like(problem.y)
+    return {
+        "attack": _begin(attack, problem, zeros),
+        "run": zeros,
+        "best": problem.x,
+        "distance": ops.full_like(problem.x, np.inf)[
+            (slice(None), *[0] * (len(problem.x.shape) - 1))
+        ],
+        "success": ops.zeros_like(problem.y, dtype="bool"),
+        "done": ops.zeros_like(problem.y, dtype="bool"),
+        "steps": zeros,
+        "zero_gradients": zeros,
+        "bad_gradients": zeros,
+    }
+
+
+def advance(attack, problem, state):
+    """One iteration of every image: examine, keep the best, move on."""
+    problem = problem.fresh()
+    runs = attack.runs(problem.clean_logits.shape[-1])
+    iteration = state["attack"]["iteration"] + 1
+    inner, (x, logits) = attack.step(problem, state["attack"])
+    inner = {**inner, "iteration": iteration}
+
+    fooled = problem.is_adversarial(logits)
+    distance = norms.get(attack.norm).length(x - problem.x)
+    better = ops.logical_and(fooled, distance < state["distance"])
+    success = ops.logical_or(state["success"], fooled)
+
+    last_run = state["run"] + 1 >= runs
+    length = attack.updates + ops.zeros_like(iteration)
+    if attack.examines_before_moving:
+        # The last point of the last run waits for a forward pass; that of an
+        # earlier run is examined by one more step.
+        length = length + ops.cast(ops.logical_not(last_run), "int32")
+    over = iteration >= length
+    if "converged" in inner:
+        over = ops.logical_or(over, inner["converged"])
+    done = ops.logical_and(over, last_run)
+    if not attack.minimum_norm:
+        done = ops.logical_or(done, success)
+    run = state["run"]
+    if runs > 1:
+        again = ops.logical_and(over, ops.logical_not(done))
+        run = run + ops.cast(again, "int32")
+        inner = _where(again, _begin(attack, problem, run), inner)
+    return {
+        "attack": inner,
+        "run": run,
+        "best": norms.select(better, x, state["best"]),
+        "distance": ops.where(better, distance, state["distance"]),
+        "success": success,
+        "done": done,
+        "steps": state["steps"] + 1,
+        "zero_gradients": state["zero_gradients"] + problem.zero_gradients,
+        "bad_gradients": state["bad_gradients"] + problem.bad_gradients,
+    }
+
+
+def _begin(attack, problem, run):
+    state = attack.init(problem, run)
+    return {**state, "iteration": ops.zeros_like(problem.y)}
+
+
+def _where(mask, yes, no):
+    return keras.tree.map_structure(
+        lambda a, b: norms.select(mask, a, b), yes, no
+    )
+
+
+class Programs:
+    """The compiled functions that run one attack on one model."""
+
+    def __init__(self, attack, classifier, shape, num_classes, goal):
+        anonymous = dataclasses.replace(attack, seed=0, name=None)
+        key = (anonymous, shape, num_classes, goal)
+
+        def problem(inputs):
+            return Problem(
+                classifier, **inputs, bounds=attack.bounds, reach_target=goal
+            )
+
+        def compiled(name, fn):
+            return classifier.compile((name, *key), lambda: fn)
+
+        self.start = compiled(
+            "start", lambda inputs: start(attack, problem(inputs))
+        )
+        self.refill = compiled(
+            "refill",
+            lambda mask, inputs, state: _where(
+                mask, start(attack, problem(inputs)), state
+            ),
+        )
+        self.advance = compiled(
+            "advance",
+            lambda inputs, state: advance(attack, problem(inputs), state),
+        )
+        self.forward = forward_program(classifier, shape)
+
+
+def forward_program(classifier, shape):
+    """The compiled forward pass of a model."""
+    return classifier.compile(("forward", shape), lambda: classifier)
+
+
+class _Slots:
+    """The images in work, on host and device."""
+
+    def __init__(self, programs, images, size):
+        self._programs = programs
+        # Idle slots hold copies of the first image, and nobody waits for
+        # them.
+        filled = images + [images[0]] * (size - len(images))
+        self._inputs = _stack(filled)
+        self.owners = list(images) + [None] * (size - len(images))
+        self._device = _to_device(self._inputs)
+        self._state = programs.start(self._device)
+
+    @property
+    def live(self):
+        return sum(owner is not None for owner in self.owners)
+
+    def advance(self):
+        """Advance every image once; return the slots that are done."""
+        self._state = self._programs.advance(self._device, self._state)
+        done = ops.convert_to_numpy(self._state["done"])
+        return [
+            slot
+            for slot in np.flatnonzero(done)
+            if self.owners[slot] is not None
+        ]
+
+    def release(self, slots):
+        """Empty these slots; return their images, outcomes and last points."""
+        state = self._state
+        names = ("success", "distance", "steps")
+        names += ("zero_gradients", "bad_gradients")
+        values = {n: ops.convert_to_numpy(state[n]) for n in names}
+        best = ops.convert_to_numpy(state["best"])
+        last = ops.convert_to_numpy(state["attack"]["x_adv"])
+        released = []
+        for slot in slots:
+            image, self.owners[slot] = self.owners[slot], None
+            success = bool(values["success"][slot])
+            outcome = Outcome(
+                index=image.index,
+                x_adv=np.array(best[slot] if success else last[slot]),
+                success=success,
+                distance=float(values["distance"][slot]),
+                steps=int(values["steps"][slot]),
+                zero_gradients=int(values["zero_gradients"][slot]),
+                bad_gradients=int(values["bad_gradients"][slot]),
+            )
+            released.append((image, outcome, np.array(last[slot])))
+        return released
+
+    def refill(self, images):
+        """Put images into empty slots."""
+        free = [i for i, owner in enumerate(self.owners) if owner is None]
+        mask = np.zeros(len(self.owners), bool)
+        fresh = _stack(images)
+        for place, (slot, image) in enumerate(zip(free, images)):
+            self.owners[slot] = image
+            mask[slot] = True
+            for name, values in self._inputs.items():
+                values[slot] = fresh[name][place]
+        self._device = _to_device(self._inputs)
+        self._state = self._programs.refill(mask, self._device, self._state)
+
+    def shrink(self):
+        """Halve the number of slots while half of them are idle."""
+        size = len(self.owners)
+        while size > 1 and self.live <= size // 2:
+            size //= 2
+        if size == len(self.owners):
+            return
+        keep = [i for i, owner in enumerate(self.owners) if owner is not None]
+        keep += [i for i, owner in enumerate(self.owners) if owner is None]
+        keep = np.asarray(keep[:size])
+        self.owners = [self.owners[i] for i in keep]
+        self._inputs = {k: v[keep] for k, v in self._inputs.items()}
+        self._device = _to_device(self._inputs)
+        self._state = keras.tree.map_structure(
+            lambda t: ops.take(t, keep, axis=0), self._state
+        )
+
+
+def _stack(images):
+    return {
+        "x": np.stack([image.x for image in images]),
+        "y": np.asarray([image.y for image in images], np.int32),
+        "target": np.asarray([image.target for image in images], np.int32),
+        "keys": np.stack([image.key for image in images]),
+        "clean_logits": np.stack([image.clean_logits for image in images]),
+    }
+
+
+def _to_device(inputs):
+    return {k: ops.convert_to_tensor(v) for k, v in inputs.items()}
+
+
+def run(
+    attack,
+    model,
+    images: Iterable[Image],
+    *,
+    batch_size=128,
+    reach_target=False,
+    examine_last=True,
+) -> Iterator[Outcome]:
+    """Attack a stream of images; yield outcomes as they come about.
+
+    Args:
+        attack: A `keras_wp.attacks.Attack`.
+        model: A Keras model or a callable, or a `Classifier`.
+        images: The images, read as slots fall free.
+        batch_size: How many images are worked on at a time, at most.
+        reach_target: See `Problem.reach_target`.
+        examine_last: Whether the point where a failing image ends is
+            examined. Without it, `success` misses what the last step did.
+
+    Yields:
+        One `Outcome` for each image, in the order in which they are done.
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    size = _backend.preferred_slots(batch_size)
+    source = iter(images)
+    first = list(itertools.islice(source, size))
+    if not first:
+        return
+    if _backend.DYNAMIC_BATCH:
+        size = len(first)
+    programs = Programs(
+        attack,
+        classifier,
+        first[0].x.shape,
+        len(first[0].clean_logits),
+        reach_target,
+    )
+    slots = _Slots(programs, first, size)
+    last = _LastPoints(attack, programs, reach_target, size)
+    exhausted = False
+    while slots.live:
+        finished = []
+        ready = slots.advance()
+        if ready:
+            finished = slots.release(ready)
+        for image, outcome, point in finished:
+            waits = attack.examines_before_moving and examine_last
+            if waits and (attack.minimum_norm or not outcome.success):
+                yield from last.add(image, outcome, point)
+            else:
+                yield outcome
+        if finished and not exhausted:
+            fresh = list(itertools.islice(source, len(finished)))
+            exhausted = len(fresh) < len(finished)
+            if fresh:
+                slots.refill(fresh)
+        if exhausted or (finished and slots.live < len(slots.owners)):
+            if _backend.DYNAMIC_BATCH and slots.live:
+                slots.shrink()
+    yield from last.flush()
+
+
+class _LastPoints:
+    """The last points of failed runs, examined a full batch at a time."""
+
+    def __init__(self, attack, programs, reach_target, size):
+        self._norm = norms.get(attack.norm)
+        self._forward = programs.forward
+        self._reach_target = reach_target
+        self._size = size
+        self._waiting = []
+
+    def add(self, image, outcome, point):
+        self._waiting.append((image, outcome, point))
+        if len(self._waiting) == self._size:
+            yield from self.flush()
+
+    def flush(self):
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        points = np.stack([point for _, _, point in waiting])
+        logits = forward(self._forward, points, self._size)
+        inputs = _stack([image for image, _, _ in waiting])
+        problem = Problem(
+            None, **_to_device(inputs), reach_target=self._reach_target
+        )
+        fooled = ops.convert_to_numpy(problem.is_adversarial(logits))
+        distances = ops.convert_to_numpy(
+            self._norm.length(ops.convert_to_tensor(points - inputs["x"]))
+        )
+        for place, (_, outcome, point) in enumerate(waiting):
+            if fooled[place] and distances[place] < outcome.distance:
+                outcome = outcome._replace(
+                    x_adv=point,
+                    success=True,
+                    distance=float(distances[place]),
+                )
+            yield outcome
+
+
+def forward(program, x, size):
+    """Logits of any number of images, `size` at a time, on the host."""
+    logits = []
+    for begin in range(0, len(x), size):
+        batch = x[begin : begin + size]
+        count = len(batch)
+        if not _backend.DYNAMIC_BATCH and count < size:
+            padding = np.repeat(batch[:1], size - count, axis=0)
+            batch = np.concatenate([batch, padding])
+        logits.append(ops.convert_to_numpy(program(batch))[:count])
+    return np.concatenate(logits)
+
+
+def attack_images(attack, model, x, y):
+    """What `attack(model, x, y)` does; see `Attack.__call__`."""
+    raw = ops.convert_to_numpy(x)
+    images = checks.images(raw, attack.bounds)
+    classifier = Classifier(model)
+    size = _backend.preferred_slots(len(images))
+    program = forward_program(classifier, images.shape[1:])
+    targeted = getattr(attack, "targeted", False)
+    # An attack that examines the clean image first needs no pass of its own
+    # to leave misclassified images alone.
+    count = len(images)
+    if attack.starts_at_x and not attack.needs_clean_logits and not targeted:
+        probe = forward(program, images[:1], size)
+        checks.logits(probe, model)
+        clean_logits = np.zeros((count, probe.shape[-1]), np.float32)
+        labels = checks.labels(y, count, probe.shape[-1])
+        attacked = np.arange(count)
+    else:
+        clean_logits = forward(program, images, size)
+        checks.logits(clean_logits, model)
+        labels = checks.labels(y, count, clean_logits.shape[-1])
+        hit = clean_logits.argmax(-1) == labels
+        attacked = np.flatnonzero(~hit if targeted else hit)
+    checks.classes(attack, clean_logits.shape[-1])
+    digests = noise.image_digests(images)
+    truth = clean_logits.argmax(-1) if targeted else labels
+    result = np.array(raw)
+    for part in attack.parts:
+        keys = noise.seeded(digests, 0, part.seed)
+        stream = (
+            Image(i, images[i], truth[i], labels[i], keys[i], clean_logits[i])
+            for i in attacked
+        )
+        survivors = []
+        for outcome in run(
+            part,
+            classifier,
+            stream,
+            batch_size=count,
+            reach_target=targeted,
+            examine_last=part.minimum_norm or part is not attack,
+        ):
+            i = outcome.index
+            result[i] = _like(raw[i], images[i], outcome.x_adv, part)
+            if not outcome.success:
+                survivors.append(i)
+        attacked = sorted(survivors)
+    if isinstance(x, np.ndarray):
+        return result
+    return ops.convert_to_tensor(result)
+
+
+def _like(raw, image, x_adv, attack):
+    """`x_adv` in the dtype of `raw`, and exactly `raw` where not moved."""
+    moved = raw + (x_adv - image).astype(raw.dtype)
+    return np.where(x_adv == image, raw, np.clip(moved, *attack.bounds))

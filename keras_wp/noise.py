@@ -1,0 +1,90 @@
+"""Random numbers keyed by the image, the same on every backend and device.
+
+A key is a pair of 32-bit words, one row of a `(N, 2)` uint32 tensor. An
+image's numbers are a hash of its key and of their position, so they depend on
+nothing else: not on the batch, the slot, the device or the order of the data.
+Words are mixed by the 32-bit finalizer of MurmurHash3 (Appleby, 2011).
+"""
+
+import hashlib
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+_GOLDEN = 0x9E3779B9
+
+
+def image_digests(x):
+    """Digest the contents of each image: `(N, ...)` to `(N, 2)` uint32.
+
+    Noise is keyed by what an image is, not by where it stands, so that a
+    shuffled data set meets the same noise.
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    digests = [
+        hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in x
+    ]
+    return np.frombuffer(b"".join(digests), dtype=np.uint32).reshape(-1, 2)
+
+
+def seeded(digests, *seeds):
+    """Keys for the images with these digests, under integer seeds (host)."""
+    digest = hashlib.blake2b(repr(seeds).encode(), digest_size=8).digest()
+    words = np.frombuffer(digest, dtype=np.uint32)
+    return np.asarray(digests, dtype=np.uint32) ^ words
+
+
+def _word(value):
+    return ops.convert_to_tensor(np.uint32(value))
+
+
+def _mix(h):
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = ops.bitwise_xor(h, ops.right_shift(h, _word(shift)))
+        h = ops.multiply(h, _word(factor))
+    return ops.bitwise_xor(h, ops.right_shift(h, _word(16)))
+
+
+def fold_in(keys, data):
+    """New keys from `keys` and an integer, or one integer for each key."""
+    if isinstance(data, int):
+        data = _word(data)
+    else:
+        data = ops.cast(data, "uint32")
+    salted = _mix(ops.add(data, _word(_GOLDEN)))
+    first = _mix(ops.bitwise_xor(keys[:, 0], salted))
+    second = _mix(ops.add(ops.bitwise_xor(keys[:, 1], first), salted))
+    return ops.stack([first, second], axis=1)
+
+
+def bits(keys, shape):
+    """Uniform 32-bit words: `(N, *shape)` uint32."""
+    size = math.prod(shape)
+    position = (np.arange(size, dtype=np.uint64) * _GOLDEN) & 0xFFFFFFFF
+    position = ops.convert_to_tensor(position.astype(np.uint32))
+    words = _mix(ops.add(keys[:, :1], position[None, :]))
+    words = _mix(ops.bitwise_xor(words, keys[:, 1:]))
+    return ops.reshape(words, (-1, *shape))
+
+
+def uniform(keys, shape):
+    """Uniform numbers in [0, 1): `(N, *shape)` float32."""
+    words = ops.right_shift(bits(keys, shape), _word(8))
+    return ops.cast(words, "float32") * 2.0**-24
+
+
+def normal(keys, shape):
+    """Standard normal numbers: `(N, *shape)` float32 (Box and Muller)."""
+    radius = ops.sqrt(-2.0 * ops.log(1.0 - uniform(keys, shape)))
+    angle = 2.0 * math.pi * uniform(fold_in(keys, 1), shape)
+    return radius * ops.cos(angle)
+
+
+def draw_keys(count, seed_generator):
+    """`count` fresh keys inside a training step, from a Keras generator."""
+    words = keras.random.randint(
+        (count, 2), 0, np.iinfo(np.int32).max, seed=seed_generator
+    )
+    return ops.cast(words, "uint32")

@@ -1,0 +1,104 @@
+"""What an attack is asked to solve, and all that it may see of the model."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras import ops
+
+from keras_wp import _backend
+from keras_wp.norms import per_image
+
+
+@dataclasses.dataclass
+class Problem:
+    """A batch of images to be misclassified.
+
+    Attributes:
+        model: Maps images `(N, ...)` to float32 logits `(N, K)`.
+        x: The clean images, `(N, ...)` float32.
+        y: Their labels, `(N,)` int32.
+        target: The classes that targeted attacks aim at, `(N,)` int32.
+        keys: The images' random keys, `(N, 2)` uint32.
+        clean_logits: The model's logits at `x`, `(N, K)`; zeros if the attack
+            has said that it does not need them.
+        bounds: Lowest and highest value of a pixel.
+        reach_target: Whether an image counts as adversarial only if it is
+            taken for its target, instead of for any wrong class.
+        zero_gradients: `(N,)` int32, how many of the gradients asked for so
+            far were zero in every pixel.
+        bad_gradients: `(N,)` int32, how many of them were not finite.
+    """
+
+    model: Callable
+    x: object
+    y: object
+    target: object
+    keys: object
+    clean_logits: object
+    bounds: tuple[float, float] = (0.0, 1.0)
+    reach_target: bool = False
+    zero_gradients: object = 0
+    bad_gradients: object = 0
+
+    def fresh(self):
+        """The same problem with the counts of gradients at zero."""
+        return dataclasses.replace(self, zero_gradients=0, bad_gradients=0)
+
+    def logits(self, x):
+        """The model's logits at `x`: `(N, K)`."""
+        return self.model(x)
+
+    def linearize(self, x):
+        """Logits at `x`, and a function from cotangents to gradients.
+
+        The function maps `(N, K)` to the gradient, in `x`, of the sum of
+        logits weighted by it. Each call costs one backward pass.
+        """
+        logits, pullback = _backend.vjp(self.model, x)
+        return logits, lambda cotangent: self._checked(pullback(cotangent))
+
+    def value_and_grad(self, objective, x):
+        """`(values, gradient, logits)` of an objective at `x`.
+
+        Args:
+            objective: A function of `(logits, y, target)`, as in
+                `keras_wp.objectives`, with one value for each image.
+            x: Images, `(N, ...)`.
+        """
+        logits, pullback = self.linearize(x)
+        values, to_logits = _backend.vjp(
+            lambda z: objective(z, self.y, self.target), logits
+        )
+        return values, pullback(to_logits(ops.ones_like(values))), logits
+
+    def is_adversarial(self, logits):
+        """Which images are misclassified (or reach the target): `(N,)`.
+
+        Logits that are not finite never count.
+        """
+        predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        if self.reach_target:
+            fooled = predicted == self.target
+        else:
+            fooled = predicted != self.y
+        finite = ops.all(ops.isfinite(logits), axis=-1)
+        return ops.logical_and(fooled, finite)
+
+    def clip(self, x):
+        """`x` with every pixel within the bounds."""
+        return ops.clip(x, *self.bounds)
+
+    def within(self, x, norm, eps):
+        """The projection of `x` to the ball, then to the bounds."""
+        return self.clip(self.x + norm.project(x - self.x, eps))
+
+    def _checked(self, gradient):
+        axes = tuple(range(1, len(gradient.shape)))
+        finite = ops.all(ops.isfinite(gradient), axis=axes)
+        gradient = ops.where(
+            per_image(finite, gradient), gradient, ops.zeros_like(gradient)
+        )
+        flat = ops.logical_and(finite, ops.all(gradient == 0, axis=axes))
+        self.zero_gradients += ops.cast(flat, "int32")
+        self.bad_gradients += ops.cast(ops.logical_not(finite), "int32")
+        return gradient
