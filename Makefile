@@ -54,6 +54,6 @@ $(VENV)/.dev: setup.cfg pyproject.toml
 define install
 @echo "Setting up $(VENV) (TensorFlow is large: this takes a minute or two, once) ..."
 @$(PYTHON) -m venv $(VENV)
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'
 @touch $@
 endef

@@ -1,0 +1,139 @@
+"""What every network shares: fixed normalization, and a choice of head."""
+
+import keras
+
+from keras_wp.layers import RobustHead
+
+# Ten steps are enough for the statistics to follow; with Keras's own 0.99 a
+# network trained for few steps is evaluated with the initial ones.
+BATCH_NORM_MOMENTUM = 0.9
+
+
+def batch_norm(name=None):
+    """A `BatchNormalization` layer with the authors' momentum, 0.9."""
+    return keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, name=name
+    )
+
+
+def normalize(images, mean, std):
+    """Shift and scale images in [0, 1] by a fixed mean and deviation.
+
+    Computes `(images - mean) / std` inside the network, so that attacks act
+    on the images themselves.
+
+    Args:
+        images: symbolic `(N, H, W, C)` images in [0, 1].
+        mean: A number, one number for each channel, or `None` for 0.
+        std: A number above 0, one for each channel, or `None` for 1.
+
+    Returns:
+        The normalized images; `images` itself when both are `None`.
+
+    Raises:
+        ValueError: for a wrong count of numbers, or a `std` that is not
+            above 0.
+    """
+    if mean is None and std is None:
+        return images
+    channels = images.shape[-1]
+    mean = _per_channel("mean", 0.0 if mean is None else mean, channels)
+    std = _per_channel("std", 1.0 if std is None else std, channels)
+    if min(std) <= 0:
+        raise ValueError(
+            "Invalid value for argument `std`. Expected numbers above 0. "
+            f"Received: std={std}"
+        )
+    return keras.layers.Rescaling(
+        scale=[1.0 / s for s in std],
+        offset=[-m / s for m, s in zip(mean, std, strict=True)],
+        name="normalization",
+    )(images)
+
+
+def _per_channel(name, value, channels):
+    try:
+        numbers = [float(number) for number in value]
+    except TypeError:
+        numbers = [float(value)] * channels
+    if len(numbers) != channels:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected one number, or "
+            f"one for each of the {channels} channels. "
+            f"Received: {name}={numbers}"
+        )
+    return numbers
+
+
+def classify(features, num_classes, head, activation, s, alpha):
+    """Put a classification head on features that end in batch normalization.
+
+    Args:
+        features: symbolic `(N, P)` features, before the last activation.
+        num_classes: Number of classes `K`.
+        head: `"robust"` (activation, then a dense layer without bias under
+            the simplex penalty: `keras_wp.RobustHead`), `"plain"` (the same
+            activation, then an ordinary dense layer), or a Keras layer that
+            maps `(N, P)` to `(N, K)` and applies an activation of its own
+            if it wants one.
+        activation: The last activation, a name or a function.
+        s: Length of the class weights (`"robust"` only).
+        alpha: Weight of the penalty (`"robust"` only).
+
+    Returns:
+        Symbolic `(N, K)` logits.
+
+    Raises:
+        ValueError: if `head` is none of these.
+    """
+    if isinstance(head, keras.layers.Layer):
+        return head(features)
+    if head == "robust":
+        return RobustHead(
+            num_classes, s=s, alpha=alpha, activation=activation, name="head"
+        )(features)
+    if head == "plain":
+        features = keras.layers.Activation(activation, name="features")(
+            features
+        )
+        # Logits in full precision, under a mixed policy too.
+        dtype = keras.config.dtype_policy().variable_dtype
+        return keras.layers.Dense(num_classes, dtype=dtype, name="head")(
+            features
+        )
+    raise ValueError(
+        "Invalid value for argument `head`. Expected 'robust', 'plain' or a "
+        f"Keras layer. Received: head={head!r}"
+    )
+
+
+def check_network_arguments(input_shape, num_classes, smallest):
+    """Check the arguments that every network takes.
+
+    Args:
+        input_shape: `(H, W, C)`, without the batch.
+        num_classes: At least 2.
+        smallest: Smallest height and width that the network can take.
+
+    Returns:
+        `input_shape` as a tuple of integers.
+
+    Raises:
+        ValueError: if one of them is not as described.
+    """
+    try:
+        height, width, channels = shape = tuple(int(n) for n in input_shape)
+    except (TypeError, ValueError):
+        height, width, channels, shape = 0, 0, 0, input_shape
+    if min(height, width) < smallest or channels < 1:
+        raise ValueError(
+            "Invalid value for argument `input_shape`. Expected (height, "
+            f"width, channels) with height and width of at least {smallest}. "
+            f"Received: input_shape={input_shape}"
+        )
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(
+            "Invalid value for argument `num_classes`. Expected an integer "
+            f"of at least 2. Received: num_classes={num_classes}"
+        )
+    return shape
