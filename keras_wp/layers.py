@@ -1,0 +1,142 @@
+"""Classification heads."""
+
+import keras
+
+from keras_wp import simplex
+from keras_wp.regularizers import SimplexRegularizer
+
+
+@keras.saving.register_keras_serializable(package="keras_wp")
+class RobustHead(keras.layers.Layer):
+    """The paper's classification layer: an activation, then class weights.
+
+    `logits = activation(inputs) @ kernel`, without bias, and with a
+    `SimplexRegularizer` on `kernel`. Give it what the layer before it
+    computes with no activation of its own (in the authors' networks, the
+    output of a `BatchNormalization`), and train with a loss that takes
+    logits.
+
+    A saturating activation rounds to a constant where its input is large: on
+    float32 `tanh` from about 9 on, in bfloat16 from about 3.5. Gradients
+    vanish there, and attacks that follow them fail without the model being
+    robust. Under a mixed precision policy, pass `dtype="float32"`, unless you
+    mean to have the head and its logits in the compute type.
+
+    Args:
+        units: Number of classes, an integer of at least 2.
+        s: Length of a class weight, a positive number. Defaults to `0.1`.
+        alpha: Weight of the penalty, a number of at least 0. Defaults to
+            `100.0`.
+        activation: Activation applied to the inputs: a name, a function, or
+            a layer such as `keras.layers.PReLU()`. Defaults to `"tanh"`;
+            `None` leaves them as they are.
+        kernel_initializer: Initializer of the kernel. Defaults to
+            `"glorot_uniform"`; `keras_wp.initializers.SimplexVertices(s)`
+            starts where the penalty is zero.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., features)`, usually `(batch, features)`.
+
+    Output shape:
+        `(..., units)`.
+
+    Attributes:
+        activation: The activation, a callable: `activation(inputs)` are the
+            features whose angles the paper reasons about.
+        dense: The `keras.layers.Dense` layer on the features.
+        kernel: Its weights, of shape `(features, units)`.
+
+    Raises:
+        ValueError: If an argument is out of its range; when built, if
+            `features` is unknown or less than `units - 1`.
+
+    Reference:
+        Xu, Li and Yang, "Improve adversarial robustness via weight
+        penalization on classification layer", Section 3.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((784,)),
+    ...         keras.layers.Dense(200),
+    ...         keras.layers.BatchNormalization(),
+    ...         RobustHead(10),
+    ...     ]
+    ... )
+    >>> model.compile(
+    ...     "adam",
+    ...     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ... )
+    """
+
+    def __init__(
+        self,
+        units,
+        s=0.1,
+        alpha=100.0,
+        activation="tanh",
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        simplex.validate_num_classes(units, name="units")
+        self.units = int(units)
+        self.s = s
+        self.alpha = alpha
+        self.activation = keras.activations.get(activation)
+        self.dense = keras.layers.Dense(
+            self.units,
+            use_bias=False,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=SimplexRegularizer(s, alpha),
+            dtype=self.dtype_policy,
+            name="dense",
+        )
+
+    def build(self, input_shape):
+        """Creates the kernel for inputs of a known last axis."""
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError(
+                "`RobustHead` must know the number of features, the last axis "
+                f"of its input. Received: input_shape={tuple(input_shape)}"
+            )
+        simplex.validate_dimensions(self.units, features)
+        if isinstance(self.activation, keras.layers.Layer):
+            self.activation.build(input_shape)
+        self.dense.build(input_shape)
+
+    def call(self, inputs):
+        """Returns the logits of `inputs`."""
+        return self.dense(self.activation(inputs))
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the logits."""
+        return tuple(input_shape[:-1]) + (self.units,)
+
+    @property
+    def kernel(self):
+        """The class weights, of shape `(features, units)`."""
+        return self.dense.kernel
+
+    def min_angle(self):
+        """Smallest angle between two class weights, in radians.
+
+        It approaches `keras_wp.simplex.ideal_angle(units)` in training.
+        """
+        return simplex.min_angle(self.kernel)
+
+    def get_config(self):
+        """Returns the arguments that make an equal one."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "s": self.s,
+            "alpha": self.alpha,
+            "activation": keras.activations.serialize(self.activation),
+            "kernel_initializer": keras.initializers.serialize(
+                self.dense.kernel_initializer
+            ),
+        }
