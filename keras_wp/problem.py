@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 from keras import ops
 
 from keras_wp import _backend
@@ -83,6 +84,23 @@ class Problem:
             fooled = predicted != self.y
         finite = ops.all(ops.isfinite(logits), axis=-1)
         return ops.logical_and(fooled, finite)
+
+    def ranked_target(self, rank):
+        """The wrong class of each image with its `rank`-th largest clean logit.
+
+        Args:
+            rank: `(N,)` int32, from 0 for the likeliest wrong class.
+
+        Returns:
+            `(N,)` int32 classes, in the order of the model's preference.
+        """
+        classes = self.clean_logits.shape[-1]
+        correct = ops.one_hot(self.y, classes, dtype="bool")
+        lowest = ops.full_like(self.clean_logits, -np.inf)
+        logits = ops.where(correct, lowest, self.clean_logits)
+        order = ops.top_k(logits, classes)[1]
+        chosen = ops.one_hot(rank, classes, dtype="int32")
+        return ops.sum(chosen * ops.cast(order, "int32"), axis=-1)
 
     def clip(self, x):
         """`x` with every pixel within the bounds."""
