@@ -104,8 +104,9 @@ class RobustHead(keras.layers.Layer):
                 f"of its input. Received: input_shape={tuple(input_shape)}"
             )
         simplex.validate_dimensions(self.units, features)
-        if isinstance(self.activation, keras.layers.Layer):
-            self.activation.build(input_shape)
+        activation = self.activation
+        if isinstance(activation, keras.layers.Layer) and not activation.built:
+            activation.build(input_shape)
         self.dense.build(input_shape)
 
     def call(self, inputs):

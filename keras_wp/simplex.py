@@ -237,7 +237,7 @@ def validate_kernel_rank(shape):
 
 
 def _to_float64(x):
-    return np.asarray(ops.convert_to_numpy(x)).astype("float64")
+    return np.asarray(ops.convert_to_numpy(x), dtype="float64")
 
 
 def _unit(vectors):
