@@ -1,7 +1,14 @@
 """Adversarial robustness for Keras 3: a robust head, and the truth about it."""
 
-from keras_wp import initializers, layers, simplex
-from keras_wp.layers import RobustHead
-from keras_wp.regularizers import SimplexRegularizer
-
-__version__ = "0.1.0"
+from keras_wp import attacks as attacks
+from keras_wp import datasets as datasets
+from keras_wp import initializers as initializers
+from keras_wp import layers as layers
+from keras_wp import models as models
+from keras_wp import simplex as simplex
+from keras_wp._version import __version__ as __version__
+from keras_wp.evaluation import AttackResult as AttackResult
+from keras_wp.evaluation import Report as Report
+from keras_wp.evaluation import evaluate as evaluate
+from keras_wp.layers import RobustHead as RobustHead
+from keras_wp.regularizers import SimplexRegularizer as SimplexRegularizer

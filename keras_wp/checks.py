@@ -19,14 +19,14 @@ def images(x, bounds):
             "Images must have the shape (N, ...) with N at least 1. "
             f"Received: shape {x.shape}"
         )
-    if not np.issubdtype(x.dtype, np.floating):
-        # NumPy does not count bfloat16 among its floating types.
-        if x.dtype.name != "bfloat16":
-            raise ValueError(
-                "Images must be floating-point numbers within the bounds "
-                f"{bounds}. Received: dtype {x.dtype} with values from "
-                f"{x.min()} to {x.max()}"
-            )
+    # NumPy does not count bfloat16 among its floating types.
+    floating = np.issubdtype(x.dtype, np.floating)
+    if not floating and x.dtype.name != "bfloat16":
+        raise ValueError(
+            "Images must be floating-point numbers within the bounds "
+            f"{bounds}. Received: dtype {x.dtype} with values from "
+            f"{x.min()} to {x.max()}"
+        )
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
@@ -111,4 +111,13 @@ def classes(attack, num_classes):
         raise ValueError(
             f"{attack.label} needs a model of at least "
             f"{attack.least_classes} classes. Received: {num_classes}"
+        )
+
+
+def batch_size(value):
+    """Raise a ValueError unless this is an integer of at least 1."""
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(
+            "Argument `batch_size` must be an integer of at least 1. "
+            f"Received: batch_size={value!r}"
         )

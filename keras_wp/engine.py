@@ -217,7 +217,7 @@ class _Slots:
         free = [i for i, owner in enumerate(self.owners) if owner is None]
         mask = np.zeros(len(self.owners), bool)
         fresh = _stack(images)
-        for place, (slot, image) in enumerate(zip(free, images)):
+        for place, (slot, image) in enumerate(zip(free, images, strict=False)):
             self.owners[slot] = image
             mask[slot] = True
             for name, values in self._inputs.items():
@@ -314,9 +314,8 @@ def run(
             exhausted = len(fresh) < len(finished)
             if fresh:
                 slots.refill(fresh)
-        if exhausted or (finished and slots.live < len(slots.owners)):
-            if _backend.DYNAMIC_BATCH and slots.live:
-                slots.shrink()
+        if exhausted and _backend.DYNAMIC_BATCH and slots.live:
+            slots.shrink()
     yield from last.flush()
 
 

@@ -49,10 +49,8 @@ def _mix(h):
 
 def fold_in(keys, data):
     """New keys from `keys` and an integer, or one integer for each key."""
-    if isinstance(data, int):
-        data = _word(data)
-    else:
-        data = ops.cast(data, "uint32")
+    number = isinstance(data, int)
+    data = _word(data) if number else ops.cast(data, "uint32")
     salted = _mix(ops.add(data, _word(_GOLDEN)))
     first = _mix(ops.bitwise_xor(keys[:, 0], salted))
     second = _mix(ops.add(ops.bitwise_xor(keys[:, 1], first), salted))
