@@ -11,8 +11,10 @@ PACKAGE = pathlib.Path(keras_wp.__file__).parent
 
 # A module may import those of the floors below, and of its own.
 FLOORS = (
-    {"_backend"},
-    {"simplex", "norms", "noise", "objectives"},
+    {"_backend", "_version"},
+    {"simplex", "norms", "noise", "objectives", "checks"},
+    {"problem", "classifier"},
+    {"engine"},
     {
         "regularizers",
         "initializers",
@@ -28,7 +30,7 @@ FLOORS = (
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Attacks see a model through a problem only: they must serve any network.
-FORBIDDEN = {"attacks": FLOORS[2] | {"defenses"}}
+FORBIDDEN = {"attacks": FLOORS[4] | {"defenses"}}
 BACKENDS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch"}
 # The data come from TensorFlow Datasets, whatever the backend.
 ALLOWED_BACKENDS = {"datasets": {"tensorflow"}}

@@ -213,9 +213,7 @@ class Report:
 
         def line(row):
             first = row[0].ljust(widths[0])
-            rest = (
-                c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)
-            )
+            rest = map(str.rjust, row[1:], widths[1:])
             return "  ".join([first, *rest]).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
