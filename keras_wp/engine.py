@@ -22,6 +22,7 @@ from keras import ops
 
 from keras_wp import _backend, checks, noise, norms
 from keras_wp.classifier import Classifier
+from keras_wp.finish import Ending, forward
 from keras_wp.problem import Problem
 
 
@@ -79,8 +80,10 @@ def advance(attack, problem, state):
     inner, (x, logits) = attack.step(problem, state["attack"])
     inner = {**inner, "iteration": iteration}
 
-    fooled = problem.is_adversarial(logits)
     distance = norms.get(attack.norm).length(x - problem.x)
+    fooled = problem.is_adversarial(logits)
+    if attack.radius is not None:
+        fooled = ops.logical_and(fooled, distance <= attack.radius)
     better = ops.logical_and(fooled, distance < state["distance"])
     success = ops.logical_or(state["success"], fooled)
 
@@ -296,7 +299,7 @@ def run(
         reach_target,
     )
     slots = _Slots(programs, first, size)
-    last = _LastPoints(attack, programs, reach_target, size)
+    ending = Ending(attack, programs.forward, reach_target, size)
     exhausted = False
     while slots.live:
         finished = []
@@ -304,11 +307,8 @@ def run(
         if ready:
             finished = slots.release(ready)
         for image, outcome, point in finished:
-            waits = attack.examines_before_moving and examine_last
-            if waits and (attack.minimum_norm or not outcome.success):
-                yield from last.add(image, outcome, point)
-            else:
-                yield outcome
+            point = point if examine_last else None
+            yield from ending.add(image, outcome, point)
         if finished and not exhausted:
             fresh = list(itertools.islice(source, len(finished)))
             exhausted = len(fresh) < len(finished)
@@ -316,59 +316,7 @@ def run(
                 slots.refill(fresh)
         if exhausted and _backend.DYNAMIC_BATCH and slots.live:
             slots.shrink()
-    yield from last.flush()
-
-
-class _LastPoints:
-    """The last points of failed runs, examined a full batch at a time."""
-
-    def __init__(self, attack, programs, reach_target, size):
-        self._norm = norms.get(attack.norm)
-        self._forward = programs.forward
-        self._reach_target = reach_target
-        self._size = size
-        self._waiting = []
-
-    def add(self, image, outcome, point):
-        self._waiting.append((image, outcome, point))
-        if len(self._waiting) == self._size:
-            yield from self.flush()
-
-    def flush(self):
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        points = np.stack([point for _, _, point in waiting])
-        logits = forward(self._forward, points, self._size)
-        inputs = _stack([image for image, _, _ in waiting])
-        problem = Problem(
-            None, **_to_device(inputs), reach_target=self._reach_target
-        )
-        fooled = ops.convert_to_numpy(problem.is_adversarial(logits))
-        distances = ops.convert_to_numpy(
-            self._norm.length(ops.convert_to_tensor(points - inputs["x"]))
-        )
-        for place, (_, outcome, point) in enumerate(waiting):
-            if fooled[place] and distances[place] < outcome.distance:
-                outcome = outcome._replace(
-                    x_adv=point,
-                    success=True,
-                    distance=float(distances[place]),
-                )
-            yield outcome
-
-
-def forward(program, x, size):
-    """Logits of any number of images, `size` at a time, on the host."""
-    logits = []
-    for begin in range(0, len(x), size):
-        batch = x[begin : begin + size]
-        count = len(batch)
-        if not _backend.DYNAMIC_BATCH and count < size:
-            padding = np.repeat(batch[:1], size - count, axis=0)
-            batch = np.concatenate([batch, padding])
-        logits.append(ops.convert_to_numpy(program(batch))[:count])
-    return np.concatenate(logits)
+    yield from ending.flush()
 
 
 def attack_images(attack, model, x, y):

@@ -9,20 +9,20 @@ import keras_wp
 
 PACKAGE = pathlib.Path(keras_wp.__file__).parent
 
+NETWORKS = {
+    "regularizers",
+    "initializers",
+    "layers",
+    "losses",
+    "models",
+    "datasets",
+}
 # A module may import those of the floors below, and of its own.
 FLOORS = (
-    {"_backend", "_version"},
+    {"_version", "_backend"},
     {"simplex", "norms", "noise", "objectives", "checks"},
-    {"problem", "classifier"},
-    {"engine"},
-    {
-        "regularizers",
-        "initializers",
-        "layers",
-        "losses",
-        "models",
-        "datasets",
-    },
+    {"classifier", "problem", "finish", "engine"},
+    NETWORKS,
     {"attacks"},
     {"defenses"},
     {"evaluation"},
@@ -30,10 +30,8 @@ FLOORS = (
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Attacks see a model through a problem only: they must serve any network.
-FORBIDDEN = {"attacks": FLOORS[4] | {"defenses"}}
+FORBIDDEN = {"attacks": NETWORKS}
 BACKENDS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch"}
-# The data come from TensorFlow Datasets, whatever the backend.
-ALLOWED_BACKENDS = {"datasets": {"tensorflow"}}
 
 
 def module_files():
@@ -92,8 +90,7 @@ def violations(path):
 
 def named_backends(path):
     names = imported_names(path.read_text(), package_of(path))
-    allowed = ALLOWED_BACKENDS.get(part_of(path), set())
-    return sorted({name.split(".")[0] for name in names} & BACKENDS - allowed)
+    return sorted({name.split(".")[0] for name in names} & BACKENDS)
 
 
 @pytest.mark.parametrize(

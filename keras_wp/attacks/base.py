@@ -77,6 +77,12 @@ class Attack(abc.ABC):
     needs_clean_logits: ClassVar[bool] = False
     # Whether every run begins at the clean image itself.
     starts_at_x: ClassVar[bool] = False
+    # A point counts as adversarial only within this distance of the image,
+    # for an attack that does not keep to its ball by itself.
+    radius: ClassVar[float | None] = None
+    # How many forward passes are spent at the end on moving an adversarial
+    # image back towards the clean one; they need the clean logits.
+    final_search: ClassVar[int] = 0
     # The fewest classes that the attack is defined for.
     least_classes: ClassVar[int] = 2
 

@@ -1,0 +1,179 @@
+"""What is left to do for an image when its last run is over.
+
+Points are gathered until a full batch can be passed through the model, on any
+number of images and at no more cost than forward passes.
+"""
+
+import numpy as np
+from keras import ops
+
+from keras_wp import _backend, norms
+
+# A search aims at this share of the margin that the image has already, not at
+# none, where rounding would decide.
+_KEPT_MARGIN = 0.1
+
+
+def forward(program, x, size):
+    """Logits of any number of images, `size` at a time, on the host."""
+    logits = []
+    for begin in range(0, len(x), size):
+        batch = x[begin : begin + size]
+        count = len(batch)
+        if not _backend.DYNAMIC_BATCH and count < size:
+            padding = np.repeat(batch[:1], size - count, axis=0)
+            batch = np.concatenate([batch, padding])
+        logits.append(ops.convert_to_numpy(program(batch))[:count])
+    return np.concatenate(logits)
+
+
+def adversarial_margin(logits, labels, reach_target):
+    """How far logits are beyond the boundary, on the host: `(N,)`.
+
+    The margin is above 0 for the images that are misclassified (or, with
+    `reach_target`, taken for their label, which is the target then). Logits
+    that are not finite are infinitely far from it.
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    margin = others.max(-1) - own
+    if reach_target:
+        margin = -margin
+    return np.where(np.isfinite(logits).all(-1), margin, -np.inf)
+
+
+class Ending:
+    """What images go through once their slots are free."""
+
+    def __init__(self, attack, program, reach_target, size):
+        self._attack = attack
+        self._last = _LastPoints(attack, program, reach_target, size)
+        self._search = _FinalSearch(attack, program, reach_target, size)
+
+    def add(self, image, outcome, point):
+        attack = self._attack
+        decided = outcome.success and not attack.minimum_norm
+        # A run may end on the point that has just been kept.
+        known = point is None or np.array_equal(point, outcome.x_adv)
+        if attack.examines_before_moving and not decided and not known:
+            yield from self._searched(self._last.add(image, outcome, point))
+        else:
+            yield from self._searched([(image, outcome)])
+
+    def flush(self):
+        yield from self._searched(self._last.flush())
+        for _, outcome in self._search.flush():
+            yield outcome
+
+    def _searched(self, finished):
+        for image, outcome in finished:
+            if outcome.success and self._attack.final_search:
+                for _, better in self._search.add(image, outcome):
+                    yield better
+            else:
+                yield outcome
+
+
+class _Gathered:
+    """Images that wait until there are enough for a full batch."""
+
+    def __init__(self, attack, program, reach_target, size):
+        self._attack = attack
+        self._norm = norms.get(attack.norm)
+        self._program = program
+        self._reach_target = reach_target
+        self._size = size
+        self._waiting = []
+
+    def add(self, *item):
+        """Take an image in; yield outcomes once a batch is full."""
+        self._waiting.append(item)
+        if len(self._waiting) == self._size:
+            yield from self.flush()
+
+    def flush(self):
+        """Yield `(image, outcome)` of all that wait."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            yield from self._finish(waiting)
+
+    def _goal(self, images):
+        reach = self._reach_target
+        labels = [image.target if reach else image.y for image in images]
+        return np.asarray(labels), reach
+
+    def _examine(self, images, points):
+        """Margins at the points, and their distances from the images."""
+        logits = forward(self._program, points, self._size)
+        margin = adversarial_margin(logits, *self._goal(images))
+        delta = points - np.stack([image.x for image in images])
+        return margin, ops.convert_to_numpy(self._norm.length(delta))
+
+
+class _LastPoints(_Gathered):
+    """The points where runs have ended before they were examined."""
+
+    def _finish(self, waiting):
+        images = [image for image, _, _ in waiting]
+        points = np.stack([point for _, _, point in waiting])
+        margins, distances = self._examine(images, points)
+        radius = self._attack.radius
+        for place, (image, outcome, point) in enumerate(waiting):
+            distance = float(distances[place])
+            within = radius is None or distance <= radius
+            closer = distance < outcome.distance
+            if margins[place] > 0 and within and closer:
+                outcome = outcome._replace(
+                    x_adv=point, success=True, distance=distance
+                )
+            yield image, outcome
+
+
+class _FinalSearch(_Gathered):
+    """Moves adversarial images back towards the clean ones.
+
+    On the segment between the two, the margin is taken to be linear between
+    the nearest point known to be adversarial and the farthest known not to
+    be, and the point is examined where it should almost vanish, for
+    `attack.final_search` times (Croce and Hein, 2020, section 2.4: there, 3
+    times). One forward pass each.
+    """
+
+    def _finish(self, waiting):
+        images = [image for image, _ in waiting]
+        clean = np.stack([image.x for image in images])
+        found = np.stack([outcome.x_adv for _, outcome in waiting])
+        best, distances = found.copy(), [o.distance for _, o in waiting]
+        logits = np.stack([image.clean_logits for image in images])
+        safe_margin = adversarial_margin(logits, *self._goal(images))
+        margin, _ = self._examine(images, found)
+        safe, fooled = np.zeros(len(images)), np.ones(len(images))
+        for _ in range(self._attack.final_search):
+            width = margin - safe_margin
+            share = np.divide(
+                _KEPT_MARGIN * margin - safe_margin,
+                width,
+                out=np.full(len(images), 0.5),
+                where=np.isfinite(width) & (width > 0),
+            )
+            place = safe + share * (fooled - safe)
+            shape = (-1, *[1] * (clean.ndim - 1))
+            points = clean + place.reshape(shape) * (found - clean)
+            points = points.astype(np.float32).clip(*self._attack.bounds)
+            there, length = self._examine(images, points)
+            crossed = there > 0
+            fooled = np.where(crossed, place, fooled)
+            margin = np.where(crossed, there, margin)
+            safe = np.where(crossed, safe, place)
+            safe_margin = np.where(crossed, safe_margin, there)
+            closer = crossed & (length < distances)
+            best[closer] = points[closer]
+            distances = np.where(closer, length, distances)
+        for row, (image, outcome) in enumerate(waiting):
+            yield (
+                image,
+                outcome._replace(
+                    x_adv=best[row], distance=float(distances[row])
+                ),
+            )
