@@ -42,3 +42,40 @@ def backend():
 def rng():
     """A NumPy generator, the same for each test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def write_tfds(tmp_path):
+    """Writes a small set in TensorFlow Datasets' format, under a real name.
+
+    Call it with the set's name and one list of examples for each split; it
+    returns the directory to read from.
+    """
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    def write(set_name, features, **splits):
+        class Small(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            name = set_name
+            VERSION = tfds.builder_cls(set_name).VERSION
+
+            def _info(self):
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    features=tfds.features.FeaturesDict(features),
+                    supervised_keys=("image", "label"),
+                )
+
+            def _split_generators(self, _):
+                return {
+                    split: self._generate_examples(examples)
+                    for split, examples in splits.items()
+                }
+
+            def _generate_examples(self, examples):
+                yield from enumerate(examples)
+
+        folder = tmp_path / "tensorflow_datasets"
+        Small(data_dir=folder).download_and_prepare()
+        return folder
+
+    return write

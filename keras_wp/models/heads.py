@@ -76,7 +76,7 @@ def classify(features, num_classes, head, activation, s, alpha):
             activation, then an ordinary dense layer), or a Keras layer that
             maps `(N, P)` to `(N, K)` and applies an activation of its own
             if it wants one.
-        activation: The last activation, a name or a function.
+        activation: The last activation, a name, a function or a layer.
         s: Length of the class weights (`"robust"` only).
         alpha: Weight of the penalty (`"robust"` only).
 
@@ -88,18 +88,23 @@ def classify(features, num_classes, head, activation, s, alpha):
     """
     if isinstance(head, keras.layers.Layer):
         return head(features)
+    # Under a mixed policy tanh and the logits stay in full precision: in half
+    # precision units saturate early, and margins drown in rounding.
+    dtype = keras.config.dtype_policy().variable_dtype
     if head == "robust":
         return RobustHead(
-            num_classes, s=s, alpha=alpha, activation=activation, name="head"
+            num_classes,
+            s=s,
+            alpha=alpha,
+            activation=activation,
+            dtype=dtype,
+            name="head",
         )(features)
     if head == "plain":
-        features = keras.layers.Activation(activation, name="features")(
-            features
-        )
-        # Logits in full precision, under a mixed policy too.
-        dtype = keras.config.dtype_policy().variable_dtype
+        if not isinstance(activation, keras.layers.Layer):
+            activation = keras.layers.Activation(activation, dtype=dtype)
         return keras.layers.Dense(num_classes, dtype=dtype, name="head")(
-            features
+            activation(features)
         )
     raise ValueError(
         "Invalid value for argument `head`. Expected 'robust', 'plain' or a "

@@ -42,8 +42,8 @@ def small_cnn(
         head: `"robust"` for `keras_wp.RobustHead`, `"plain"` for the same
             activation and an ordinary dense layer, or a Keras layer that maps
             `(N, P)` batch-normalized features to `(N, K)` logits.
-        activation: Activation of the features that the head classifies, a
-            name or a function. Not used when `head` is a layer.
+        activation: Activation of the features that the head classifies: a
+            name, a function or a layer. Not used when `head` is a layer.
         s: Length of the class weights, above 0 (`"robust"` only).
         alpha: Weight of the penalty, at least 0 (`"robust"` only).
         mean: Mean to subtract from the images inside the network, a number or
