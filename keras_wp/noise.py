@@ -31,7 +31,9 @@ def image_digests(x):
 
 def seeded(digests, *seeds):
     """Keys for the images with these digests, under integer seeds (host)."""
-    digest = hashlib.blake2b(repr(seeds).encode(), digest_size=8).digest()
+    # A NumPy integer has another `repr` than the int it equals.
+    seeds = repr(tuple(int(seed) for seed in seeds))
+    digest = hashlib.blake2b(seeds.encode(), digest_size=8).digest()
     words = np.frombuffer(digest, dtype=np.uint32)
     return np.asarray(digests, dtype=np.uint32) ^ words
 
