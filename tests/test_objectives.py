@@ -17,7 +17,8 @@ NAMES = [
 def expected(loss, targeted, z, y, target):
     """Each objective by its definition, one image at a time, in float64."""
     values = []
-    for row, label, aim in zip(np.asarray(z, np.float64), y, target):
+    rows = np.asarray(z, np.float64)
+    for row, label, aim in zip(rows, y, target, strict=True):
         goal = aim if targeted else label
         others = max(v for k, v in enumerate(row) if k != goal)
         ranked = sorted(row, reverse=True)
