@@ -5,6 +5,8 @@ from keras_wp import datasets as datasets
 from keras_wp import initializers as initializers
 from keras_wp import layers as layers
 from keras_wp import models as models
+from keras_wp import norms as norms
+from keras_wp import objectives as objectives
 from keras_wp import simplex as simplex
 from keras_wp._version import __version__ as __version__
 from keras_wp.evaluation import AttackResult as AttackResult

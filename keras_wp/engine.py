@@ -11,6 +11,7 @@ An outcome depends on the image, its label, the attack and the seeds only: not
 on the images beside it, its slot, or the batch size.
 """
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -132,8 +133,20 @@ class Programs:
     """The compiled functions that run one attack on one model."""
 
     def __init__(self, attack, classifier, shape, num_classes, goal):
-        anonymous = dataclasses.replace(attack, seed=0, name=None)
+        # The budget is an argument of the programs, so that one trace serves
+        # every eps of a curve.
+        budget = getattr(attack, "eps", None)
+        common = {} if budget is None else {"eps": 1.0}
+        anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
         key = (anonymous, shape, num_classes, goal)
+        self._eps = np.float32(0.0 if budget is None else budget)
+
+        def at(eps):
+            if budget is None:
+                return attack
+            other = copy.copy(attack)
+            object.__setattr__(other, "eps", eps)
+            return other
 
         def problem(inputs):
             return Problem(
@@ -143,20 +156,32 @@ class Programs:
         def compiled(name, fn):
             return classifier.compile((name, *key), lambda: fn)
 
-        self.start = compiled(
-            "start", lambda inputs: start(attack, problem(inputs))
+        self._start = compiled(
+            "start", lambda eps, inputs: start(at(eps), problem(inputs))
         )
-        self.refill = compiled(
+        self._refill = compiled(
             "refill",
-            lambda mask, inputs, state: _where(
-                mask, start(attack, problem(inputs)), state
+            lambda eps, mask, inputs, state: _where(
+                mask, start(at(eps), problem(inputs)), state
             ),
         )
-        self.advance = compiled(
+        self._advance = compiled(
             "advance",
-            lambda inputs, state: advance(attack, problem(inputs), state),
+            lambda eps, inputs, state: advance(at(eps), problem(inputs), state),
         )
         self.forward = forward_program(classifier, shape)
+
+    def start(self, inputs):
+        """The state in which these images begin."""
+        return self._start(self._eps, inputs)
+
+    def refill(self, mask, inputs, state):
+        """`state`, but with images where `mask` holds at their beginning."""
+        return self._refill(self._eps, mask, inputs, state)
+
+    def advance(self, inputs, state):
+        """`state` after one iteration."""
+        return self._advance(self._eps, inputs, state)
 
 
 def forward_program(classifier, shape):

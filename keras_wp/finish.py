@@ -54,8 +54,10 @@ class Ending:
     def add(self, image, outcome, point):
         attack = self._attack
         decided = outcome.success and not attack.minimum_norm
-        # A run may end on the point that has just been kept.
-        known = point is None or np.array_equal(point, outcome.x_adv)
+        # A run may end on the point that has just been kept. (Without
+        # success none is kept, and the outcome shows the last try.)
+        kept = outcome.success and np.array_equal(point, outcome.x_adv)
+        known = point is None or kept
         if attack.examines_before_moving and not decided and not known:
             yield from self._searched(self._last.add(image, outcome, point))
         else:

@@ -42,13 +42,17 @@ class compile:
         args = keras.tree.map_structure(tf.convert_to_tensor, args)
         if self._compiled is None:
             signature = keras.tree.map_structure(
-                lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), args
+                lambda t: tf.TensorSpec(_free_batch(t.shape), t.dtype), args
             )
             # No jit_compile: on a CPU, XLA is slower than the graph.
             self._compiled = tf.function(
                 self._traced, input_signature=signature, autograph=False
             )
         return self._compiled(*args)
+
+
+def _free_batch(shape):
+    return [None, *shape[1:]] if shape.rank else []
 
 
 def preferred_slots(batch_size):
