@@ -1,7 +1,7 @@
 """A model as attacks see it: images in, float32 logits out, nothing learned.
 
-Also the cache of compiled functions. Both hold the model weakly, so that it
-is freed when its owner drops it.
+Also the cache of compiled functions. Both hold a Keras model weakly, so that
+it is freed when its owner drops it.
 """
 
 import inspect
@@ -34,13 +34,9 @@ class Classifier:
             )
         self._is_layer = isinstance(model, keras.layers.Layer)
         self._inference = {"training": False} if _has_switch(model) else {}
-        try:
-            self._model = weakref.ref(model)
-        except TypeError:
-            self._model = lambda: model
-        if inspect.ismethod(model):
-            # A bound method object dies with the expression that made it.
-            self._model = lambda: model
+        # Lambdas and bound methods often have no other owner.
+        self._model = weakref.ref(model) if self._is_layer else lambda: model
+        self._compiled = {}
 
     @property
     def model(self):
@@ -66,31 +62,27 @@ class Classifier:
     def compile(self, key, make):
         """The compiled form of `make()`, kept as long as the model lives.
 
+        That of a callable which is no Keras layer is kept with this object
+        only: what it closes over may change unseen, and a compiled function
+        would go on with the old.
+
         Args:
             key: Hashable; what tells this function from the model's others.
-            make: Returns the function to compile. Neither may hold the model.
+            make: Returns the function to compile. Neither may hold a Keras
+                model.
         """
-        known = self._cache()
+        known = self._compiled
+        if self._is_layer:
+            known = _compiled.setdefault(self.model, {})
         if key not in known:
             known[key] = _backend.compile(make(), self.variables)
         return known[key]
 
-    def _cache(self):
-        # JAX would keep the weights that a plain callable closes over, so
-        # only what lists its variables is remembered there.
-        if not self._is_layer and not _backend.DYNAMIC_BATCH:
-            return {}
-        try:
-            return _compiled.setdefault(self.model, {})
-        except TypeError:
-            return {}
-
 
 def _has_switch(model):
-    call = model.call if isinstance(model, keras.layers.Layer) else model
     if isinstance(model, keras.layers.Layer):
         return True
     try:
-        return "training" in inspect.signature(call).parameters
+        return "training" in inspect.signature(model).parameters
     except (TypeError, ValueError):
         return False
