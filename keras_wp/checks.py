@@ -61,7 +61,9 @@ def labels(y, count, num_classes):
         )
     whole = np.issubdtype(y.dtype, np.integer)
     if not whole and not (
-        np.issubdtype(y.dtype, np.floating) and (y == np.floor(y)).all()
+        np.issubdtype(y.dtype, np.floating)
+        and np.isfinite(y).all()
+        and (y == np.floor(y)).all()
     ):
         raise ValueError(f"Labels must be integers. Received: dtype {y.dtype}")
     if y.min() < 0 or y.max() >= num_classes:
