@@ -93,13 +93,21 @@ class Attack(abc.ABC):
 
     def __post_init__(self):
         norms.get(self.norm)
-        low, high = self.bounds
+        try:
+            low, high = (float(bound) for bound in self.bounds)
+        except (TypeError, ValueError):
+            low = high = math.nan
         if not low < high:
             raise ValueError(
                 "Argument `bounds` must be (lowest, highest) with lowest < "
                 f"highest. Received: bounds={self.bounds!r}"
             )
-        object.__setattr__(self, "bounds", (float(low), float(high)))
+        object.__setattr__(self, "bounds", (low, high))
+        if not isinstance(self.seed, (int, np.integer)):
+            raise ValueError(
+                "Argument `seed` must be an integer. Received: "
+                f"seed={self.seed!r}"
+            )
 
     @property
     def label(self):
