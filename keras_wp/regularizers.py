@@ -26,9 +26,9 @@ class SimplexRegularizer(keras.regularizers.Regularizer):
 
     The norm is not squared, so the gradient keeps its length however small
     the penalty is, and does not exist at the optimum. It is taken to be zero
-    there, that is, where a kernel of this type cannot be told from an optimal
-    one: where the norm is at most `2 * epsilon * frobenius_norm(Sigma)` and
-    `epsilon` is the spacing of the kernel's type at 1.
+    there, and wherever the kernel may be an optimal one, rounded: where the
+    norm is at most `1.25 * epsilon * frobenius_norm(Sigma)` and `epsilon` is
+    the spacing of the kernel's type at 1.
 
     The penalty is computed in float32 (in float64 if the kernel is float64)
     whatever the dtype policy, to a few units in the last place even next to
@@ -85,7 +85,9 @@ class SimplexRegularizer(keras.regularizers.Regularizer):
         residual, scale = _gram_residual(kernel, sigma)
 
         square = ops.sum(ops.square(residual))
-        floor = 2 * epsilon * np.linalg.norm(sigma) / ops.square(scale)
+        # Rounding an optimal kernel costs epsilon times the norm of Sigma at
+        # most, in first order.
+        floor = 1.25 * epsilon * np.linalg.norm(sigma) / ops.square(scale)
         optimal = square <= ops.square(floor)
         norm = ops.where(
             optimal,
