@@ -59,6 +59,17 @@ class Classifier:
             )
         return ops.cast(logits, "float32")
 
+    def build(self, shape):
+        """Create the weights of a Keras model that was never called.
+
+        Inside a trace, they would be values of that trace.
+
+        Args:
+            shape: The shape of one image.
+        """
+        if self._is_layer and not self.model.built:
+            self(ops.zeros((1, *shape)))
+
     def compile(self, key, make):
         """The compiled form of `make()`, kept as long as the model lives.
 

@@ -140,6 +140,7 @@ class Programs:
         anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
         key = (anonymous, shape, num_classes, goal)
         self._eps = np.float32(0.0 if budget is None else budget)
+        self.forward = forward_program(classifier, shape)
 
         def at(eps):
             if budget is None:
@@ -169,7 +170,6 @@ class Programs:
             "advance",
             lambda eps, inputs, state: advance(at(eps), problem(inputs), state),
         )
-        self.forward = forward_program(classifier, shape)
 
     def start(self, inputs):
         """The state in which these images begin."""
@@ -186,6 +186,7 @@ class Programs:
 
 def forward_program(classifier, shape):
     """The compiled forward pass of a model."""
+    classifier.build(shape)
     return classifier.compile(("forward", shape), lambda: classifier)
 
 
