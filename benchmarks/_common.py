@@ -1,0 +1,101 @@
+"""What the benchmarks share: trained networks, data, and a record of the run."""
+
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import keras
+import numpy as np
+from absl import flags
+
+import keras_wp as kwp
+
+flags.DEFINE_string("data_dir", None, "TensorFlow Datasets directory.")
+flags.DEFINE_string("dataset", "cifar10", "cifar10, mnist or mnist5k.")
+flags.DEFINE_string(
+    "cache", "benchmarks/.cache", "Where trained networks are kept."
+)
+flags.DEFINE_string("model", None, "A .keras file to use instead.")
+flags.DEFINE_integer("train_images", 10_000, "Training images.")
+flags.DEFINE_integer("epochs", 6, "Training epochs.")
+flags.DEFINE_integer("seed", 0, "Seed of training and attacks.")
+flags.DEFINE_string("output", None, "Write the figures to this JSON file.")
+
+FLAGS = flags.FLAGS
+
+
+def load():
+    """`(x_train, y_train), (x_test, y_test)`."""
+    return kwp.datasets.load(FLAGS.dataset, FLAGS.data_dir)
+
+
+def network(data):
+    """The small CNN with a Tanh head, plainly trained; kept for next time."""
+    if FLAGS.model:
+        return keras.saving.load_model(FLAGS.model)
+    (x, y), _ = data
+    x, y = x[: FLAGS.train_images], y[: FLAGS.train_images]
+    name = f"{FLAGS.dataset}-{len(x)}-{FLAGS.epochs}-{FLAGS.seed}.keras"
+    path = pathlib.Path(FLAGS.cache) / name
+    if path.exists():
+        return keras.saving.load_model(path)
+    keras.utils.set_random_seed(FLAGS.seed)
+    model = kwp.models.small_cnn(x.shape[1:], int(y.max()) + 1)
+    model.compile(
+        keras.optimizers.Adam(0.001),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(x, y, batch_size=128, epochs=FLAGS.epochs, verbose=2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path)
+    return model
+
+
+def correct_images(model, data, count):
+    """The first `count` test images that the model classifies rightly."""
+    _, (x, y) = data
+    x, y = x[: 4 * count], y[: 4 * count]
+    right = model.predict(x, verbose=0).argmax(-1) == y
+    return x[right][:count], y[right][:count]
+
+
+def record(figures):
+    """Print the figures with what they depend on; write them if asked to."""
+    text = json.dumps(
+        {
+            "command": " ".join(["python", *sys.argv]),
+            "commit": _commit(),
+            "versions": {
+                "keras_wp": kwp.__version__,
+                "keras": keras.__version__,
+                keras.backend.backend(): _backend_version(),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+            "data": FLAGS.dataset
+            + (" (JPEG copy)" if FLAGS.dataset == "cifar10" else ""),
+            "seed": FLAGS.seed,
+            **figures,
+        },
+        indent=1,
+    )
+    print(text)
+    if FLAGS.output:
+        pathlib.Path(FLAGS.output).write_text(text + "\n", encoding="utf-8")
+
+
+def _backend_version():
+    return __import__(keras.backend.backend()).__version__
+
+
+def _commit():
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.check_output(command, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
