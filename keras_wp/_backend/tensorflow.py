@@ -1,5 +1,7 @@
 """TensorFlow: gradient tapes and graph functions."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -45,8 +47,12 @@ class compile:
                 lambda t: tf.TensorSpec(_free_batch(t.shape), t.dtype), args
             )
             # No jit_compile: on a CPU, XLA is slower than the graph.
+            # TensorFlow counts traces by a function's code, and would warn of
+            # one function traced too often; a partial has no code.
             self._compiled = tf.function(
-                self._traced, input_signature=signature, autograph=False
+                functools.partial(self._traced),
+                input_signature=signature,
+                autograph=False,
             )
         return self._compiled(*args)
 
