@@ -14,6 +14,7 @@ on the images beside it, its slot, or the batch size.
 import copy
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -372,6 +373,7 @@ def attack_images(attack, model, x, y):
     digests = noise.image_digests(images)
     truth = clean_logits.argmax(-1) if targeted else labels
     result = np.array(raw)
+    broken = np.zeros(count, bool)
     for part in attack.parts:
         keys = noise.seeded(digests, 0, part.seed)
         stream = (
@@ -388,10 +390,18 @@ def attack_images(attack, model, x, y):
             examine_last=part.minimum_norm or part is not attack,
         ):
             i = outcome.index
+            broken[i] |= outcome.bad_gradients > 0
             result[i] = _like(raw[i], images[i], outcome.x_adv, part)
             if not outcome.success:
                 survivors.append(i)
         attacked = sorted(survivors)
+    if broken.any():
+        warnings.warn(
+            f"{attack.label} met gradients that are not finite on "
+            f"{int(broken.sum())} of {count} images and took them for zero: "
+            "it may miss adversarial images.",
+            stacklevel=3,
+        )
     if isinstance(x, np.ndarray):
         return result
     return ops.convert_to_tensor(result)
@@ -399,5 +409,15 @@ def attack_images(attack, model, x, y):
 
 def _like(raw, image, x_adv, attack):
     """`x_adv` in the dtype of `raw`, and exactly `raw` where not moved."""
-    moved = raw + (x_adv - image).astype(raw.dtype)
-    return np.where(x_adv == image, raw, np.clip(moved, *attack.bounds))
+    low, high = attack.bounds
+    moved = x_adv
+    if raw.dtype != x_adv.dtype:
+        moved = np.clip(raw + (x_adv - image).astype(raw.dtype), low, high)
+        # A coarse type rounds by more than the ball and the bounds allow.
+        wide = moved.astype(np.float64)
+        outside = np.abs(wide - raw.astype(np.float64)) > np.abs(
+            x_adv.astype(np.float64) - image
+        )
+        outside |= (wide < low) | (wide > high)
+        moved = np.where(outside, np.nextafter(moved, raw), moved)
+    return np.where(x_adv == image, raw, moved)
