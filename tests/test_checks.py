@@ -1,0 +1,396 @@
+import warnings
+
+import numpy as np
+import pytest
+from helpers import linear_model, random_images, tiny_cnn, to_numpy
+from keras import ops
+
+from keras_wp import checks
+from keras_wp.attacks import FGSM, PGD
+
+ATTACKS = [
+    FGSM(eps=0.1),
+    PGD(eps=0.1, steps=2),
+    PGD(eps=0.1, steps=2, targeted=True),
+]
+
+
+def message_of(fn, *args):
+    with pytest.raises(ValueError) as error:
+        fn(*args)
+    return str(error.value)
+
+
+@pytest.fixture
+def x():
+    return random_images(4)
+
+
+@pytest.fixture
+def y():
+    return np.array([0, 1, 2, 3])
+
+
+def test_images_come_back_as_float32_within_the_bounds(x):
+    np.testing.assert_array_equal(checks.images(x, (0.0, 1.0)), x)
+    wide = checks.images(x.astype(np.float64), (0.0, 1.0))
+    assert wide.dtype == np.float32
+
+
+def test_pixels_may_miss_the_bounds_by_rounding(x):
+    x[0, 0, 0, 0], x[1, 0, 0, 0] = 1 + 9e-7, -9e-7
+    checked = checks.images(x, (0.0, 1.0))
+    assert checked[0, 0, 0, 0] == 1.0
+    assert checked[1, 0, 0, 0] == 0.0
+
+
+def test_bfloat16_counts_as_floating_point(x):
+    coarse = to_numpy(ops.cast(ops.convert_to_tensor(x), "bfloat16"))
+    checked = checks.images(coarse, (0.0, 1.0))
+    np.testing.assert_array_equal(checked, coarse.astype(np.float32))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (
+            lambda x: (x * 255).astype(np.uint8) // 2 * 0 + 7,
+            "Images must be floating-point numbers within the bounds (0.0, "
+            "1.0). Received: dtype uint8 with values from 7 to 7",
+        ),
+        (
+            lambda x: np.where(x == x[2], np.nan, x),
+            "Images must be finite. Received: NaN or infinity in 1 of 4 images",
+        ),
+        (
+            lambda x: np.where(x == x[1, 0], np.inf, x),
+            "Images must be finite. Received: NaN or infinity in 1 of 4 images",
+        ),
+        (
+            lambda x: x * 0 + np.linspace(0, 255, 36).reshape(6, 6, 1),
+            "Images must lie within the bounds (0.0, 1.0). Received: values "
+            "from 0 to 255",
+        ),
+        (
+            lambda x: x * 0 - 2e-6,
+            "Images must lie within the bounds (0.0, 1.0). Received: values "
+            "from -2e-06 to -2e-06",
+        ),
+        (
+            lambda x: x[:0],
+            "Images must have the shape (N, ...) with N at least 1. Received: "
+            "shape (0, 6, 6, 1)",
+        ),
+        (
+            lambda x: x[:, 0, 0, 0],
+            "Images must have the shape (N, ...) with N at least 1. Received: "
+            "shape (4,)",
+        ),
+    ],
+    ids=["integers", "nan", "infinity", "0-255", "below", "none", "flat"],
+)
+def test_bad_images_are_refused(x, y, attack, spoil, message):
+    assert message_of(attack, tiny_cnn(), spoil(x), y) == message
+
+
+def test_bounds_are_the_attacks_own(x, y):
+    attack = FGSM(eps=0.1, bounds=(-0.5, 0.5))
+    assert message_of(attack, tiny_cnn(), x * 0 + 0.75, y) == (
+        "Images must lie within the bounds (-0.5, 0.5). Received: values from "
+        "0.75 to 0.75"
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (
+            np.eye(5)[:4],
+            "Labels must be integers of the shape (4,). Received: shape (4, "
+            "5) (one-hot labels? take their argmax)",
+        ),
+        (
+            np.array([0, 1, 2]),
+            "Labels must be integers of the shape (4,). Received: shape (3,)",
+        ),
+        (
+            np.array([0, 1, 2, 5]),
+            "Labels must lie in [0, 5), as the model has 5 classes. Received: "
+            "labels from 0 to 5",
+        ),
+        (
+            np.array([-1, 1, 2, 4]),
+            "Labels must lie in [0, 5), as the model has 5 classes. Received: "
+            "labels from -1 to 4",
+        ),
+        (
+            np.array([0.0, 0.5, 1.0, 2.0]),
+            "Labels must be integers. Received: dtype float64",
+        ),
+        (
+            np.array([0.0, 1.0, 2.0, np.inf]),
+            "Labels must be integers. Received: dtype float64",
+        ),
+        (
+            np.array([0.0, 1.0, 2.0, np.nan]),
+            "Labels must be integers. Received: dtype float64",
+        ),
+        (
+            np.array([True, False, True, True]),
+            "Labels must be integers. Received: dtype bool",
+        ),
+    ],
+    ids=["one-hot", "short", "above", "below", "halves", "inf", "nan", "bool"],
+)
+def test_bad_labels_are_refused(x, attack, labels, message):
+    assert message_of(attack, tiny_cnn(), x, labels) == message
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 2, 3],
+        np.array([0, 1, 2, 3], np.uint8),
+        np.array([0.0, 1.0, 2.0, 3.0]),
+        np.array([[0], [1], [2], [3]]),
+    ],
+    ids=["list", "uint8", "whole floats", "column"],
+)
+def test_whole_numbers_are_labels_in_any_form(labels):
+    checked = checks.labels(labels, 4, 5)
+    assert checked.dtype == np.int32
+    np.testing.assert_array_equal(checked, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_probabilities_are_refused(x, y, attack):
+    model = tiny_cnn()
+    assert message_of(attack, lambda x: ops.softmax(model(x)), x, y) == (
+        "The model must return logits, not probabilities: remove its final "
+        "softmax. Received: outputs that are not negative and sum to 1"
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_single_output_is_refused(x, attack):
+    model = tiny_cnn(num_classes=1)
+    assert message_of(attack, model, x, np.zeros(4, int)) == (
+        "The model must return logits of at least 2 classes. Received: "
+        "outputs of shape (N, 1)"
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_weights_that_are_not_finite_are_named(x, y, attack):
+    model = tiny_cnn()
+    kernel = model.layers[-1].kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    expected = (
+        "The model's weights must be finite. Received: NaN or infinity in "
+        f"{kernel.path!r}"
+    )
+    assert message_of(attack, model, x, y) == expected
+    bias = model.layers[-1].bias
+    bias.assign(np.full(bias.shape, np.inf))
+    assert message_of(attack, model, x, y) == expected + " and 1 more"
+
+
+@pytest.mark.parametrize("attack", ATTACKS[1:])
+def test_logits_that_are_not_finite_are_counted(x, y, attack):
+    model = tiny_cnn()
+    x[1:3, 0, 0, 0] = 0.0
+
+    def broken(x):
+        # NaN for an image whose first pixel is black.
+        return model(x) + 0 * ops.log(x[:, 0, 0, :])
+
+    assert message_of(attack, broken, x, y) == (
+        "The model's logits must be finite. Received: NaN or infinity for 2 "
+        "of 4 clean images"
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS[:2])
+def test_gradients_that_are_not_finite_are_warned_of(x, attack):
+    model = tiny_cnn()
+
+    def broken(x):
+        # The root's slope at 0 is infinite.
+        first = x[:, 0, 0, :]
+        return model(x) + ops.sqrt(first - ops.stop_gradient(first))
+
+    y = to_numpy(broken(ops.convert_to_tensor(x))).argmax(-1)
+    with pytest.warns(UserWarning) as caught:
+        attack(broken, x, y)
+    assert [str(w.message) for w in caught] == [
+        f"{attack.label} met gradients that are not finite on 4 of 4 images "
+        "and took them for zero: it may miss adversarial images."
+    ]
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_dlr_needs_four_classes(x, targeted):
+    attack = PGD(eps=0.1, steps=2, loss="dlr", targeted=targeted)
+    y = np.zeros(4, int)
+    label = "PGD2-dlr-targeted" if targeted else "PGD2-dlr"
+    assert message_of(attack, tiny_cnn(num_classes=3), x, y) == (
+        f"{label} needs a model of at least 4 classes. Received: 3"
+    )
+    attack(tiny_cnn(num_classes=4), x, y)
+
+
+def test_sound_input_meets_no_warning(x, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for attack in ATTACKS:
+            attack(tiny_cnn(), x, y)
+
+
+def test_small_logits_are_no_probabilities(rng):
+    # Constant outputs and outputs near 0 are poor logits, but logits.
+    for bias in (np.zeros(4), np.full(4, 0.3), np.array([0.2, 0.9, 0, 0])):
+        checks.logits(np.tile(bias, (3, 1)), None)
+    kernel = rng.normal(size=(2, 2, 1, 4)).astype(np.float32)
+    FGSM(eps=0.1)(linear_model(kernel * 1e-4), np.zeros((2, 2, 2, 1)), [0, 1])
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", None])
+def test_batch_sizes_are_whole_and_positive(value):
+    assert message_of(checks.batch_size, value) == (
+        "Argument `batch_size` must be an integer of at least 1. Received: "
+        f"batch_size={value!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"eps": 0},
+            "Argument `eps` must be a finite number greater than 0. Received: "
+            "eps=0",
+        ),
+        (
+            {"eps": float("nan")},
+            "Argument `eps` must be a finite number greater than 0. Received: "
+            "eps=nan",
+        ),
+        (
+            {"eps": "8/255"},
+            "Argument `eps` must be a finite number greater than 0. Received: "
+            "eps='8/255'",
+        ),
+        (
+            {"steps": 0},
+            "Argument `steps` must be an integer of at least 1. Received: "
+            "steps=0",
+        ),
+        (
+            {"steps": 2.5},
+            "Argument `steps` must be an integer of at least 1. Received: "
+            "steps=2.5",
+        ),
+        (
+            {"steps": True},
+            "Argument `steps` must be an integer of at least 1. Received: "
+            "steps=True",
+        ),
+        (
+            {"restarts": 0},
+            "Argument `restarts` must be an integer of at least 1. Received: "
+            "restarts=0",
+        ),
+        (
+            {"step_size": -0.1},
+            "Argument `step_size` must be a finite number greater than 0. "
+            "Received: step_size=-0.1",
+        ),
+        (
+            {"step_size": float("inf")},
+            "Argument `step_size` must be a finite number greater than 0. "
+            "Received: step_size=inf",
+        ),
+        (
+            {"restarts": 3, "random_start": False},
+            "Restarts need `random_start=True`, or each repeats the first. "
+            "Received: restarts=3, random_start=False",
+        ),
+        (
+            {"norm": "l1"},
+            "Invalid value for argument `norm`. Expected one of ['l2', "
+            "'linf']. Received: norm='l1'",
+        ),
+        (
+            {"loss": "kl"},
+            "Invalid value for argument `loss`. Expected one of "
+            "['cross_entropy', 'dlr', 'margin']. Received: loss='kl'",
+        ),
+        (
+            {"bounds": (1.0, 0.0)},
+            "Argument `bounds` must be (lowest, highest) with lowest < "
+            "highest. Received: bounds=(1.0, 0.0)",
+        ),
+        (
+            {"bounds": (0.0, float("nan"))},
+            "Argument `bounds` must be (lowest, highest) with lowest < "
+            "highest. Received: bounds=(0.0, nan)",
+        ),
+        (
+            {"bounds": 1.0},
+            "Argument `bounds` must be (lowest, highest) with lowest < "
+            "highest. Received: bounds=1.0",
+        ),
+        (
+            {"seed": 0.5},
+            "Argument `seed` must be an integer. Received: seed=0.5",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_hyperparameters_are_refused(arguments, message):
+    arguments = {"eps": 0.1, "steps": 3, **arguments}
+    assert message_of(lambda: PGD(**arguments)) == message
+
+
+def test_what_is_no_model_is_refused(x, y):
+    assert message_of(FGSM(eps=0.1), "resnet", x, y) == (
+        "`model` must be a Keras model or a callable that maps images to "
+        "logits. Received: model='resnet'"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap, message",
+    [
+        (
+            lambda z: {"logits": z},
+            "`model` must return one tensor of logits. Received: an output of "
+            "type dict",
+        ),
+        (
+            lambda z: [z, z],
+            "`model` must return one tensor of logits. Received: an output of "
+            "type list",
+        ),
+        (
+            lambda z: z[:, 0],
+            "`model` must return logits of shape (N, K). Received: shape "
+            "(None,)",
+        ),
+        (
+            lambda z: z[:, None],
+            "`model` must return logits of shape (N, K). Received: shape "
+            "(None, 1, 5)",
+        ),
+    ],
+    ids=["dict", "list", "vector", "rank 3"],
+)
+def test_outputs_that_are_no_logits_are_refused(x, y, backend, wrap, message):
+    model = tiny_cnn()
+    if backend == "jax":
+        # The number of slots, where TensorFlow leaves it open.
+        message = message.replace("None", "4")
+    fn = FGSM(eps=0.1)
+    assert message_of(fn, lambda x: wrap(model(x)), x, y) == message
