@@ -391,7 +391,9 @@ def attack_images(attack, model, x, y):
         ):
             i = outcome.index
             broken[i] |= outcome.bad_gradients > 0
-            result[i] = _like(raw[i], images[i], outcome.x_adv, part)
+            # A failed try that may lie outside the ball is of no use.
+            if outcome.success or part.radius is None:
+                result[i] = _like(raw[i], images[i], outcome.x_adv, part)
             if not outcome.success:
                 survivors.append(i)
         attacked = sorted(survivors)
