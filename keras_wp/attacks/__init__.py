@@ -1,8 +1,9 @@
 """Adversarial attacks: immutable objects, called `attack(model, x, y)`."""
 
+from keras_wp.attacks.apgd import APGD
 from keras_wp.attacks.base import Attack
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.gradient import FGSM, PGD
 
-__all__ = ["FAB", "FGSM", "PGD", "Attack", "DeepFool"]
+__all__ = ["APGD", "FAB", "FGSM", "PGD", "Attack", "DeepFool"]
