@@ -105,7 +105,13 @@ def advance(attack, problem, state):
     if runs > 1:
         again = ops.logical_and(over, ops.logical_not(done))
         run = run + ops.cast(again, "int32")
-        inner = _where(again, _begin(attack, problem, run), inner)
+        # Beginning costs about as much as a step without its gradient, and is
+        # rare.
+        inner = ops.cond(
+            ops.any(again),
+            lambda: _where(again, _begin(attack, problem, run), inner),
+            lambda: inner,
+        )
     return {
         "attack": inner,
         "run": run,
