@@ -83,7 +83,7 @@ def advance(attack, problem, state):
     inner = {**inner, "iteration": iteration}
 
     distance = norms.get(attack.norm).length(x - problem.x)
-    fooled = problem.is_adversarial(logits)
+    fooled = problem.is_adversarial(logits, attack.confidence)
     if attack.radius is not None:
         fooled = ops.logical_and(fooled, distance <= attack.radius)
     better = ops.logical_and(fooled, distance < state["distance"])

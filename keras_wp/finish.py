@@ -120,12 +120,12 @@ class _LastPoints(_Gathered):
         images = [image for image, _, _ in waiting]
         points = np.stack([point for _, _, point in waiting])
         margins, distances = self._examine(images, points)
-        radius = self._attack.radius
+        attack = self._attack
         for place, (image, outcome, point) in enumerate(waiting):
             distance = float(distances[place])
-            within = radius is None or distance <= radius
+            within = attack.radius is None or distance <= attack.radius
             closer = distance < outcome.distance
-            if margins[place] > 0 and within and closer:
+            if margins[place] > attack.confidence and within and closer:
                 outcome = outcome._replace(
                     x_adv=point, success=True, distance=distance
                 )

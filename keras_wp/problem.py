@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend
+from keras_wp import _backend, objectives
 from keras_wp.norms import per_image
 
 
@@ -72,10 +72,15 @@ class Problem:
         )
         return values, pullback(to_logits(ops.ones_like(values))), logits
 
-    def is_adversarial(self, logits):
+    def is_adversarial(self, logits, confidence=0.0):
         """Which images are misclassified (or reach the target): `(N,)`.
 
         Logits that are not finite never count.
+
+        Args:
+            logits: `(N, K)`.
+            confidence: By how much a wrong logit must exceed that of `y` (or
+                the target's all others).
         """
         predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
         if self.reach_target:
@@ -83,7 +88,12 @@ class Problem:
         else:
             fooled = predicted != self.y
         finite = ops.all(ops.isfinite(logits), axis=-1)
-        return ops.logical_and(fooled, finite)
+        fooled = ops.logical_and(fooled, finite)
+        if confidence:
+            objective = objectives.get("margin", self.reach_target)
+            margin = objective(logits, self.y, self.target)
+            fooled = ops.logical_and(fooled, margin > confidence)
+        return fooled
 
     def ranked_target(self, rank):
         """The wrong class of each image with its `rank`-th largest clean logit.

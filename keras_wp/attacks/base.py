@@ -80,6 +80,9 @@ class Attack(abc.ABC):
     # A point counts as adversarial only within this distance of the image,
     # for an attack that does not keep to its ball by itself.
     radius: ClassVar[float | None] = None
+    # By how much the winning logit of an adversarial image must exceed the
+    # right one (or the target's all others).
+    confidence: ClassVar[float] = 0.0
     # How many forward passes are spent at the end on moving an adversarial
     # image back towards the clean one; they need the clean logits.
     final_search: ClassVar[int] = 0
