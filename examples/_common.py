@@ -121,13 +121,18 @@ class Run:
 
 
 def start():
-    """Set seeds and devices, and prepare the run's folder."""
+    """Set seeds and devices, load the data, prepare the run's folder.
+
+    Returns:
+        `(run, (x_train, y_train), (x_test, y_test))`.
+    """
     strategy = _distribute()
     keras.utils.set_random_seed(FLAGS.seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+    train, test = _load_data()
     run = Run(pathlib.Path(FLAGS.output_dir), strategy)
     settings = {
         flag.name: flag.value
@@ -136,7 +141,14 @@ def start():
     }
     settings["backend"] = keras.backend.backend()
     _prepare_folder(run, settings)
-    return run
+    return run, train, test
+
+
+def _load_data():
+    try:
+        return keras_wp.datasets.load(FLAGS.dataset, FLAGS.data_dir)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
 
 
 def _distribute():
@@ -144,7 +156,7 @@ def _distribute():
     backend = keras.backend.backend()
     needed = {"mirrored": "tensorflow", "jax": "jax"}.get(FLAGS.distribute)
     if needed and needed != backend:
-        raise flags.UsageError(
+        raise SystemExit(
             f"--distribute={FLAGS.distribute} needs KERAS_BACKEND={needed}. "
             f"Received: KERAS_BACKEND={backend}"
         )
@@ -163,7 +175,7 @@ def _distribute():
             keras.distribution.DataParallel(auto_shard_dataset=False)
         )
     if FLAGS.batch_size % count:
-        raise flags.UsageError(
+        raise SystemExit(
             f"--batch_size must be divisible by the {count} devices. "
             f"Received: --batch_size={FLAGS.batch_size}"
         )
@@ -198,7 +210,7 @@ def _prepare_folder(run, settings):
             if earlier.get(name) != value
         ]
         if changed:
-            raise flags.UsageError(
+            raise SystemExit(
                 f"The run in {run.folder} was started with other settings: "
                 f"{', '.join(changed)}. Repeat them to resume it, or leave "
                 "out --resume to start afresh."
@@ -207,7 +219,7 @@ def _prepare_folder(run, settings):
     if FLAGS.resume:
         print(f"There is no run to resume in {run.folder}: starting afresh.")
     old = [run.path(name) for name in _STATE if run.path(name).exists()]
-    if old:
+    if any(item != path for item in old):
         print(
             f"Starting afresh: the earlier run in {run.folder} is removed "
             "(--resume would have gone on with it)."
@@ -245,7 +257,6 @@ def evaluate(run, model, test_data, attacks):
     run.path("report.md").write_text(report.to_markdown())
     with _quiet.stderr():
         model.export(run.path("saved_model"), verbose=False)
-    print(
-        f"\nIn {run.folder}: model.keras, saved_model, report.md, report.json"
-    )
+    names = "model.keras, saved_model, report.md and report.json"
+    print(f"\nWritten to {run.folder}: {names}")
     return report

@@ -124,6 +124,7 @@ def _fit(run, model, train_data, test_data):
     )
     model.fit(
         batches,
+        shuffle=False,  # Or Keras would put the batches in another order.
         epochs=FLAGS.epochs,
         initial_epoch=first_epoch,
         validation_data=Batches(*test_data, FLAGS.batch_size),

@@ -41,8 +41,7 @@ def attacks():
 
 
 def main(_):
-    run = common.start()
-    train, test = keras_wp.datasets.load(FLAGS.dataset, FLAGS.data_dir)
+    run, train, test = common.start()
     images, labels = train
 
     def build_model():

@@ -44,8 +44,8 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture
-def write_tfds(tmp_path):
+@pytest.fixture(scope="session")
+def write_tfds(tmp_path_factory):
     """Writes a small set in TensorFlow Datasets' format, under a real name.
 
     Call it with the set's name and one list of examples for each split; it
@@ -74,7 +74,7 @@ def write_tfds(tmp_path):
             def _generate_examples(self, examples):
                 yield from enumerate(examples)
 
-        folder = tmp_path / "tensorflow_datasets"
+        folder = tmp_path_factory.mktemp("tensorflow_datasets")
         Small(data_dir=folder).download_and_prepare()
         return folder
 

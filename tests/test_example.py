@@ -1,0 +1,274 @@
+"""The MNIST example as a user runs it: a process of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_wp
+
+ROOT = pathlib.Path(__file__).parent.parent
+SCRIPT = ROOT / "examples" / "mnist_small_cnn.py"
+LIMIT = 300  # seconds
+EPOCHS = 8
+SETTINGS = (
+    "--dataset=mnist",
+    f"--epochs={EPOCHS}",
+    "--batch_size=32",
+    "--eps=0.1,0.3",
+    "--eval_images=0",
+)
+
+
+def command(*flags):
+    return [sys.executable, str(SCRIPT), *flags]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(*flags, **variables):
+    return subprocess.run(
+        command(*flags),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={**environment(), **variables},
+    )
+
+
+def run_well(*flags):
+    result = run(*flags)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {
+            key: without_times(item)
+            for key, item in value.items()
+            if key != "seconds"
+        }
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    return value
+
+
+def results(folder):
+    """All that a finished run computed, which no interruption may change."""
+    report = json.loads((folder / "report.json").read_text())
+    history = json.loads((folder / "history.json").read_text())
+    model = keras.models.load_model(folder / "model.keras")
+    weights = [w.tolist() for w in model.get_weights()]
+    return without_times(report), history, weights
+
+
+@pytest.fixture(scope="module")
+def digits(write_tfds):
+    """101 training and 20 test images of MNIST, in TFDS's format."""
+    import tensorflow_datasets as tfds
+
+    features = {
+        "image": tfds.features.Image(shape=(28, 28, 1)),
+        "label": tfds.features.ClassLabel(num_classes=10),
+    }
+
+    def examples(x, y):
+        pixels = np.round(x * 255).astype("uint8")
+        return [
+            {"image": image, "label": int(label)}
+            for image, label in zip(pixels, y, strict=True)
+        ]
+
+    (x, y), (x_test, y_test) = keras_wp.datasets.load("mnist5k")
+    return write_tfds(
+        "mnist",
+        features,
+        train=examples(x[:101], y[:101]),
+        test=examples(x_test[:20], y_test[:20]),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    """A run from beginning to end, and its folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    flags = (f"--data_dir={digits}", f"--output_dir={folder}")
+    return run_well(*SETTINGS, *flags), folder
+
+
+def test_example_shows_training_and_a_table_and_nothing_else(finished):
+    result, folder = finished
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0] == (
+        "Training on 101 images. The class weights are 96.38° apart at best."
+    )
+    assert [line.split()[0] for line in lines[2 : 2 + EPOCHS]] == [
+        str(epoch) for epoch in range(1, EPOCHS + 1)
+    ]
+    for attack in ("FGSM", "PGD40"):
+        assert attack in result.stdout
+    assert lines[-1] == (
+        f"Written to {folder}: model.keras, saved_model, report.md and "
+        "report.json"
+    )
+
+
+def test_class_weights_move_to_the_ideal_angle(finished):
+    _, folder = finished
+    history = json.loads((folder / "history.json").read_text())
+    ideal = np.degrees(keras_wp.simplex.ideal_angle(10))
+    distance = [ideal - record["min_angle"] for record in history]
+    assert 0 <= distance[-1] < distance[0]
+    model = keras.models.load_model(folder / "model.keras")
+    angle = keras_wp.simplex.min_angle(model.get_layer("head").kernel)
+    assert np.degrees(angle) == pytest.approx(
+        history[-1]["min_angle"], abs=1e-3
+    )
+
+
+def test_report_has_every_attack_at_every_eps(finished):
+    _, folder = finished
+    report = json.loads((folder / "report.json").read_text())
+    assert report["num_images"] == 20
+    found = [(result["name"], result["eps"]) for result in report["results"]]
+    assert sorted(found) == [
+        (name, eps)
+        for name in ("FGSM", "PGD40", "PGD40-margin")
+        for eps in (0.1, 0.3)
+    ]
+    markdown = (folder / "report.md").read_text()
+    assert all(name in markdown for name, _ in found)
+
+
+def test_exported_model_gives_the_logits_of_the_saved_one(finished, rng):
+    import tensorflow as tf
+
+    _, folder = finished
+    x = rng.random((3, 28, 28, 1), dtype="float32")
+    model = keras.models.load_model(folder / "model.keras")
+    served = tf.saved_model.load(str(folder / "saved_model"))
+    np.testing.assert_allclose(
+        served.serve(x).numpy(),
+        ops.convert_to_numpy(model(x)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def kill_when(exists, *flags):
+    """Start the example, and kill -9 it as soon as a file is there."""
+    process = subprocess.Popen(
+        command(*flags),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    deadline = time.monotonic() + LIMIT
+    while not exists.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(LIMIT) == -signal.SIGKILL
+
+
+def test_killed_training_resumes_to_the_same_numbers(
+    finished, digits, tmp_path
+):
+    flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={tmp_path}")
+    kill_when(tmp_path / "checkpoint.weights.h5", *flags)
+    assert not (tmp_path / "model.keras").exists()
+    result = run_well(*flags, "--resume")
+    assert "Resuming after epoch " in result.stdout
+    assert results(tmp_path) == results(finished[1])
+
+
+def test_killed_evaluation_resumes_to_the_same_numbers(
+    finished, digits, tmp_path
+):
+    flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={tmp_path}")
+    kill_when(tmp_path / "evaluation", *flags)
+    assert not (tmp_path / "report.json").exists()
+    result = run_well(*flags, "--resume")
+    assert "Training" not in result.stdout
+    assert results(tmp_path) == results(finished[1])
+
+
+def test_earlier_run_is_cleared_without_resume(digits, tmp_path):
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "model.keras").write_text("of an earlier run")
+    (tmp_path / "notes.txt").write_text("not ours")
+    result = run_well(
+        *("--dataset=mnist", f"--data_dir={digits}"),
+        *(f"--output_dir={tmp_path}", "--epochs=1", "--eps=0.1"),
+    )
+    assert result.stdout.splitlines()[0] == (
+        f"Starting afresh: the earlier run in {tmp_path} is removed "
+        "(--resume would have gone on with it)."
+    )
+    assert (tmp_path / "notes.txt").read_text() == "not ours"
+    assert len(results(tmp_path)[1]) == 1
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    settings = json.dumps({"epochs": 3})
+    (tmp_path / "settings.json").write_text(settings)
+    result = run(f"--output_dir={tmp_path}", "--resume", "--epochs=5")
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        f"The run in {tmp_path} was started with other settings: "
+    )
+    assert "--epochs=3 (now 5)" in result.stderr
+    assert result.stderr.endswith(
+        "Repeat them to resume it, or leave out --resume to start afresh.\n"
+    )
+
+
+def test_missing_data_are_one_sentence(tmp_path):
+    result = run(
+        "--dataset=cifar100",
+        f"--data_dir={tmp_path / 'none'}",
+        f"--output_dir={tmp_path / 'run'}",
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("The data set 'cifar100' is not in ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_distribution_needs_its_backend(tmp_path, backend):
+    other = {"tensorflow": ("jax", "jax"), "jax": ("mirrored", "tensorflow")}
+    flag, needed = other[backend]
+    result = run(f"--distribute={flag}", f"--output_dir={tmp_path}")
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"--distribute={flag} needs KERAS_BACKEND={needed}. "
+        f"Received: KERAS_BACKEND={backend}\n"
+    )
+
+
+def test_training_runs_on_two_devices(digits, tmp_path, backend):
+    distribute = {"tensorflow": "mirrored", "jax": "jax"}[backend]
+    result = run_well(
+        "--dataset=mnist",
+        f"--data_dir={digits}",
+        f"--output_dir={tmp_path}",
+        "--epochs=2",
+        # Of 101 images, the last batch would have one: too few for two.
+        "--batch_size=20",
+        f"--distribute={distribute}",
+        "--num_logical_devices=2",
+        "--eps=0.1",
+    )
+    assert result.stderr == ""
+    assert (tmp_path / "report.json").exists()
