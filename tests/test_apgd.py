@@ -216,8 +216,9 @@ def test_a_linear_model_is_pushed_as_far_as_it_can_be(norm, dual, rng):
     np.testing.assert_allclose(gained, best, rtol=1e-3)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("norm, dual", [("linf", 1), ("l2", 2)])
+@pytest.mark.parametrize(
+    "norm, dual, scale", [("linf", 1, 1.0), ("l2", 2, 1e-3), ("l2", 2, 1e3)]
+)
 def test_targeted_dlr_fools_exactly_the_linear_cases_within_eps(
     norm, dual, scale, rng
 ):

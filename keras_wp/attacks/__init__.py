@@ -5,5 +5,6 @@ from keras_wp.attacks.base import Attack
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.gradient import FGSM, PGD
+from keras_wp.attacks.square import Square
 
-__all__ = ["APGD", "FAB", "FGSM", "PGD", "Attack", "DeepFool"]
+__all__ = ["APGD", "FAB", "FGSM", "PGD", "Attack", "DeepFool", "Square"]
