@@ -153,7 +153,11 @@ class Attack(abc.ABC):
 
     def config(self):
         """The attack as a dictionary of plain values."""
-        return {"attack": type(self).__name__, **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(self)
+        for name, value in fields.items():
+            if isinstance(value, np.generic):
+                fields[name] = value.item()
+        return {"attack": type(self).__name__, **fields}
 
     def __call__(self, model, x, y):
         """Attack images.
