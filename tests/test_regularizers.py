@@ -115,6 +115,17 @@ def value_and_gradient(function, kernel):
     return value, tape.gradient(value, kernel)
 
 
+def compiled(function):
+    """The function, put through the backend's strongest optimizer (XLA)."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True)
+
+
 def finite_difference(kernel, direction, s, alpha, step=1e-6):
     ahead = equation_3_8(kernel + step * direction, s, alpha)
     behind = equation_3_8(kernel - step * direction, s, alpha)
@@ -162,6 +173,17 @@ def test_penalty_does_not_cancel_next_to_the_optimum(rng, distance):
     kernel += 0.1 * distance * rng.standard_normal(kernel.shape) / 8
     kernel = kernel.astype("float32")
     assert float(SimplexRegularizer()(kernel)) == pytest.approx(
+        equation_3_8(kernel, 0.1, 100.0), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("distance", [10.0, 1e-2, 1e-4])
+def test_compilation_does_not_undo_the_exact_arithmetic(rng, distance):
+    kernel = simplex.vertices(10, 64, 0.1).T
+    kernel += 0.1 * distance * rng.standard_normal(kernel.shape) / 8
+    kernel = kernel.astype("float32")
+    penalty = compiled(SimplexRegularizer())(ops.convert_to_tensor(kernel))
+    assert float(penalty) == pytest.approx(
         equation_3_8(kernel, 0.1, 100.0), rel=1e-6
     )
 
