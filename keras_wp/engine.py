@@ -2,10 +2,10 @@
 
 A batch of fixed size is a set of slots. Each image advances in a slot by its
 own counter; once it is done its outcome is handed out and the slot takes the
-next image. The device always works on full batches of one static shape,
-nothing is spent on images already decided, and when no image is left to take
-the slots shrink by halves. Continuous batching in language-model serving is
-the same idea.
+next image. The device always works on full batches of one static shape, and
+nothing is spent on images already decided. When no image is left to take, idle
+slots are given up (not on JAX, where each new shape would be compiled).
+Continuous batching in language-model serving is the same idea.
 
 An outcome depends on the image, its label, the attack and the seeds only: not
 on the images beside it, its slot, or the batch size.
@@ -262,15 +262,11 @@ class _Slots:
         self._state = self._programs.refill(mask, self._device, self._state)
 
     def shrink(self):
-        """Halve the number of slots while half of them are idle."""
-        size = len(self.owners)
-        while size > 1 and self.live <= size // 2:
-            size //= 2
-        if size == len(self.owners):
-            return
+        """Give up the slots that are idle."""
         keep = [i for i, owner in enumerate(self.owners) if owner is not None]
-        keep += [i for i, owner in enumerate(self.owners) if owner is None]
-        keep = np.asarray(keep[:size])
+        if len(keep) == len(self.owners):
+            return
+        keep = np.asarray(keep)
         self.owners = [self.owners[i] for i in keep]
         self._inputs = {k: v[keep] for k, v in self._inputs.items()}
         self._device = _to_device(self._inputs)
