@@ -2,9 +2,19 @@
 
 from keras_wp.attacks.apgd import APGD
 from keras_wp.attacks.base import Attack
+from keras_wp.attacks.carlini_wagner import CarliniWagner
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.gradient import FGSM, PGD
 from keras_wp.attacks.square import Square
 
-__all__ = ["APGD", "FAB", "FGSM", "PGD", "Attack", "DeepFool", "Square"]
+__all__ = [
+    "APGD",
+    "FAB",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "CarliniWagner",
+    "DeepFool",
+    "Square",
+]
