@@ -9,9 +9,12 @@ from keras import ops
 
 from keras_wp import _backend, norms
 
-# A search aims at this share of the margin that the image has already, not at
-# none, where rounding would decide.
+# A search aims at this share of the margin that is left, and keeps at least
+# half of a share of the clean image's margin and logits: with no margin at
+# all, rounding would decide what is adversarial.
 _KEPT_MARGIN = 0.1
+_LEAST_MARGIN = 1e-3
+_LEAST_LOGIT = 1e-5
 
 
 def forward(program, x, size):
@@ -149,22 +152,28 @@ class _FinalSearch(_Gathered):
         best, distances = found.copy(), [o.distance for _, o in waiting]
         logits = np.stack([image.clean_logits for image in images])
         safe_margin = adversarial_margin(logits, *self._goal(images))
+        least = np.maximum(
+            _LEAST_MARGIN * np.abs(safe_margin),
+            _LEAST_LOGIT * np.abs(logits).max(-1),
+        )
         margin, _ = self._examine(images, found)
         safe, fooled = np.zeros(len(images)), np.ones(len(images))
+        confidence = self._attack.confidence
         for _ in range(self._attack.final_search):
+            wanted = np.maximum(_KEPT_MARGIN * (margin - confidence), least)
             width = margin - safe_margin
             share = np.divide(
-                _KEPT_MARGIN * margin - safe_margin,
+                confidence + wanted - safe_margin,
                 width,
                 out=np.full(len(images), 0.5),
                 where=np.isfinite(width) & (width > 0),
             )
-            place = safe + share * (fooled - safe)
+            place = safe + np.minimum(share, 1) * (fooled - safe)
             shape = (-1, *[1] * (clean.ndim - 1))
             points = clean + place.reshape(shape) * (found - clean)
             points = points.astype(np.float32).clip(*self._attack.bounds)
             there, length = self._examine(images, points)
-            crossed = there > 0
+            crossed = there > confidence + least / 2
             fooled = np.where(crossed, place, fooled)
             margin = np.where(crossed, there, margin)
             safe = np.where(crossed, safe, place)

@@ -15,8 +15,10 @@ from keras_wp.norms import per_image, select
 _MOST_ROUNDS = 30
 _FLAT = 1e-6
 
-# A gradient not yet known is taken to be no longer than this, times the
-# longest one known.
+# So many gradients are looked at before anything is said of the others. Then
+# those are taken to be no longer than the longest one known, times this or
+# times the spread of those known.
+_LOOKS = 3
 _UNSEEN = 2.0
 
 
@@ -121,7 +123,9 @@ def begin_survey(problem, candidates):
     pass. So classes are looked at one by one, at first those that might be
     nearest, until no other class can be nearer than the nearest found; the
     norm of a gradient not looked at is taken to be what it was at the last
-    point where it was, or if it never was, at most twice the largest known.
+    point where it was. If it never was, it is taken to be at most twice the
+    largest of the three or more that are known, or as many times that as the
+    largest exceeds the smallest.
 
     Args:
         problem: A `keras_wp.problem.Problem` with its clean logits.
@@ -160,7 +164,7 @@ def look(problem, survey, logits, pullback, norm):
     gaps = logits - at(logits, problem.y)[:, None]
     unseen = ops.logical_and(survey["rivals"], ~survey["seen"])
     label = ops.argmin(
-        _possible(gaps, survey["norms"], unseen, unsure=1.0), axis=-1
+        _possible(gaps, survey["norms"], unseen, unsure=False), axis=-1
     )
     gradient = pullback(difference(label, problem.y, logits))
     dual = inner(gradient, norm.steepest(gradient))
@@ -183,7 +187,7 @@ def look(problem, survey, logits, pullback, norm):
         "gap": ops.where(nearer, gap, survey["gap"]),
         "gradient": select(nearer, gradient, survey["gradient"]),
     }
-    others = _possible(gaps, gradient_norms, unseen, unsure=_UNSEEN)
+    others = _possible(gaps, gradient_norms, unseen, unsure=True)
     return survey, nearness <= ops.min(others, axis=-1)
 
 
@@ -201,7 +205,16 @@ def leave(survey, moved):
 
 def _possible(gaps, gradient_norms, unseen, unsure):
     """The least distances that classes not looked at may be at."""
+    known = gradient_norms > 0
     largest = ops.max(gradient_norms, axis=-1, keepdims=True)
-    guess = ops.where(largest > 0, unsure * largest, 1.0)
-    norms = ops.where(gradient_norms > 0, gradient_norms, guess)
-    return ops.where(unseen, ops.abs(gaps) / norms, float("inf"))
+    smallest = ops.where(known, gradient_norms, largest)
+    smallest = ops.min(smallest, axis=-1, keepdims=True)
+    spread = largest / ops.where(smallest > 0, smallest, 1.0)
+    guess = largest * (ops.maximum(spread, _UNSEEN) if unsure else 1.0)
+    guess = ops.where(largest > 0, guess, 1.0)
+    possible = ops.abs(gaps) / ops.where(known, gradient_norms, guess)
+    if unsure:
+        count = ops.sum(ops.cast(known, "int32"), axis=-1, keepdims=True)
+        uncertain = ops.logical_and(count < _LOOKS, ops.logical_not(known))
+        possible = ops.where(uncertain, 0.0, possible)
+    return ops.where(unseen, possible, float("inf"))

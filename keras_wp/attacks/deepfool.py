@@ -37,10 +37,11 @@ class DeepFool(Attack):
     Departures from the original: (a) it takes the gradients of all candidates
     at every point. Here one gradient is taken in each iteration, and an image
     moves on once no other candidate can be nearer, judged by its gap and by
-    how long its gradient was when last taken (a gradient not taken yet counts
-    as at most twice as long as the longest known). On trained networks this
-    takes a third of the gradients and finds the same distances. (b) Pixels
-    that stand at a bound and would leave it do not count in a gradient.
+    how long its gradient was when last taken (`boundary.begin_survey` says
+    what is assumed of one not taken yet). On a trained network this took a
+    third of the gradients and found the same distances. (b) Pixels that stand
+    at a bound and would leave it do not count in a gradient. (c) The result
+    is moved back to the boundary, if `final_search` is not 0.
 
     Args:
         norm: `"linf"` or `"l2"`.
@@ -52,7 +53,8 @@ class DeepFool(Attack):
         eps: If given, reports count an image as fooled only if the
             perturbation found is at most this long.
         final_search: How many forward passes are spent at the end on moving
-            each adversarial image back towards the clean one; at least 0.
+            each adversarial image back towards the clean one (and one more,
+            to see where it is); at least 0.
         bounds: Lowest and highest value of a pixel.
         seed: Unused, as nothing here is random.
         name: How reports call the attack.
