@@ -17,7 +17,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
 
 demo: $(VENV)/.examples ## train and evaluate the paper's MNIST network
-	@$(BIN)/python examples/mnist_small_cnn.py --dataset=mnist5k \
+	@$(BIN)/python examples/mnist_small_cnn.py --dataset=mnist5k --epochs=8 \
 		--output_dir=runs/demo $(ARGS)
 
 test: $(VENV)/.dev ## the test suite, on TensorFlow and then on JAX

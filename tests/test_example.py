@@ -167,17 +167,15 @@ def test_exported_model_gives_the_logits_of_the_saved_one(finished, rng):
     )
 
 
-def kill_when(exists, *flags):
+def kill_when(exists, log, *flags):
     """Start the example, and kill -9 it as soon as a file is there."""
-    process = subprocess.Popen(
-        command(*flags),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    )
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command(*flags), stdout=output, stderr=output, env=environment()
+        )
     deadline = time.monotonic() + LIMIT
     while not exists.exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, log.read_text()
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait(LIMIT) == -signal.SIGKILL
@@ -186,45 +184,43 @@ def kill_when(exists, *flags):
 def test_killed_training_resumes_to_the_same_numbers(
     finished, digits, tmp_path
 ):
-    flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={tmp_path}")
-    kill_when(tmp_path / "checkpoint.weights.h5", *flags)
-    assert not (tmp_path / "model.keras").exists()
+    folder, log = tmp_path / "run", tmp_path / "log"
+    folder.mkdir()
+    (folder / "model.keras").write_text("of an earlier run")
+    (folder / "notes.txt").write_text("not ours")
+    flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={folder}")
+    kill_when(folder / "checkpoint.weights.h5", log, *flags)
+    assert log.read_text().splitlines()[0] == (
+        f"Starting afresh: the earlier run in {folder} is removed (--resume "
+        "would have gone on with it)."
+    )
+    assert not (folder / "model.keras").exists()
     result = run_well(*flags, "--resume")
-    assert "Resuming after epoch " in result.stdout
-    assert results(tmp_path) == results(finished[1])
+    assert result.stdout.startswith("Resuming after epoch ")
+    assert results(folder) == results(finished[1])
+    assert (folder / "notes.txt").read_text() == "not ours"
 
 
+@pytest.mark.slow
 def test_killed_evaluation_resumes_to_the_same_numbers(
     finished, digits, tmp_path
 ):
-    flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={tmp_path}")
-    kill_when(tmp_path / "evaluation", *flags)
-    assert not (tmp_path / "report.json").exists()
+    folder, log = tmp_path / "run", tmp_path / "log"
+    flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={folder}")
+    kill_when(folder / "evaluation", log, *flags)
+    assert not (folder / "report.json").exists()
     result = run_well(*flags, "--resume")
     assert "Training" not in result.stdout
-    assert results(tmp_path) == results(finished[1])
+    assert results(folder) == results(finished[1])
 
 
-def test_earlier_run_is_cleared_without_resume(digits, tmp_path):
-    (tmp_path / "settings.json").write_text("{}")
-    (tmp_path / "model.keras").write_text("of an earlier run")
-    (tmp_path / "notes.txt").write_text("not ours")
-    result = run_well(
-        *("--dataset=mnist", f"--data_dir={digits}"),
-        *(f"--output_dir={tmp_path}", "--epochs=1", "--eps=0.1"),
-    )
-    assert result.stdout.splitlines()[0] == (
-        f"Starting afresh: the earlier run in {tmp_path} is removed "
-        "(--resume would have gone on with it)."
-    )
-    assert (tmp_path / "notes.txt").read_text() == "not ours"
-    assert len(results(tmp_path)[1]) == 1
-
-
-def test_resuming_with_other_settings_is_refused(tmp_path):
+def test_resuming_with_other_settings_is_refused(digits, tmp_path):
     settings = json.dumps({"epochs": 3})
     (tmp_path / "settings.json").write_text(settings)
-    result = run(f"--output_dir={tmp_path}", "--resume", "--epochs=5")
+    result = run(
+        *(f"--data_dir={digits}", f"--output_dir={tmp_path}"),
+        *("--resume", "--epochs=5"),
+    )
     assert result.returncode == 1
     assert result.stderr.startswith(
         f"The run in {tmp_path} was started with other settings: "
