@@ -12,7 +12,9 @@ count, and ours is timed before and after each peer.
 
 import importlib.metadata
 import statistics
+import sys
 import time
+import unittest.mock
 
 import keras
 import numpy as np
@@ -129,6 +131,9 @@ def torchattacks_torch(work, model, module):
 
 
 def adv_lib_torch(work, model, module):
+    # Its attacks need neither, but its import asks for both.
+    for name in ("visdom", "torchvision", "torchvision.models"):
+        sys.modules.setdefault(name, unittest.mock.MagicMock())
     from adv_lib import attacks
 
     run = {
