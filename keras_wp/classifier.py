@@ -10,7 +10,7 @@ import weakref
 import keras
 from keras import ops
 
-from keras_wp import _backend
+from keras_wp import _backend, features
 
 _compiled = weakref.WeakKeyDictionary()
 
@@ -58,6 +58,14 @@ class Classifier:
                 f"{tuple(logits.shape)}"
             )
         return ops.cast(logits, "float32")
+
+    def cut(self):
+        """The model's two halves, before and after its features.
+
+        Raises:
+            ValueError: If the model has none; see `keras_wp.features.cut`.
+        """
+        return features.cut(self.model)
 
     def build(self, shape):
         """Create the weights of a Keras model that was never called.

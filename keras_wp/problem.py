@@ -72,6 +72,24 @@ class Problem:
         )
         return values, pullback(to_logits(ops.ones_like(values))), logits
 
+    def cut(self):
+        """The model's two halves; see `keras_wp.features.Cut`."""
+        return self.model.cut()
+
+    def feature_grad(self, cut, objective, x):
+        """`(values, gradient, logits)` of an objective of the features at `x`.
+
+        Args:
+            cut: What `cut()` returns.
+            objective: A function of the features `(N, P)`, with one value for
+                each image.
+            x: Images, `(N, ...)`.
+        """
+        features, pullback = _backend.vjp(cut.features, x)
+        values, to_features = _backend.vjp(objective, features)
+        gradient = pullback(to_features(ops.ones_like(values)))
+        return values, self._checked(gradient), cut.classify(features)
+
     def is_adversarial(self, logits, confidence=0.0):
         """Which images are misclassified (or reach the target): `(N,)`.
 

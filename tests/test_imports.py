@@ -20,7 +20,7 @@ NETWORKS = {
 # A module may import those of the floors below, and of its own.
 FLOORS = (
     {"_version", "_backend"},
-    {"simplex", "norms", "noise", "objectives", "checks"},
+    {"simplex", "norms", "noise", "objectives", "checks", "features"},
     {"classifier", "problem", "finish", "engine"},
     NETWORKS,
     {"attacks"},
