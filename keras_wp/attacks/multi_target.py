@@ -1,0 +1,232 @@
+"""The multi-target attack: features drawn to one wrong class after another.
+
+Source: Tramèr, Carlini, Brendel and Madry, "On adaptive attacks to
+adversarial example defenses" (NeurIPS 2020), on the Max-Mahalanobis center
+loss.
+"""
+
+import dataclasses
+import hashlib
+from typing import ClassVar
+
+import numpy as np
+from keras import ops
+
+from keras_wp import features, noise, norms, objectives
+from keras_wp.attacks.base import Attack, check_at_least, check_positive
+
+LOSSES = ("center", "class_mean", "margin")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiTarget(Attack):
+    """Projected gradient descent towards each wrong class in turn.
+
+    For every wrong class `t`, the likeliest on the clean image first, a run
+    of `steps` steps
+    `x <- clip(project(x - step_size * direction))` lowers one of
+
+    - `"center"`: `||z(x) - mu_t||_2^2`, with `z` the features that the last
+      layer sees and `mu_t` its center for the class. If the last layer is
+      linear instead, its class weights less their mean stand for the
+      centers, and they and the features are scaled to unit length first:
+      what is lowered is the angle between the two.
+    - `"class_mean"`: `||z(x) - m_t||_2^2`, with `m_t` the mean features of
+      the class.
+    - `"margin"`: `max_{j != t} z_j - z_t` of the logits.
+
+    An image is done as soon as it is misclassified, as whatever class.
+
+    Args:
+        eps: Radius of the ball, above 0, in the units of the images.
+        steps: Number of steps in a run, at least 1.
+        step_size: Length of a step in the norm, above 0. Defaults to
+            `2.5 * eps / steps`.
+        loss: `"center"`, `"class_mean"` or `"margin"`.
+        class_means: For `"class_mean"`, the means `(K, P)`: see
+            `keras_wp.features.class_means`.
+        targets: How many of the wrong classes to aim at, the likeliest ones;
+            at least 1. Defaults to all.
+        random_start: Whether to start at a random point of the ball, instead
+            of at the image.
+        restarts: Number of runs for each target, at least 1.
+        published_sign: Move away from the target's center, and leave the last
+            point of a run unexamined, as the script does with which published
+            numbers were taken. For reproduction only: these numbers flatter
+            the defence.
+        norm: `"linf"` or `"l2"`.
+        bounds: Lowest and highest value of a pixel.
+        seed: Integer; with the image, it determines the random starts.
+        name: How reports call the attack.
+
+    Raises:
+        ValueError: If an argument is out of range; when called, if the loss
+            needs features and the model has none.
+
+    Source: Tramèr et al., NeurIPS 2020.
+
+    Example:
+
+    >>> attack = keras_wp.attacks.MultiTarget(
+    ...     eps=8 / 255, steps=100, step_size=0.0031, loss="margin"
+    ... )
+    >>> x_adv = attack(model, x, y)
+    """
+
+    needs_clean_logits: ClassVar[bool] = True
+
+    eps: float
+    steps: int
+    step_size: float | None = None
+    loss: str = "center"
+    class_means: object = dataclasses.field(default=None, repr=False)
+    targets: int | None = None
+    random_start: bool = False
+    restarts: int = 1
+    published_sign: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(eps=self.eps)
+        check_at_least(1, steps=self.steps, restarts=self.restarts)
+        if self.step_size is not None:
+            check_positive(step_size=self.step_size)
+        if self.targets is not None:
+            check_at_least(1, targets=self.targets)
+        if self.loss not in LOSSES:
+            raise ValueError(
+                "Invalid value for argument `loss`. Expected one of "
+                f"{sorted(LOSSES)}. Received: loss={self.loss!r}"
+            )
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(
+                "Restarts need `random_start=True`, or each repeats the "
+                f"first. Received: restarts={self.restarts}, "
+                "random_start=False"
+            )
+        if self.published_sign and self.loss == "margin":
+            raise ValueError(
+                "`published_sign` is for losses of the features. Received: "
+                "published_sign=True, loss='margin'"
+            )
+        object.__setattr__(self, "class_means", self._frozen_means())
+
+    def _frozen_means(self):
+        """The means as tuples, so that attacks can be compared and hashed."""
+        if (self.class_means is None) == (self.loss == "class_mean"):
+            given = "None" if self.class_means is None else "given"
+            raise ValueError(
+                "`class_means` must be given for loss='class_mean', and only "
+                f"then. Received: class_means {given}, loss={self.loss!r}"
+            )
+        if self.class_means is None:
+            return None
+        means = np.asarray(self.class_means, np.float32)
+        if means.ndim != 2 or not np.isfinite(means).all():
+            raise ValueError(
+                "`class_means` must be finite numbers of the shape (K, P). "
+                f"Received: shape {means.shape}"
+            )
+        return tuple(tuple(row) for row in means.tolist())
+
+    def config(self):
+        """The attack as plain values, its means as their shape and digest."""
+        config = super().config()
+        if self.class_means is not None:
+            means = np.asarray(self.class_means, np.float32)
+            digest = hashlib.blake2b(means.tobytes(), digest_size=8)
+            config["class_means"] = {
+                "shape": list(means.shape),
+                "digest": digest.hexdigest(),
+            }
+        return config
+
+    @property
+    def default_name(self):
+        parts = [f"MTA{self.steps}"]
+        parts += [] if self.loss == "center" else [self.loss]
+        parts += [] if self.norm == "linf" else [self.norm]
+        parts += ["published"] if self.published_sign else []
+        return "-".join(parts)
+
+    @property
+    def starts_at_x(self):
+        return not self.random_start
+
+    @property
+    def examines_before_moving(self):
+        # Without this the engine takes the last point to be examined.
+        return not self.published_sign
+
+    @property
+    def updates(self):
+        return self.steps
+
+    def _targets(self, num_classes):
+        return min(self.targets or num_classes, num_classes - 1)
+
+    def runs(self, num_classes):
+        return self._targets(num_classes) * self.restarts
+
+    def init(self, problem, run):
+        count = self._targets(problem.clean_logits.shape[-1])
+        state = {
+            "x_adv": problem.x,
+            "target": problem.ranked_target(run % count),
+        }
+        if self.random_start:
+            shape = tuple(problem.x.shape[1:])
+            keys = noise.fold_in(problem.keys, run)
+            start = norms.get(self.norm).sample(keys, shape, self.eps)
+            state["x_adv"] = problem.clip(problem.x + start)
+        return state
+
+    def step(self, problem, state):
+        norm = norms.get(self.norm)
+        x = state["x_adv"]
+        gradient, logits = self._gradient(problem, state["target"], x)
+        step_size = self.step_size or 2.5 * self.eps / self.steps
+        moved = x + step_size * norm.steepest(gradient)
+        state = {**state, "x_adv": problem.within(moved, norm, self.eps)}
+        return state, (x, logits)
+
+    def _gradient(self, problem, target, x):
+        """The direction to move in, and the logits at `x`."""
+        if self.loss == "margin":
+            _, gradient, logits = problem.value_and_grad(
+                lambda z, y, _: objectives.targeted_margin(z, y, target), x
+            )
+            return gradient, logits
+        cut = problem.cut()
+        if self.loss == "class_mean":
+            centers, given = self._means(problem), True
+        else:
+            centers, given = cut.centers()
+        rows = ops.one_hot(target, centers.shape[0], dtype=centers.dtype)
+        goal = ops.matmul(rows, centers)
+        sign = 1.0 if self.published_sign else -1.0
+
+        def objective(values):
+            self._check_width(values, goal)
+            values = values if given else features.unit(values)
+            return sign * ops.sum(ops.square(values - goal), axis=-1)
+
+        _, gradient, logits = problem.feature_grad(cut, objective, x)
+        return gradient, logits
+
+    def _check_width(self, values, goal):
+        if values.shape[-1] != goal.shape[-1]:
+            raise ValueError(
+                "The centers must have a column for each of the "
+                f"{values.shape[-1]} features of the model. "
+                f"Received: {goal.shape[-1]} columns"
+            )
+
+    def _means(self, problem):
+        classes = problem.clean_logits.shape[-1]
+        if len(self.class_means) != classes:
+            raise ValueError(
+                "`class_means` must have a row for each class of the model, "
+                f"which has {classes}. Received: {len(self.class_means)} rows"
+            )
+        return ops.convert_to_tensor(np.asarray(self.class_means, np.float32))
