@@ -8,7 +8,6 @@ from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.gradient import FGSM, PGD
 from keras_wp.attacks.multi_target import MultiTarget
 from keras_wp.attacks.square import Square
-from keras_wp.attacks.suites import AutoAttack, get
 
 __all__ = [
     "APGD",
@@ -16,10 +15,8 @@ __all__ = [
     "FGSM",
     "PGD",
     "Attack",
-    "AutoAttack",
     "CarliniWagner",
     "DeepFool",
     "MultiTarget",
     "Square",
-    "get",
 ]
