@@ -416,12 +416,12 @@ def _like(raw, image, x_adv, attack):
     low, high = attack.bounds
     moved = x_adv
     if raw.dtype != x_adv.dtype:
-        moved = np.clip(raw + (x_adv - image).astype(raw.dtype), low, high)
+        origin = raw.astype(np.float64)
+        delta = x_adv.astype(np.float64) - image
+        moved = np.clip(origin + delta, low, high).astype(raw.dtype)
         # A coarse type rounds by more than the ball and the bounds allow.
         wide = moved.astype(np.float64)
-        outside = np.abs(wide - raw.astype(np.float64)) > np.abs(
-            x_adv.astype(np.float64) - image
-        )
+        outside = np.abs(wide - origin) > np.abs(delta)
         outside |= (wide < low) | (wide > high)
         moved = np.where(outside, np.nextafter(moved, raw), moved)
     return np.where(x_adv == image, raw, moved)
