@@ -8,6 +8,7 @@ from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.gradient import FGSM, PGD
 from keras_wp.attacks.multi_target import MultiTarget
 from keras_wp.attacks.square import Square
+from keras_wp.attacks.suites import AutoAttack, get
 
 __all__ = [
     "APGD",
@@ -15,8 +16,10 @@ __all__ = [
     "FGSM",
     "PGD",
     "Attack",
+    "AutoAttack",
     "CarliniWagner",
     "DeepFool",
     "MultiTarget",
     "Square",
+    "get",
 ]
