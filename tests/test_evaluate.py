@@ -180,6 +180,39 @@ def test_plain_callable_is_accepted(model, data):
     )
 
 
+def test_attacks_by_name_take_the_budget_given(model, data):
+    report = evaluate(model, data, ["pgd20", "fgsm"], eps=0.05)
+    assert report["PGD20"].attack["step_size"] == 0.0031
+    assert report["FGSM"].eps == 0.05
+
+
+def test_suite_hands_on_survivors_only(model, data):
+    suite = kwp.attacks.AutoAttack(eps=0.05, steps=5, queries=20)
+    result = evaluate(model, data, [suite])[suite.label]
+    x, y = data
+    alone = suite(model, x, y)
+    left = model.predict(alone, verbose=0).argmax(-1) == y
+    np.testing.assert_array_equal(result.robust, left)
+    first = evaluate(model, data, [suite.parts[0]])
+    assert result.robust_accuracy <= first.robust_accuracy
+
+
+def test_smallest_perturbations_are_judged_at_every_budget(rng):
+    kernel = rng.normal(size=(4, 4, 1, 5)).astype("float32")
+    kernel -= kernel.mean(axis=(0, 1, 2))
+    model = linear_model(kernel)
+    x = random_images(40, (4, 4, 1), low=0.4, high=0.6)
+    y = model.predict(x, verbose=0).argmax(-1)
+    attack = kwp.attacks.DeepFool(norm="l2")
+    report = evaluate(model, (x, y), [attack], eps=[0.05, 0.1, 0.2])
+    distance = report[attack.label].distance
+    assert np.isfinite(distance).all()
+    assert report[attack.label].median_distance == np.median(distance)
+    assert report.curve() == {
+        eps: (distance > eps).mean() for eps in [0.05, 0.1, 0.2]
+    }
+
+
 def test_names_are_told_apart(model, data):
     report = evaluate(model, data, [FGSM, FGSM])
     assert [r.name for r in report.results] == ["FGSM", "FGSM (2)"]
@@ -263,6 +296,11 @@ BAD_ARGUMENTS = {
     "not an attack": (
         {"attacks": [3]},
         "`attacks` must be attacks or names of attacks. Received: 3",
+    ),
+    "name without eps": (
+        {"attacks": ["pgd20"]},
+        "`eps` must be given for attacks by name, whose budgets depend on the "
+        "data set. Received: eps=None for ['pgd20']",
     ),
     "eps": (
         {"eps": [0.1, -0.1]},

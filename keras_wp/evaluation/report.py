@@ -3,12 +3,9 @@
 import dataclasses
 import json
 import pathlib
-import platform
 
-import keras
 import numpy as np
 
-from keras_wp._version import __version__
 from keras_wp.evaluation.statistics import wilson
 
 
@@ -260,20 +257,6 @@ class Report:
         if path is not None:
             pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
         return text
-
-
-def environment(seed, model):
-    """What a number must carry to be understood later."""
-    return {
-        "keras_wp": __version__,
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "seed": seed,
-        "model": getattr(model, "name", None) or type(model).__name__,
-    }
 
 
 def _budget(norm, eps):
