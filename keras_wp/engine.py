@@ -14,7 +14,6 @@ on the images beside it, its slot, or the batch size.
 import copy
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -22,9 +21,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, checks, noise, norms
+from keras_wp import _backend, iteration
 from keras_wp.classifier import Classifier
-from keras_wp.finish import Ending, forward
+from keras_wp.finish import Ending
 from keras_wp.problem import Problem
 
 
@@ -56,86 +55,6 @@ class Outcome(NamedTuple):
     bad_gradients: int
 
 
-def start(attack, problem):
-    """The state in which a batch of images begins."""
-    zeros = ops.zeros_like(problem.y)
-    return {
-        "attack": _begin(attack, problem, zeros),
-        "run": zeros,
-        "best": problem.x,
-        "distance": ops.full_like(problem.x, np.inf)[
-            (slice(None), *[0] * (len(problem.x.shape) - 1))
-        ],
-        "success": ops.zeros_like(problem.y, dtype="bool"),
-        "done": ops.zeros_like(problem.y, dtype="bool"),
-        "steps": zeros,
-        "zero_gradients": zeros,
-        "bad_gradients": zeros,
-    }
-
-
-def advance(attack, problem, state):
-    """One iteration of every image: examine, keep the best, move on."""
-    problem = problem.fresh()
-    runs = attack.runs(problem.clean_logits.shape[-1])
-    iteration = state["attack"]["iteration"] + 1
-    inner, (x, logits) = attack.step(problem, state["attack"])
-    inner = {**inner, "iteration": iteration}
-
-    distance = norms.get(attack.norm).length(x - problem.x)
-    fooled = problem.is_adversarial(logits, attack.confidence)
-    if attack.radius is not None:
-        fooled = ops.logical_and(fooled, distance <= attack.radius)
-    better = ops.logical_and(fooled, distance < state["distance"])
-    success = ops.logical_or(state["success"], fooled)
-
-    last_run = state["run"] + 1 >= runs
-    length = attack.updates + ops.zeros_like(iteration)
-    if attack.examines_before_moving:
-        # The last point of the last run waits for a forward pass; that of an
-        # earlier run is examined by one more step.
-        length = length + ops.cast(ops.logical_not(last_run), "int32")
-    over = iteration >= length
-    if "converged" in inner:
-        over = ops.logical_or(over, inner["converged"])
-    done = ops.logical_and(over, last_run)
-    if not attack.minimum_norm:
-        done = ops.logical_or(done, success)
-    run = state["run"]
-    if runs > 1:
-        again = ops.logical_and(over, ops.logical_not(done))
-        run = run + ops.cast(again, "int32")
-        # Beginning costs about as much as a step without its gradient, and is
-        # rare.
-        inner = ops.cond(
-            ops.any(again),
-            lambda: _where(again, _begin(attack, problem, run), inner),
-            lambda: inner,
-        )
-    return {
-        "attack": inner,
-        "run": run,
-        "best": norms.select(better, x, state["best"]),
-        "distance": ops.where(better, distance, state["distance"]),
-        "success": success,
-        "done": done,
-        "steps": state["steps"] + 1,
-        "zero_gradients": state["zero_gradients"] + problem.zero_gradients,
-        "bad_gradients": state["bad_gradients"] + problem.bad_gradients,
-    }
-
-
-def _begin(attack, problem, run):
-    state = attack.init(problem, run)
-    return {**state, "iteration": ops.zeros_like(problem.y)}
-
-
-def _where(mask, yes, no):
-    return keras.tree.map_structure(
-        lambda a, b: norms.select(mask, a, b), yes, no
-    )
-
-
 class Programs:
     """The compiled functions that run one attack on one model."""
 
@@ -165,17 +84,20 @@ class Programs:
             return classifier.compile((name, *key), lambda: fn)
 
         self._start = compiled(
-            "start", lambda eps, inputs: start(at(eps), problem(inputs))
+            "start",
+            lambda eps, inputs: iteration.start(at(eps), problem(inputs)),
         )
         self._refill = compiled(
             "refill",
-            lambda eps, mask, inputs, state: _where(
-                mask, start(at(eps), problem(inputs)), state
+            lambda eps, mask, inputs, state: iteration.where(
+                mask, iteration.start(at(eps), problem(inputs)), state
             ),
         )
         self._advance = compiled(
             "advance",
-            lambda eps, inputs, state: advance(at(eps), problem(inputs), state),
+            lambda eps, inputs, state: iteration.advance(
+                at(eps), problem(inputs), state
+            ),
         )
 
     def start(self, inputs):
@@ -346,82 +268,3 @@ def run(
         if exhausted and _backend.DYNAMIC_BATCH and slots.live:
             slots.shrink()
     yield from ending.flush()
-
-
-def attack_images(attack, model, x, y):
-    """What `attack(model, x, y)` does; see `Attack.__call__`."""
-    raw = ops.convert_to_numpy(x)
-    images = checks.images(raw, attack.bounds)
-    classifier = Classifier(model)
-    size = _backend.preferred_slots(len(images))
-    program = forward_program(classifier, images.shape[1:])
-    targeted = getattr(attack, "targeted", False)
-    # An attack that examines the clean image first needs no pass of its own
-    # to leave misclassified images alone.
-    count = len(images)
-    if attack.starts_at_x and not attack.needs_clean_logits and not targeted:
-        probe = forward(program, images[:1], size)
-        checks.logits(probe, model)
-        clean_logits = np.zeros((count, probe.shape[-1]), np.float32)
-        labels = checks.labels(y, count, probe.shape[-1])
-        attacked = np.arange(count)
-    else:
-        clean_logits = forward(program, images, size)
-        checks.logits(clean_logits, model)
-        labels = checks.labels(y, count, clean_logits.shape[-1])
-        hit = clean_logits.argmax(-1) == labels
-        attacked = np.flatnonzero(~hit if targeted else hit)
-    checks.classes(attack, clean_logits.shape[-1])
-    digests = noise.image_digests(images)
-    truth = clean_logits.argmax(-1) if targeted else labels
-    result = np.array(raw)
-    broken = np.zeros(count, bool)
-    for part in attack.parts:
-        keys = noise.seeded(digests, 0, part.seed)
-        stream = (
-            Image(i, images[i], truth[i], labels[i], keys[i], clean_logits[i])
-            for i in attacked
-        )
-        survivors = []
-        for outcome in run(
-            part,
-            classifier,
-            stream,
-            batch_size=count,
-            reach_target=targeted,
-            examine_last=part.minimum_norm or part is not attack,
-        ):
-            i = outcome.index
-            broken[i] |= outcome.bad_gradients > 0
-            # A failed try that may lie outside the ball is of no use.
-            if outcome.success or part.radius is None:
-                result[i] = _like(raw[i], images[i], outcome.x_adv, part)
-            if not outcome.success:
-                survivors.append(i)
-        attacked = sorted(survivors)
-    if broken.any():
-        warnings.warn(
-            f"{attack.label} met gradients that are not finite on "
-            f"{int(broken.sum())} of {count} images and took them for zero: "
-            "it may miss adversarial images.",
-            stacklevel=3,
-        )
-    if isinstance(x, np.ndarray):
-        return result
-    return ops.convert_to_tensor(result)
-
-
-def _like(raw, image, x_adv, attack):
-    """`x_adv` in the dtype of `raw`, and exactly `raw` where not moved."""
-    low, high = attack.bounds
-    moved = x_adv
-    if raw.dtype != x_adv.dtype:
-        origin = raw.astype(np.float64)
-        delta = x_adv.astype(np.float64) - image
-        moved = np.clip(origin + delta, low, high).astype(raw.dtype)
-        # A coarse type rounds by more than the ball and the bounds allow.
-        wide = moved.astype(np.float64)
-        outside = np.abs(wide - origin) > np.abs(delta)
-        outside |= (wide < low) | (wide > high)
-        moved = np.where(outside, np.nextafter(moved, raw), moved)
-    return np.where(x_adv == image, raw, moved)

@@ -21,7 +21,7 @@ NETWORKS = {
 FLOORS = (
     {"_version", "_backend"},
     {"simplex", "norms", "noise", "objectives", "checks", "features"},
-    {"classifier", "problem", "finish", "engine"},
+    {"classifier", "problem", "finish", "iteration", "engine", "direct"},
     NETWORKS,
     {"attacks"},
     {"defenses"},

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import engine, norms
+from keras_wp import direct, norms
 
 
 def check_positive(**values):
@@ -175,7 +175,7 @@ class Attack(abc.ABC):
         Raises:
             ValueError: If an argument is not as described.
         """
-        return engine.attack_images(self, model, x, y)
+        return direct.attack_images(self, model, x, y)
 
     def perturb(self, problem):
         """All updates of one run, inside a training step's graph.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_wp import _backend, checks, engine, noise
+from keras_wp import _backend, checks, engine, finish, noise
 from keras_wp.evaluation.data import identities
 
 
@@ -32,7 +32,7 @@ def clean_pass(classifier, data, bounds, batch_size, bars):
         for raw, y in data:
             x = checks.images(raw, bounds)
             program = engine.forward_program(classifier, x.shape[1:])
-            logits = engine.forward(program, x, size)
+            logits = finish.forward(program, x, size)
             checks.logits(logits, classifier.model)
             if not parts:
                 _check_steadiness(program, x[:size], logits[:size], size)
@@ -58,7 +58,7 @@ def _check_steadiness(program, x, logits, size):
     """The model must be a function of each image by itself."""
     scale = np.abs(logits).max() + np.ptp(logits)
     tolerance = 1e-3 * scale
-    if np.abs(engine.forward(program, x, size) - logits).max() > tolerance:
+    if np.abs(finish.forward(program, x, size) - logits).max() > tolerance:
         warnings.warn(
             "The model gives different logits for the same images: it is "
             "randomized or in training mode, and a single gradient says "
@@ -66,7 +66,7 @@ def _check_steadiness(program, x, logits, size):
             stacklevel=4,
         )
         return
-    alone = engine.forward(program, x[:1], size)
+    alone = finish.forward(program, x[:1], size)
     if len(x) > 1 and np.abs(alone - logits[:1]).max() > tolerance:
         raise ValueError(
             "The model's logits for an image must not depend on the other "

@@ -1,0 +1,90 @@
+"""Attacks called by themselves: `attack(model, x, y)`."""
+
+import warnings
+
+import numpy as np
+from keras import ops
+
+from keras_wp import _backend, checks, noise
+from keras_wp.classifier import Classifier
+from keras_wp.engine import Image, forward_program, run
+from keras_wp.finish import forward
+
+
+def attack_images(attack, model, x, y):
+    """What `attack(model, x, y)` does; see `Attack.__call__`."""
+    raw = ops.convert_to_numpy(x)
+    images = checks.images(raw, attack.bounds)
+    classifier = Classifier(model)
+    size = _backend.preferred_slots(len(images))
+    program = forward_program(classifier, images.shape[1:])
+    targeted = getattr(attack, "targeted", False)
+    # An attack that examines the clean image first needs no pass of its own
+    # to leave misclassified images alone.
+    count = len(images)
+    if attack.starts_at_x and not attack.needs_clean_logits and not targeted:
+        probe = forward(program, images[:1], size)
+        checks.logits(probe, model)
+        clean_logits = np.zeros((count, probe.shape[-1]), np.float32)
+        labels = checks.labels(y, count, probe.shape[-1])
+        attacked = np.arange(count)
+    else:
+        clean_logits = forward(program, images, size)
+        checks.logits(clean_logits, model)
+        labels = checks.labels(y, count, clean_logits.shape[-1])
+        hit = clean_logits.argmax(-1) == labels
+        attacked = np.flatnonzero(~hit if targeted else hit)
+    checks.classes(attack, clean_logits.shape[-1])
+    digests = noise.image_digests(images)
+    truth = clean_logits.argmax(-1) if targeted else labels
+    result = np.array(raw)
+    broken = np.zeros(count, bool)
+    for part in attack.parts:
+        keys = noise.seeded(digests, 0, part.seed)
+        stream = (
+            Image(i, images[i], truth[i], labels[i], keys[i], clean_logits[i])
+            for i in attacked
+        )
+        survivors = []
+        for outcome in run(
+            part,
+            classifier,
+            stream,
+            batch_size=count,
+            reach_target=targeted,
+            examine_last=part.minimum_norm or part is not attack,
+        ):
+            i = outcome.index
+            broken[i] |= outcome.bad_gradients > 0
+            # A failed try that may lie outside the ball is of no use.
+            if outcome.success or part.radius is None:
+                result[i] = _like(raw[i], images[i], outcome.x_adv, part)
+            if not outcome.success:
+                survivors.append(i)
+        attacked = sorted(survivors)
+    if broken.any():
+        warnings.warn(
+            f"{attack.label} met gradients that are not finite on "
+            f"{int(broken.sum())} of {count} images and took them for zero: "
+            "it may miss adversarial images.",
+            stacklevel=3,
+        )
+    if isinstance(x, np.ndarray):
+        return result
+    return ops.convert_to_tensor(result)
+
+
+def _like(raw, image, x_adv, attack):
+    """`x_adv` in the dtype of `raw`, and exactly `raw` where not moved."""
+    low, high = attack.bounds
+    moved = x_adv
+    if raw.dtype != x_adv.dtype:
+        origin = raw.astype(np.float64)
+        delta = x_adv.astype(np.float64) - image
+        moved = np.clip(origin + delta, low, high).astype(raw.dtype)
+        # A coarse type rounds by more than the ball and the bounds allow.
+        wide = moved.astype(np.float64)
+        outside = np.abs(wide - origin) > np.abs(delta)
+        outside |= (wide < low) | (wide > high)
+        moved = np.where(outside, np.nextafter(moved, raw), moved)
+    return np.where(x_adv == image, raw, moved)
