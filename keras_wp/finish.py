@@ -4,6 +4,9 @@ Points are gathered until a full batch can be passed through the model, on any
 number of images and at no more cost than forward passes.
 """
 
+import abc
+from collections.abc import Iterator
+
 import numpy as np
 from keras import ops
 
@@ -80,7 +83,7 @@ class Ending:
                 yield outcome
 
 
-class _Gathered:
+class _Gathered(abc.ABC):
     """Images that wait until there are enough for a full batch."""
 
     def __init__(self, attack, program, reach_target, size):
@@ -102,6 +105,10 @@ class _Gathered:
         waiting, self._waiting = self._waiting, []
         if waiting:
             yield from self._finish(waiting)
+
+    @abc.abstractmethod
+    def _finish(self, waiting) -> Iterator:
+        """Yield `(image, outcome)` of a batch of items."""
 
     def _goal(self, images):
         reach = self._reach_target
