@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_wp import engine
+from keras_wp import direct
 from keras_wp.attacks import suites
 from keras_wp.attacks.apgd import APGD
 from keras_wp.attacks.carlini_wagner import CarliniWagner
@@ -95,7 +95,7 @@ def test_each_part_meets_the_survivors_only(linear_case, monkeypatch):
     model, x, y, distance = linear_case
     eps = float(np.median(distance))
     met, fooled = {}, {}
-    run = engine.run
+    run = direct.run
 
     def recorded(attack, model, images, **options):
         images = list(images)
@@ -106,7 +106,7 @@ def test_each_part_meets_the_survivors_only(linear_case, monkeypatch):
                 fooled[attack.label].add(outcome.index)
             yield outcome
 
-    monkeypatch.setattr(engine, "run", recorded)
+    monkeypatch.setattr(direct, "run", recorded)
     AutoAttack(eps=eps, steps=10, queries=20)(model, x, y)
     labels = [p.label for p in AutoAttack(eps=eps, steps=10, queries=20).parts]
     assert list(met) == labels
