@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
+# Tests spend most of their time tracing, on one core: use two.
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 # Extra arguments: make test ARGS="-k simplex", make demo ARGS="--epochs=3".
 ARGS ?=
