@@ -116,11 +116,20 @@ class _Gathered(abc.ABC):
         return np.asarray(labels), reach
 
     def _examine(self, images, points):
-        """Margins at the points, and their distances from the images."""
+        """Margins, which are adversarial, and distances from the images.
+
+        Where two logits tie, the first class is the prediction, as it is for
+        the clean images and within the iterations.
+        """
         logits = forward(self._program, points, self._size)
-        margin = adversarial_margin(logits, *self._goal(images))
+        labels, reach = self._goal(images)
+        margin = adversarial_margin(logits, labels, reach)
+        fooled = (logits.argmax(-1) == labels) == reach
+        fooled &= np.isfinite(logits).all(-1)
+        if self._attack.confidence:
+            fooled &= margin > self._attack.confidence
         delta = points - np.stack([image.x for image in images])
-        return margin, ops.convert_to_numpy(self._norm.length(delta))
+        return margin, fooled, ops.convert_to_numpy(self._norm.length(delta))
 
 
 class _LastPoints(_Gathered):
@@ -129,13 +138,13 @@ class _LastPoints(_Gathered):
     def _finish(self, waiting):
         images = [image for image, _, _ in waiting]
         points = np.stack([point for _, _, point in waiting])
-        margins, distances = self._examine(images, points)
+        _, fooled, distances = self._examine(images, points)
         attack = self._attack
         for place, (image, outcome, point) in enumerate(waiting):
             distance = float(distances[place])
             within = attack.radius is None or distance <= attack.radius
             closer = distance < outcome.distance
-            if margins[place] > attack.confidence and within and closer:
+            if fooled[place] and within and closer:
                 outcome = outcome._replace(
                     x_adv=point, success=True, distance=distance
                 )
@@ -163,7 +172,7 @@ class _FinalSearch(_Gathered):
             _LEAST_MARGIN * np.abs(safe_margin),
             _LEAST_LOGIT * np.abs(logits).max(-1),
         )
-        margin, _ = self._examine(images, found)
+        margin, _, _ = self._examine(images, found)
         safe, fooled = np.zeros(len(images)), np.ones(len(images))
         confidence = self._attack.confidence
         for _ in range(self._attack.final_search):
@@ -179,7 +188,7 @@ class _FinalSearch(_Gathered):
             shape = (-1, *[1] * (clean.ndim - 1))
             points = clean + place.reshape(shape) * (found - clean)
             points = points.astype(np.float32).clip(*self._attack.bounds)
-            there, length = self._examine(images, points)
+            there, _, length = self._examine(images, points)
             crossed = there > confidence + least / 2
             fooled = np.where(crossed, place, fooled)
             margin = np.where(crossed, there, margin)

@@ -107,6 +107,19 @@ def test_points_that_cannot_matter_are_not_examined(kind, success, point):
     assert program.calls == 0
 
 
+@pytest.mark.parametrize("label, fooled", [(0, False), (1, True)])
+def test_last_points_with_a_tie_are_taken_for_the_first_class(label, fooled):
+    program = Program(lambda x: 0 * x)
+    item = (
+        image(0, [0.0], y=label),
+        outcome(0, [0.0], False, np.inf),
+        np.float32([0.5]),
+    )
+    assert [o.success for o in end(attack(), program, [item])] == [fooled]
+    (found,) = end(attack(confidence=0.1), program, [item])
+    assert not found.success
+
+
 def test_last_points_outside_the_radius_do_not_count():
     program = Program(lambda x: x - 0.3)
     items = [
