@@ -69,6 +69,21 @@ def test_worst_case_combines_attacks_and_smaller_budgets(report):
     assert report.curve("l2") == {2.0: 0.8}
 
 
+def test_worst_case_counts_what_larger_budgets_found_nearby():
+    near = [0.05, 0.15, np.inf, np.inf, np.inf]
+    report = Report(
+        clean_correct=CLEAN,
+        results=(
+            result("A", [1, 1, 0, 1, 0], eps=0.1),
+            result("B", [0, 0, 1, 1, 0], eps=0.2, distance=near),
+            result("C", [1, 1, 1, 0, 0], eps=None, distance=[1, 1, 1, 0.1, 1]),
+        ),
+        environment=ENVIRONMENT,
+    )
+    assert report.robust("linf", 0.1).tolist() == [0, 1, 0, 0, 0]
+    assert report.curve() == {0.1: 0.2, 0.2: 0.0}
+
+
 def test_results_are_found_by_name_and_eps(report):
     assert report["A"].eps == 0.2
     assert report["A", 0.1].robust_accuracy == 0.6

@@ -132,8 +132,8 @@ class Report:
 
         Args:
             norm: Count attacks in this norm only.
-            eps: Count perturbations up to this size only. One that succeeds
-                within a smaller budget succeeds within this one.
+            eps: Count perturbations up to this size only, whatever budget
+                they were looked for with.
         """
         robust = self.clean_correct.copy()
         for result in self.results:
@@ -141,6 +141,8 @@ class Report:
                 continue
             if eps is None or (result.eps is not None and result.eps <= eps):
                 robust &= result.robust
+            else:
+                robust &= ~(result.attacked & (result.distance <= eps))
         return robust
 
     def curve(self, norm=None):
