@@ -6,6 +6,15 @@ import numpy as np
 TOLERANCE = 1e-6
 
 
+def tolerance(eps, bounds):
+    """By how much rounding may carry a perturbation beyond its budget.
+
+    Float32 rounds in proportion to the numbers: to pixels up to 255, 255
+    times as far as to pixels up to 1.
+    """
+    return TOLERANCE * max(*(abs(bound) for bound in bounds), eps)
+
+
 def images(x, bounds):
     """Images as float32 within the bounds.
 

@@ -165,6 +165,22 @@ def test_resume_refuses_another_model(data, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["layers", "callables"])
+def test_resume_refuses_another_model_with_the_same_weights(
+    kind, model, data, tmp_path
+):
+    def scaled(factor):
+        if kind == "callables":
+            return lambda x: factor * model(x)
+        scale = keras.layers.Rescaling(factor)
+        return keras.Sequential([keras.Input((6, 6, 1)), model, scale])
+
+    evaluate(scaled(1.0), data, [FGSM], resume_dir=tmp_path)
+    evaluate(scaled(1.0), data, [FGSM], resume_dir=tmp_path)
+    with pytest.raises(ValueError, match="holds an evaluation with another mo"):
+        evaluate(scaled(100.0), data, [FGSM], resume_dir=tmp_path)
+
+
 def test_fresh_weights_are_seen(data):
     model = tiny_cnn()
     first = evaluate(model, data, [PGD])
@@ -184,6 +200,21 @@ def test_attacks_by_name_take_the_budget_given(model, data):
     report = evaluate(model, data, ["pgd20", "fgsm"], eps=0.05)
     assert report["PGD20"].attack["step_size"] == 0.0031
     assert report["FGSM"].eps == 0.05
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.6)])
+def test_pixels_up_to_255_are_judged_as_those_up_to_1(norm, eps):
+    x = 255 * random_images(60)
+    scale = keras.layers.Rescaling(1 / 255)
+    wide = keras.Sequential([keras.Input((6, 6, 1)), scale, tiny_cnn()])
+    y = wide.predict(x, verbose=0).argmax(-1)
+    attack = kwp.attacks.PGD(
+        eps=255 * eps, steps=10, norm=norm, bounds=(0, 255), loss="margin"
+    )
+    (result,) = evaluate(wide, (x, y), [attack]).results
+    # A distance is there exactly where the attack has succeeded.
+    np.testing.assert_array_equal(result.robust, np.isinf(result.distance))
+    assert not result.robust.all()
 
 
 def test_suite_hands_on_survivors_only(model, data):
@@ -306,6 +337,16 @@ BAD_ARGUMENTS = {
         {"eps": [0.1, -0.1]},
         "`eps` must consist of finite numbers greater than 0. Received: "
         "eps=[0.1, -0.1]",
+    ),
+    "name without eps in its norm": (
+        {"attacks": ["pgd20", "cw1000"], "eps": {"linf": 0.3}},
+        "`eps` must hold a budget in the norm of each attack by name. "
+        "Received: eps={'linf': 0.3} for 'cw1000', whose norm is 'l2'",
+    ),
+    "unknown norm": (
+        {"eps": {"Linf": 0.3}},
+        "Invalid value for argument `norm`. Expected one of ['l2', 'linf']. "
+        "Received: norm='Linf'",
     ),
     "norms": (
         {"attacks": [FGSM, kwp.attacks.FGSM(eps=1, norm="l2")], "eps": 0.1},

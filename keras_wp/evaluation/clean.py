@@ -10,19 +10,24 @@ from keras_wp.evaluation.data import identities
 
 
 class Clean(NamedTuple):
-    """Per image: logits `(n, K)`, label, digest, name, and whether right."""
+    """Per image: logits `(n, K)`, label, digest, name, and whether right.
+
+    And the logits of an image of noise, which tell apart models that have the
+    same weights.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
     digests: np.ndarray
     identities: list
     correct: np.ndarray
+    probe: list
 
 
 def clean_pass(classifier, data, bounds, batch_size, bars):
     """One forward pass over the data, with every check of the input."""
     size = _backend.preferred_slots(batch_size)
-    parts = []
+    parts, probe = [], []
     done = 0
     try:
         total = len(data)
@@ -36,6 +41,7 @@ def clean_pass(classifier, data, bounds, batch_size, bars):
             checks.logits(logits, classifier.model)
             if not parts:
                 _check_steadiness(program, x[:size], logits[:size], size)
+                probe = _probe(program, x.shape[1:], bounds, size)
             y = checks.labels(y, len(x), logits.shape[-1])
             parts.append((logits, y, noise.image_digests(x)))
             done += len(x)
@@ -51,7 +57,14 @@ def clean_pass(classifier, data, bounds, batch_size, bars):
         digests,
         identities(digests, labels),
         logits.argmax(-1) == labels,
+        probe,
     )
+
+
+def _probe(program, shape, bounds, size):
+    image = np.random.default_rng(0).uniform(*bounds, (1, *shape))
+    logits = finish.forward(program, image.astype(np.float32), size)[0]
+    return np.nan_to_num(logits).tolist()
 
 
 def _check_steadiness(program, x, logits, size):

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 import keras_wp.attacks as kwp_attacks
-from keras_wp import checks
+from keras_wp import checks, norms
+from keras_wp._version import __version__
 from keras_wp.classifier import Classifier
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
@@ -87,9 +88,9 @@ def evaluate(
             checks.classes(attack, clean.logits.shape[-1])
         predictions = clean.logits.argmax(-1)
         header = {
-            "model": fingerprint(model, predictions),
+            "model": [fingerprint(model, predictions), *clean.probe],
             "seed": seed,
-            "version": keras.__version__,
+            "version": [__version__, keras.__version__],
         }
         results = []
         for attack, attack_eps in zip(attacks, budgets, strict=True):
@@ -114,9 +115,7 @@ def _resolve(attacks, eps):
             "`eps` must be given for attacks by name, whose budgets depend on "
             f"the data set. Received: eps=None for {named}"
         )
-    resolved = [
-        kwp_attacks.get(a) if isinstance(a, str) else a for a in attacks
-    ]
+    resolved = [_by_name(a, eps) if isinstance(a, str) else a for a in attacks]
     if not resolved:
         raise ValueError("`attacks` must name at least one. Received: none")
     seen = {}
@@ -131,6 +130,17 @@ def _resolve(attacks, eps):
             name = f"{attack.label} ({count})"
             resolved[i] = dataclasses.replace(attack, name=name)
     return resolved
+
+
+def _by_name(name, eps):
+    attack = kwp_attacks.get(name)
+    if isinstance(eps, Mapping) and attack.norm not in eps:
+        raise ValueError(
+            "`eps` must hold a budget in the norm of each attack by name. "
+            f"Received: eps={eps!r} for {name!r}, whose norm is "
+            f"{attack.norm!r}"
+        )
+    return attack
 
 
 def _budgets(attacks, eps):
@@ -148,6 +158,7 @@ def _budgets(attacks, eps):
         eps = {used[0]: eps}
     budgets = {}
     for norm, values in eps.items():
+        norms.get(norm)  # A misspelt norm would leave attacks as they are.
         values = np.unique(np.atleast_1d(values).astype(float))
         if not values.size or not np.isfinite(values).all() or values[0] <= 0:
             raise ValueError(
@@ -177,7 +188,9 @@ def _common_bounds(attacks):
 def _judge(attack, budgets, outcomes, clean):
     """The results of an attack, one for each budget."""
     for budget in budgets:
-        limit = np.inf if budget is None else budget + checks.TOLERANCE
+        limit = np.inf
+        if budget is not None:
+            limit = budget + checks.tolerance(budget, attack.bounds)
         hit = outcomes.success & (outcomes.distance <= limit)
         yield AttackResult(
             name=attack.label,

@@ -16,8 +16,17 @@ from keras import ops
 _FORMAT = 1
 
 
+# Logits of one model may differ so much, relative to the largest of them,
+# from one process or device to another.
+_TOLERANCE = 1e-3
+
+
 def fingerprint(model, predictions):
-    """What tells a model from another: its weights, or its predictions."""
+    """What tells a model from another: its weights, or its predictions.
+
+    Models may differ in what is no weight, such as an activation or the
+    scale of the logits. A header takes some logits beside this.
+    """
     digest = hashlib.blake2b(digest_size=8)
     if hasattr(model, "weights"):
         for weight in model.weights:
@@ -27,6 +36,20 @@ def fingerprint(model, predictions):
     else:
         digest.update(np.asarray(predictions, np.int32).tobytes())
     return digest.hexdigest()
+
+
+def _same(found, wanted):
+    """Whether entries of headers agree; numbers in lists up to rounding."""
+    if not isinstance(found, list) or len(found) != len(wanted):
+        return found == wanted
+    numbers = [abs(value) for value in wanted if isinstance(value, float)]
+    limit = _TOLERANCE * max(numbers, default=0.0)
+
+    def close(a, b):
+        both = isinstance(a, float) and isinstance(b, float)
+        return abs(a - b) <= limit if both else a == b
+
+    return all(map(close, found, wanted))
 
 
 class Store:
@@ -69,7 +92,7 @@ class Store:
         if not lines:
             return
         found = json.loads(lines[0])
-        changed = [k for k in header if found.get(k) != header[k]]
+        changed = [k for k in header if not _same(found.get(k), header[k])]
         if changed:
             raise ValueError(
                 f"`resume_dir` holds an evaluation with another {changed[0]}: "
