@@ -79,8 +79,10 @@ def violations(path):
         return [f"{part} stands on no floor: give it one in FLOORS"]
     found = []
     for other in imported_parts(path):
-        if other not in FLOOR_OF:
+        if not other:
             found.append(f"{part} imports the package itself")
+        elif other not in FLOOR_OF:
+            found.append(f"{part} imports {other}, which stands on no floor")
         elif FLOOR_OF[other] > FLOOR_OF[part]:
             found.append(f"{part} imports {other}, which is above it")
         elif other in FORBIDDEN.get(part, ()):
@@ -140,6 +142,11 @@ def test_parts_of_the_package_do_not_import_each_other_in_a_circle():
             "attacks imports layers",
         ),
         ("losses.py", "import keras_wp", "losses imports the package itself"),
+        (
+            "losses.py",
+            "from keras_wp import helpers",
+            "losses imports helpers, which stands on no floor",
+        ),
         ("helpers.py", "", "helpers stands on no floor: give it one in FLOORS"),
     ],
 )
