@@ -81,6 +81,7 @@ class Classifier:
     def compile(self, key, make):
         """The compiled form of `make()`, kept as long as the model lives.
 
+        It is made anew when the model has got other layers or activations.
         That of a callable which is no Keras layer is kept with this object
         only: what it closes over may change unseen, and a compiled function
         would go on with the old.
@@ -92,10 +93,21 @@ class Classifier:
         """
         known = self._compiled
         if self._is_layer:
-            known = _compiled.setdefault(self.model, {})
+            layers = list(_layers(self.model))
+            old, known = _compiled.get(self.model, (None, {}))
+            if old != layers:
+                known = {}
+                _compiled[self.model] = layers, known
         if key not in known:
             known[key] = _backend.compile(make(), self.variables)
         return known[key]
+
+
+def _layers(layer):
+    """What a compiled function takes for granted: layers, activations."""
+    yield weakref.ref(layer), getattr(layer, "activation", None)
+    for part in getattr(layer, "layers", ()):
+        yield from _layers(part)
 
 
 def _has_switch(model):

@@ -174,6 +174,34 @@ def test_compiled_functions_are_kept_with_a_model():
     assert len(made) == 3
 
 
+@pytest.mark.parametrize("change", ["pop", "activation"])
+def test_other_layers_or_activations_are_seen(change):
+    softmax = {"pop": None, "activation": "softmax"}[change]
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation=softmax),
+        ]
+    )
+    if change == "pop":
+        model.add(keras.layers.Softmax())
+    x = random_images(5)
+
+    def logits():
+        classifier = Classifier(model)
+        compiled = classifier.compile("key", lambda: classifier)
+        return to_numpy(compiled(ops.convert_to_tensor(x)))
+
+    np.testing.assert_allclose(logits().sum(-1), 1, rtol=1e-5)
+    if change == "pop":
+        model.pop()
+    else:
+        model.layers[-1].activation = keras.activations.linear
+    expected = to_numpy(model.layers[-1](x.reshape(5, 36)))
+    np.testing.assert_allclose(logits(), expected, atol=1e-5)
+
+
 def test_compiled_functions_of_a_callable_are_kept_with_its_classifier():
     owner = Owner()
     made = []
