@@ -86,9 +86,7 @@ def test_without_the_last_point_the_last_step_is_not_examined(monkeypatch):
     np.testing.assert_array_equal(outcomes[1].x_adv, walkers(8)[0] + 8 * STEP)
 
 
-def test_no_work_is_spent_on_decided_images(
-    batches, backend, monkeypatch, rng
-):
+def test_no_work_is_spent_on_decided_images(batches, backend, monkeypatch, rng):
     needed = rng.integers(0, 12, 200)
     outcomes = list(walk(needed, 8, monkeypatch))
     steps = sum(o.steps for o in outcomes)

@@ -1,6 +1,7 @@
 """`evaluate`: the worst case, the curve, streams, and what it refuses."""
 
 import functools
+import json
 
 import keras
 import numpy as np
@@ -127,6 +128,15 @@ def test_tf_data_is_accepted_batched_and_not(model, data):
     same(plain, evaluate(model, dataset.batch(11), [PGD]))
 
 
+def test_numpy_numbers_are_written_as_plain_ones(model, data, tmp_path):
+    attack = kwp.attacks.FGSM(eps=np.float32(0.05))
+    seed = np.int64(3)
+    report = evaluate(model, data, [attack], seed=seed, resume_dir=tmp_path)
+    loaded = json.loads(report.to_json())
+    assert loaded["environment"]["seed"] == 3
+    assert loaded["results"][0]["eps"] == np.float32(0.05)
+
+
 def test_seed_changes_the_random_start(model, data):
     first = evaluate(model, data, [PGD], seed=0)["PGD5"].steps
     other = evaluate(model, data, [PGD], seed=1)["PGD5"].steps
@@ -245,8 +255,10 @@ def test_smallest_perturbations_are_judged_at_every_budget(rng):
 
 
 def test_names_are_told_apart(model, data):
-    report = evaluate(model, data, [FGSM, FGSM])
-    assert [r.name for r in report.results] == ["FGSM", "FGSM (2)"]
+    second = kwp.attacks.FGSM(eps=0.01, name="FGSM (2)")
+    report = evaluate(model, data, [FGSM, FGSM, second])
+    names = [result.name for result in report.results]
+    assert names == ["FGSM", "FGSM (2)", "FGSM (2) (2)"]
 
 
 def test_targeted_attack_aims_at_the_likeliest_wrong_class(rng):

@@ -43,7 +43,8 @@ def evaluate(
             read more than once, such as a `tf.data.Dataset`; images within
             the attacks' bounds, integer labels. Datasets are streamed.
         attacks: Attacks, or names as in `keras_wp.attacks.get` (`eps` must be
-            given then).
+            given then). A targeted attack aims at the likeliest wrong class,
+            and counts as a success with any misclassification.
         eps: None to run each attack with its own budget; or a number or a
             list of numbers, to run each with these: an accuracy-versus-eps
             curve. If the attacks use several norms, a dictionary from norm
@@ -89,7 +90,7 @@ def evaluate(
         predictions = clean.logits.argmax(-1)
         header = {
             "model": [fingerprint(model, predictions), *clean.probe],
-            "seed": seed,
+            "seed": int(seed),
             "version": [__version__, keras.__version__],
         }
         results = []
@@ -102,7 +103,7 @@ def evaluate(
     return Report(
         clean_correct=clean.correct,
         results=tuple(results),
-        environment=environment(seed, model),
+        environment=environment(int(seed), model),
     )
 
 
@@ -118,16 +119,19 @@ def _resolve(attacks, eps):
     resolved = [_by_name(a, eps) if isinstance(a, str) else a for a in attacks]
     if not resolved:
         raise ValueError("`attacks` must name at least one. Received: none")
-    seen = {}
+    labels = set()
     for i, attack in enumerate(resolved):
         if not isinstance(attack, kwp_attacks.Attack):
             raise ValueError(
                 "`attacks` must be attacks or names of attacks. Received: "
                 f"{attack!r}"
             )
-        count = seen[attack.label] = seen.get(attack.label, 0) + 1
-        if count > 1:
+        name, count = attack.label, 1
+        while name in labels:
+            count += 1
             name = f"{attack.label} ({count})"
+        labels.add(name)
+        if count > 1:
             resolved[i] = dataclasses.replace(attack, name=name)
     return resolved
 
@@ -146,7 +150,7 @@ def _by_name(name, eps):
 def _budgets(attacks, eps):
     """For each attack, the list of budgets to run it with."""
     if eps is None:
-        return [[getattr(attack, "eps", None)] for attack in attacks]
+        return [[_own_budget(attack)] for attack in attacks]
     if not isinstance(eps, Mapping):
         used = sorted({attack.norm for attack in attacks})
         if len(used) > 1:
@@ -166,7 +170,12 @@ def _budgets(attacks, eps):
                 f"Received: eps={eps[norm]!r}"
             )
         budgets[norm] = [float(value) for value in values]
-    return [budgets.get(a.norm, [getattr(a, "eps", None)]) for a in attacks]
+    return [budgets.get(a.norm, [_own_budget(a)]) for a in attacks]
+
+
+def _own_budget(attack):
+    eps = getattr(attack, "eps", None)
+    return None if eps is None else float(eps)
 
 
 def _separate(attack, budgets):
