@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_wp import classifier
+
 
 def to_numpy(tensor):
     return np.asarray(ops.convert_to_numpy(tensor))
@@ -84,6 +86,12 @@ def mixed_labels(model, x, wrong=4):
     labels = logits.argmax(-1)
     labels[::wrong] = (labels[::wrong] + 1) % logits.shape[-1]
     return labels.astype(np.int32)
+
+
+def compiled_functions(model):
+    """What is compiled for a Keras model, by key; each counts its traces."""
+    _, functions = classifier._compiled[model]
+    return functions
 
 
 def snapshot(model):

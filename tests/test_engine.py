@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 from helpers import (
+    compiled_functions,
     linear_model,
     mixed_labels,
     random_images,
@@ -217,10 +218,6 @@ def test_memory_is_that_of_the_slots(attack, backend, monkeypatch):
     assert many <= few + 8 * one
     # Eight in slots, eight waiting, eight on their way out.
     assert images <= 3 * 8
-
-
-def compiled_functions(model):
-    return classifier._compiled[model]
 
 
 def test_one_trace_serves_a_whole_evaluation(backend, monkeypatch):
