@@ -89,8 +89,8 @@ class Programs:
         )
         self._refill = compiled(
             "refill",
-            lambda eps, mask, inputs, state: iteration.where(
-                mask, iteration.start(at(eps), problem(inputs)), state
+            lambda eps, places, inputs, state: iteration.put(
+                state, places, iteration.start(at(eps), problem(inputs))
             ),
         )
         self._advance = compiled(
@@ -104,9 +104,9 @@ class Programs:
         """The state in which these images begin."""
         return self._start(self._eps, inputs)
 
-    def refill(self, mask, inputs, state):
-        """`state`, but with images where `mask` holds at their beginning."""
-        return self._refill(self._eps, mask, inputs, state)
+    def refill(self, places, inputs, state):
+        """`state`, but with these images beginning in these slots."""
+        return self._refill(self._eps, places, inputs, state)
 
     def advance(self, inputs, state):
         """`state` after one iteration."""
@@ -173,15 +173,20 @@ class _Slots:
     def refill(self, images):
         """Put images into empty slots."""
         free = [i for i, owner in enumerate(self.owners) if owner is None]
-        mask = np.zeros(len(self.owners), bool)
+        places = free[: len(images)]
         fresh = _stack(images)
-        for place, (slot, image) in enumerate(zip(free, images, strict=False)):
-            self.owners[slot] = image
-            mask[slot] = True
-            for name, values in self._inputs.items():
-                values[slot] = fresh[name][place]
+        for name, values in self._inputs.items():
+            values[places] = fresh[name]
+        for place, image in zip(places, images, strict=True):
+            self.owners[place] = image
+        if not _backend.DYNAMIC_BATCH:
+            # One shape for any number: the first image begins repeatedly.
+            places += places[:1] * (len(self.owners) - len(places))
+            fresh = {k: v[places] for k, v in self._inputs.items()}
         self._device = _to_device(self._inputs)
-        self._state = self._programs.refill(mask, self._device, self._state)
+        self._state = self._programs.refill(
+            np.asarray(places, np.int32), _to_device(fresh), self._state
+        )
 
     def shrink(self):
         """Give up the slots that are idle."""

@@ -92,3 +92,15 @@ def where(mask, yes, no):
     return keras.tree.map_structure(
         lambda a, b: norms.select(mask, a, b), yes, no
     )
+
+
+def put(state, places, fresh):
+    """`state` with the rows at `places`, `(M,)`, replaced by those of `fresh`.
+
+    A place may be named twice if the rows are the same.
+    """
+    return keras.tree.map_structure(
+        lambda old, new: ops.scatter_update(old, places[:, None], new),
+        state,
+        fresh,
+    )
