@@ -11,6 +11,18 @@ def to_numpy(tensor):
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
+class CenterHead(keras.layers.Layer):
+    """Logits are the negative squared distances to fixed centers."""
+
+    def __init__(self, centers, **kwargs):
+        super().__init__(**kwargs)
+        self.centers = np.asarray(centers, np.float32)
+
+    def call(self, inputs):
+        delta = inputs[:, None, :] - ops.convert_to_tensor(self.centers)
+        return -ops.sum(ops.square(delta), axis=-1)
+
+
 def linear_model(kernel, bias=None):
     """A Keras model with logits `flatten(x) @ kernel + bias`.
 

@@ -4,23 +4,18 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from helpers import linear_model, random_images, randomize, tiny_cnn, to_numpy
+from helpers import (
+    CenterHead,
+    linear_model,
+    random_images,
+    randomize,
+    tiny_cnn,
+    to_numpy,
+)
 from keras import ops
 
 from keras_wp import features
 from keras_wp.layers import RobustHead
-
-
-class CenterHead(keras.layers.Layer):
-    """Logits are the negative squared distances to fixed centers."""
-
-    def __init__(self, centers, **kwargs):
-        super().__init__(**kwargs)
-        self.centers = np.asarray(centers, np.float32)
-
-    def call(self, inputs):
-        delta = inputs[:, None, :] - ops.convert_to_tensor(self.centers)
-        return -ops.sum(ops.square(delta), axis=-1)
 
 
 def test_a_robust_head_is_cut_behind_its_activation():

@@ -1,24 +1,18 @@
 import keras
 import numpy as np
 import pytest
-from helpers import linear_logits, linear_model, predictions, tiny_cnn
+from helpers import (
+    CenterHead,
+    linear_logits,
+    linear_model,
+    predictions,
+    tiny_cnn,
+)
 from keras import ops
 
 from keras_wp import engine, noise
 from keras_wp.attacks import MultiTarget
 from keras_wp.attacks.base import Attack
-
-
-class CenterHead(keras.layers.Layer):
-    """Logits are the negative squared distances to fixed centers."""
-
-    def __init__(self, centers, **kwargs):
-        super().__init__(**kwargs)
-        self.centers = np.asarray(centers, np.float32)
-
-    def call(self, inputs):
-        delta = inputs[:, None, :] - ops.convert_to_tensor(self.centers)
-        return -ops.sum(ops.square(delta), axis=-1)
 
 
 def center_model(centers):
