@@ -25,6 +25,7 @@ flags.DEFINE_enum(
     "training", "plain", ["plain", "adversarial"], "How it was trained."
 )
 flags.DEFINE_integer("train_images", 10_000, "Training images.")
+flags.DEFINE_integer("narrow", 1, "Divide the network's widths by this.")
 flags.DEFINE_integer("epochs", 6, "Training epochs.")
 flags.DEFINE_integer("seed", 0, "Seed of training and attacks.")
 flags.DEFINE_string("output", None, "Write the figures to this JSON file.")
@@ -44,12 +45,20 @@ def network(data):
     (x, y), _ = data
     x, y = x[: FLAGS.train_images], y[: FLAGS.train_images]
     name = f"{FLAGS.dataset}-{FLAGS.training}-{len(x)}"
-    name = f"{name}-{FLAGS.epochs}-{FLAGS.seed}.keras"
+    name = f"{name}-{FLAGS.epochs}-{FLAGS.narrow}-{FLAGS.seed}.keras"
     path = pathlib.Path(FLAGS.cache) / name
     if path.exists():
         return keras.saving.load_model(path)
     keras.utils.set_random_seed(FLAGS.seed)
-    model = kwp.models.small_cnn(x.shape[1:], int(y.max()) + 1)
+    wide = x.shape[-1] > 1
+    widths = (64, 64, 128, 128) if wide else (32, 32, 64, 64)
+    dense = (256, 256) if wide else (200, 200)
+    model = kwp.models.small_cnn(
+        x.shape[1:],
+        int(y.max()) + 1,
+        widths=[width // FLAGS.narrow for width in widths],
+        dense=[width // FLAGS.narrow for width in dense],
+    )
     model.compile(
         keras.optimizers.Adam(0.001),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
