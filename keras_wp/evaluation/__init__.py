@@ -1,6 +1,19 @@
 """How robust a model is: the worst case over attacks, image by image."""
 
+from keras_wp.evaluation.compare import Comparison, compare
 from keras_wp.evaluation.evaluate import evaluate
-from keras_wp.evaluation.report import AttackResult, Report
+from keras_wp.evaluation.findings import Finding
+from keras_wp.evaluation.geometry import Geometry, head_geometry
+from keras_wp.evaluation.report import Report
+from keras_wp.evaluation.results import AttackResult
 
-__all__ = ["AttackResult", "Report", "evaluate"]
+__all__ = [
+    "AttackResult",
+    "Comparison",
+    "Finding",
+    "Geometry",
+    "Report",
+    "compare",
+    "evaluate",
+    "head_geometry",
+]

@@ -11,12 +11,17 @@ import keras_wp.attacks as kwp_attacks
 from keras_wp import checks, norms
 from keras_wp._version import __version__
 from keras_wp.classifier import Classifier
+from keras_wp.evaluation import archive
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.environment import environment
+from keras_wp.evaluation.geometry import head_geometry
 from keras_wp.evaluation.jobs import Job
+from keras_wp.evaluation.keeper import Keeper
 from keras_wp.evaluation.progress import Progress
-from keras_wp.evaluation.report import AttackResult, Report
+from keras_wp.evaluation.report import Report
+from keras_wp.evaluation.results import AttackResult
+from keras_wp.evaluation.samples import collect
 from keras_wp.evaluation.store import fingerprint
 
 
@@ -29,6 +34,7 @@ def evaluate(
     seed=0,
     resume_dir=None,
     progress=True,
+    save_adversarial=None,
 ):
     """Measure how robust a model is.
 
@@ -59,6 +65,11 @@ def evaluate(
             same call after an interruption goes on from there, and ends with
             the same numbers.
         progress: Whether to show a progress bar (on a terminal only).
+        save_adversarial: The path of an `.npz` file for every adversarial
+            image, or None. It can be checked without this package: `x` and
+            `y` are the data, `x_adv_0`, `x_adv_1`, ... what each attack made
+            of it (the image itself where it failed), and `attacks` is a JSON
+            text that says which is which.
 
     Returns:
         A `Report`.
@@ -79,6 +90,8 @@ def evaluate(
     """
     attacks = _resolve(attacks, eps)
     checks.batch_size(batch_size)
+    if save_adversarial is not None:
+        archive.check_path(save_adversarial)
     budgets = _budgets(attacks, eps)
     data = Data(data)
     classifier = Classifier(model)
@@ -93,17 +106,32 @@ def evaluate(
             "seed": int(seed),
             "version": [__version__, keras.__version__],
         }
-        results = []
-        for attack, attack_eps in zip(attacks, budgets, strict=True):
-            for budget in _separate(attack, attack_eps):
-                job = Job(attack, budget, header, seed, batch_size)
-                outcome = job.run(classifier, data, clean, resume_dir, bars)
-                results.extend(_judge(attack, budget, outcome, clean))
+        everything = save_adversarial is not None
+        kept = []
+        with Keeper(
+            data, clean, bounds, len(attacks), everything, resume_dir
+        ) as keeper:
+            for attack, attack_eps in zip(attacks, budgets, strict=True):
+                for budget in _separate(attack, attack_eps):
+                    job = Job(attack, budget, header, seed, batch_size)
+                    pictures = keeper.pictures(job.attack)
+                    outcome = job.run(
+                        classifier, data, clean, resume_dir, bars, pictures
+                    )
+                    judged = list(_judge(attack, budget, outcome, clean))
+                    kept.append((judged, pictures))
+            samples = collect(keeper, kept, classifier, batch_size)
+            if everything:
+                archive.save(save_adversarial, keeper, kept)
+    results = [result for judged, _ in kept for result in judged]
     _warn_of_bad_gradients(results)
     return Report(
         clean_correct=clean.correct,
         results=tuple(results),
         environment=environment(int(seed), model),
+        identities=tuple(clean.identities),
+        samples=samples,
+        geometry=head_geometry(model),
     )
 
 

@@ -28,7 +28,7 @@ class Job:
     def __init__(self, attack, budgets, header, seed, batch_size):
         if not attack.minimum_norm and budgets[0] is not None:
             attack = dataclasses.replace(attack, eps=budgets[0])
-        self._attack = attack
+        self.attack = attack
         self._header = header
         self._seed = seed
         self._batch_size = batch_size
@@ -36,7 +36,7 @@ class Job:
         if not attack.minimum_norm:
             self._description += f" eps={budgets[0]:.4g}"
 
-    def run(self, classifier, data, clean, resume_dir, bars):
+    def run(self, classifier, data, clean, resume_dir, bars, pictures):
         """Run the attack's parts, each on the survivors of those before."""
         n = len(clean.labels)
         total = Outcomes(
@@ -45,7 +45,7 @@ class Job:
             *(np.zeros(n, np.int64) for _ in range(3)),
             seconds=0.0,
         )
-        for part in self._attack.parts:
+        for part in self.attack.parts:
             config = {**part.config(), "name": None}
             store = Store(
                 resume_dir,
@@ -57,8 +57,11 @@ class Job:
             earlier = max((v[-1] for v in store.outcomes.values()), default=0)
             try:
                 for outcome in self._fresh(
-                    part, classifier, data, clean, alive, store, bars
+                    part, classifier, data, clean, alive, store, bars, pictures
                 ):
+                    if outcome.success:
+                        identity = clean.identities[outcome.index]
+                        pictures.put(identity, outcome.x_adv)
                     seconds = earlier + time.perf_counter() - begun
                     store.add(
                         clean.identities[outcome.index],
@@ -85,18 +88,25 @@ class Job:
             total = total._replace(seconds=total.seconds + spent)
         return total
 
-    def _fresh(self, part, classifier, data, clean, alive, store, bars):
-        """Attack the images whose outcome is not known yet."""
+    def _fresh(
+        self, part, classifier, data, clean, alive, store, bars, pictures
+    ):
+        """Attack the images whose outcome, or picture, is not there yet."""
+        known = {
+            name
+            for name, values in store.outcomes.items()
+            if not values[0] or not pictures.lacks(name)
+        }
         wanted = {
             clean.identities[i]: i
             for i in np.flatnonzero(alive)
-            if clean.identities[i] not in store.outcomes
+            if clean.identities[i] not in known
         }
         goal = int(alive.sum())
-        fooled = sum(v[0] for v in store.outcomes.values())
+        fooled = sum(store.outcomes[name][0] for name in known)
         done = goal - len(wanted)
         label = self._description
-        if part is not self._attack:
+        if part is not self.attack:
             label = f"{label} {part.label}"
         with bars.task(label, goal) as report:
             report(done)

@@ -1,77 +1,14 @@
-"""What an evaluation found: numbers, tables and files."""
+"""What an evaluation found: the numbers, and the forms they are shown in."""
 
 import dataclasses
-import json
+import math
 import pathlib
 
 import numpy as np
 
-from keras_wp.evaluation.statistics import wilson
-
-
-@dataclasses.dataclass(frozen=True)
-class AttackResult:
-    """What one attack did, within one budget, image by image.
-
-    Attributes:
-        name: The attack's label.
-        norm: The norm that distances are measured in.
-        eps: The budget, or None if any distance counts.
-        attack: The attack's hyperparameters, as plain values.
-        minimum_norm: Whether the attack looked for smallest perturbations.
-        attacked: `(n,)` bool, which images were classified rightly at first.
-        robust: `(n,)` bool, which of them still are.
-        distance: `(n,)`, length of the perturbation; infinite where none
-            succeeded.
-        steps: `(n,)`, iterations spent.
-        zero_gradients: `(n,)`, how many gradients were zero in every pixel.
-        bad_gradients: `(n,)`, how many were not finite.
-        seconds: Wall-clock time of the attack.
-    """
-
-    name: str
-    norm: str
-    eps: float | None
-    attack: dict
-    minimum_norm: bool
-    attacked: np.ndarray
-    robust: np.ndarray
-    distance: np.ndarray
-    steps: np.ndarray
-    zero_gradients: np.ndarray
-    bad_gradients: np.ndarray
-    seconds: float
-
-    @property
-    def robust_accuracy(self):
-        """Share of all images that are classified rightly in spite of it."""
-        return float(self.robust.mean())
-
-    @property
-    def confidence_interval(self):
-        """The 95 % Wilson interval of the robust accuracy."""
-        return wilson(int(self.robust.sum()), len(self.robust))
-
-    @property
-    def median_distance(self):
-        """Median length of the perturbation over the attacked images.
-
-        Images on which the attack failed count as infinitely far.
-        """
-        if not self.attacked.any():
-            return float("nan")
-        return float(np.median(self.distance[self.attacked]))
-
-    @property
-    def mean_steps(self):
-        """Iterations spent for each attacked image, on average."""
-        return float(self.steps.sum() / max(1, self.attacked.sum()))
-
-    @property
-    def vanished_gradients(self):
-        """Share of the attacked images that met an all-zero gradient."""
-        met = (self.zero_gradients > 0) & self.attacked
-        return float(met.sum() / max(1, self.attacked.sum()))
+from keras_wp.evaluation import report_json, report_text
+from keras_wp.evaluation.html.page import page
+from keras_wp.evaluation.results import AttackResult as AttackResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +23,21 @@ class Report:
         clean_correct: `(n,)` bool, which images are classified rightly.
         results: The results, in the order of the attacks, then of eps.
         environment: Versions, device, seed and model.
+        findings: Why the numbers may be too good, each with a `severity`, a
+            `message` and its `evidence`.
+        identities: What each image is known by: a digest of its pixels, and
+            its label.
+        samples: A few images, with what each attack made of them.
+        geometry: That of the model's last layer, or None if it has none.
     """
 
     clean_correct: np.ndarray
     results: tuple[AttackResult, ...]
     environment: dict
+    findings: tuple = ()
+    identities: tuple = ()
+    samples: tuple = ()
+    geometry: object = None
 
     def __len__(self):
         return len(self.clean_correct)
@@ -114,35 +61,62 @@ class Report:
         return float(self.clean_correct.mean())
 
     @property
-    def robust_accuracy(self):
-        """Share of the images on which every attack failed.
-
-        The worst case per image over all attacks, each with its largest eps.
-        """
-        return float(self.robust().mean())
-
-    @property
     def budgets(self):
         """The pairs `(norm, eps)` of the results, smallest eps first."""
         pairs = {(r.norm, r.eps) for r in self.results}
         return sorted(pairs, key=lambda p: (p[0], p[1] or np.inf))
 
+    @property
+    def threat_model(self):
+        """What `robust_accuracy` withstands: `{norm: largest eps}`.
+
+        Norms in which no attack has a budget take no part. If there is no
+        budget at all, each norm has the eps infinity.
+        """
+        largest = {norm: eps for norm, eps in self.budgets if eps is not None}
+        return largest or {norm: math.inf for norm, _ in self.budgets}
+
+    @property
+    def robust_accuracy(self):
+        """Share of the images on which every attack failed.
+
+        The worst case, image by image, over all perturbations that lie within
+        `threat_model`: the largest eps of each norm that has one. With
+        several norms an image must resist in all of them (the union of the
+        threat models: Tramèr and Boneh, "Adversarial training and robustness
+        for multiple perturbations", NeurIPS 2019), so the number is to be
+        compared with others of the same norms only. What an attack without a
+        budget found counts if it lies within these eps; if no attack has a
+        budget, whatever was found counts, at any distance.
+        """
+        return float(self.robust().mean())
+
     def robust(self, norm=None, eps=None):
         """Which images resist every attack: `(n,)` bool.
 
         Args:
-            norm: Count attacks in this norm only.
+            norm: Count perturbations in this norm only. May be left out to
+                count those in every norm of `threat_model`.
             eps: Count perturbations up to this size only, whatever budget
-                they were looked for with.
+                they were looked for with; infinity counts all. Defaults to
+                the norm's largest budget, or infinity if it has none.
+
+        Raises:
+            ValueError: If `eps` is given without `norm`, and the attacks use
+                several norms.
         """
+        if eps is not None:
+            norm = self._only_norm(norm)
+        if norm is None:
+            threats = self.threat_model
+        elif eps is not None:
+            threats = {norm: eps}
+        else:
+            threats = {norm: self.threat_model.get(norm, math.inf)}
         robust = self.clean_correct.copy()
         for result in self.results:
-            if norm is not None and result.norm != norm:
-                continue
-            if eps is None or (result.eps is not None and result.eps <= eps):
-                robust &= result.robust
-            else:
-                robust &= ~(result.attacked & (result.distance <= eps))
+            if result.norm in threats:
+                robust &= ~result.within(threats[result.norm])
         return robust
 
     def curve(self, norm=None):
@@ -151,84 +125,34 @@ class Report:
         Args:
             norm: The norm of the curve; may be left out if there is but one.
         """
-        norms = {n for n, _ in self.budgets}
-        if norm is None and len(norms) > 1:
-            raise ValueError(
-                "Argument `norm` must be given, as the attacks use several: "
-                f"{sorted(norms)}. Received: norm=None"
-            )
-        norm = norm or norms.pop()
+        norm = self._only_norm(norm)
         return {
             eps: float(self.robust(norm, eps).mean())
             for n, eps in self.budgets
             if n == norm and eps is not None
         }
 
-    def _rows(self):
-        budgets = self.budgets
-        header = ["attack"] + [_budget(n, e) for n, e in budgets]
-        minimum = any(r.minimum_norm for r in self.results)
-        header += ["median distance"] if minimum else []
-        header += ["steps/image", "zero grad", "seconds"]
-        yield header
-        count = len(self)
-        clean = _share(int(self.clean_correct.sum()), count)
-        blank = [""] * (len(header) - 1 - len(budgets))
-        yield ["clean", *[clean] * len(budgets), *blank]
-        for name in dict.fromkeys(r.name for r in self.results):
-            mine = {(r.norm, r.eps): r for r in self.results if r.name == name}
-            first = next(iter(mine.values()))
-            cells = [
-                _share(int(mine[b].robust.sum()), count) if b in mine else ""
-                for b in budgets
-            ]
-            if minimum:
-                median = f"{first.median_distance:.4g}"
-                cells.append(median if first.minimum_norm else "")
-            separate = [first] if first.minimum_norm else list(mine.values())
-            steps = np.mean([r.mean_steps for r in separate])
-            vanished = max(r.vanished_gradients for r in separate)
-            seconds = sum(r.seconds for r in separate)
-            cells += [f"{steps:.1f}", f"{vanished:.1%}", f"{seconds:.1f}"]
-            yield [name, *cells]
-        worst = [
-            _share(int(self.robust(n, e).sum()), count) for n, e in budgets
-        ]
-        yield ["worst case", *worst, *blank]
-
-    def to_markdown(self):
-        """The table in Markdown; accuracies with 95 % intervals."""
-        header, *rows = self._rows()
-        lines = [header, ["---"] * len(header), *rows]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"{self._caption()}\n\n{table}\n"
+    def _only_norm(self, norm):
+        norms = {n for n, _ in self.budgets}
+        if norm is None and len(norms) > 1:
+            raise ValueError(
+                "Argument `norm` must be given, as the attacks use several: "
+                f"{sorted(norms)}. Received: norm=None"
+            )
+        return norm or norms.pop()
 
     def __str__(self):
-        header, *rows = self._rows()
-        widths = [
-            max(len(row[i]) for row in [header, *rows])
-            for i in range(len(header))
-        ]
+        return report_text.plain(self)
 
-        def line(row):
-            first = row[0].ljust(widths[0])
-            rest = map(str.rjust, row[1:], widths[1:])
-            return "  ".join([first, *rest]).rstrip()
+    def __rich__(self):
+        return report_text.rich(self)
 
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        lines = [line(header), rule, *map(line, rows[:-1]), rule]
-        return "\n".join([self._caption(), "", *lines, line(rows[-1])])
-
-    def _caption(self):
-        env = self.environment
-        return (
-            f"{len(self)} images; accuracy in % with its 95 % interval; "
-            f"{env['model']}, keras {env['keras']} on {env['backend']}, "
-            f"seed {env['seed']}"
-        )
+    def to_markdown(self):
+        """The table and the findings in Markdown, with 95 % intervals."""
+        return report_text.markdown(self)
 
     def to_json(self, path=None):
-        """Everything as JSON, image by image.
+        """Everything as JSON, image by image; `from_json` reads it.
 
         Args:
             path: A file to write it to, or None.
@@ -236,56 +160,41 @@ class Report:
         Returns:
             The JSON text.
         """
-        text = json.dumps(
-            {
-                "environment": self.environment,
-                "num_images": len(self),
-                "clean_accuracy": self.clean_accuracy,
-                "robust_accuracy": self.robust_accuracy,
-                "worst_case": [
-                    {
-                        "norm": norm,
-                        "eps": eps,
-                        "robust_accuracy": float(self.robust(norm, eps).mean()),
-                    }
-                    for norm, eps in self.budgets
-                ],
-                "clean_correct": self.clean_correct.astype(int).tolist(),
-                "results": [_plain(result) for result in self.results],
-            },
-            indent=1,
-            allow_nan=False,
-        )
+        text = report_json.encode(self)
         if path is not None:
             pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
+    def to_html(self, path=None, class_names=None, title=None):
+        """Everything as one HTML page, which needs no network.
 
-def _budget(norm, eps):
-    return norm if eps is None else f"{norm} {eps:.4g}"
+        The table, accuracy against eps, findings, a few images with what
+        attacks made of them, the geometry of the last layer, and how to
+        reproduce it. The page runs no script.
 
+        Args:
+            path: A file to write it to, or None.
+            class_names: The classes' names, in the order of the labels, or
+                None to number them.
+            title: The page's title; defaults to the model's name.
 
-def _share(successes, count):
-    low, high = wilson(successes, count)
-    share = successes / count
-    return f"{100 * share:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+        Returns:
+            The HTML text.
+        """
+        text = page(self, class_names, title)
+        if path is not None:
+            pathlib.Path(path).write_text(text, encoding="utf-8")
+        return text
 
+    @classmethod
+    def from_json(cls, path):
+        """The report that `to_json` wrote, with the same numbers.
 
-def _plain(result):
-    values = dataclasses.asdict(result)
-    for name in ("attacked", "robust"):
-        values[name] = getattr(result, name).astype(int).tolist()
-    for name in ("steps", "zero_gradients", "bad_gradients"):
-        values[name] = getattr(result, name).tolist()
-    values["distance"] = [
-        float(d) if np.isfinite(d) else None for d in result.distance
-    ]
-    low, high = result.confidence_interval
-    median = result.median_distance
-    return {
-        **values,
-        "robust_accuracy": result.robust_accuracy,
-        "confidence_interval": [low, high],
-        "median_distance": median if np.isfinite(median) else None,
-        "mean_steps": result.mean_steps,
-    }
+        Args:
+            path: The file.
+
+        Raises:
+            ValueError: If the file is not such a report.
+        """
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        return cls(**report_json.decode(text, path))

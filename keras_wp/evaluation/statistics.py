@@ -1,4 +1,4 @@
-"""Confidence intervals for accuracies."""
+"""Confidence intervals and tests for accuracies."""
 
 import math
 
@@ -27,3 +27,84 @@ def wilson(successes, count):
     low = 0.0 if successes == 0 else (center - spread) / scale
     high = 1.0 if successes == count else (center + spread) / scale
     return low, high
+
+
+def paired_difference(both, first, second, neither):
+    """The 95 % interval of the difference of two paired proportions.
+
+    Of the same trials, the first proportion is `(both + first) / n` and the
+    second `(both + second) / n`. Wilson's intervals of the two are combined
+    in the way of independent proportions, but for their correlation.
+
+    Args:
+        both: Number of trials in which both succeeded.
+        first: Number of trials in which only the first succeeded.
+        second: Number of trials in which only the second succeeded.
+        neither: Number of trials in which neither succeeded.
+
+    Returns:
+        `(low, high)`, within [-1, 1], of the first proportion less the
+        second.
+
+    Source: Newcombe, "Improved confidence intervals for the difference
+    between binomial proportions based on paired data" (Statistics in Medicine
+    17, 1998), method 10.
+    """
+    n = both + first + second + neither
+    if n == 0:
+        return -1.0, 1.0
+    p, q = (both + first) / n, (both + second) / n
+    (p_low, p_high), (q_low, q_high) = (
+        wilson(both + first, n),
+        wilson(both + second, n),
+    )
+    phi = _correlation(both, first, second, neither)
+    below, above = (p - p_low, q_high - q), (p_high - p, q - q_low)
+    low, high = (
+        math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+        for a, b in (below, above)
+    )
+    return p - q - low, p - q + high
+
+
+def _correlation(both, first, second, neither):
+    margins = (
+        (both + first)
+        * (second + neither)
+        * (both + second)
+        * (first + neither)
+    )
+    if margins == 0:
+        return 0.0
+    excess = both * neither - first * second
+    if excess > 0:
+        n = both + first + second + neither
+        excess = max(excess - n / 2, 0)
+    return excess / math.sqrt(margins)
+
+
+def mcnemar(first, second):
+    """The two-sided p-value of McNemar's exact test.
+
+    If two classifiers are right equally often, each image on which just one
+    of them is right belongs to either with probability 1/2. The p-value is
+    the probability of a division at least as uneven as that seen.
+
+    Args:
+        first: Number of images on which only the first is right.
+        second: Number of images on which only the second is right.
+
+    Returns:
+        A probability; 1.0 if both are 0.
+
+    Source: McNemar, "Note on the sampling error of the difference between
+    correlated proportions or percentages" (Psychometrika 12, 1947), with the
+    binomial distribution itself in place of its approximation.
+    """
+    n, least = first + second, min(first, second)
+    log_total = math.lgamma(n + 1) - n * math.log(2)
+    tail = math.fsum(
+        math.exp(log_total - math.lgamma(k + 1) - math.lgamma(n - k + 1))
+        for k in range(least + 1)
+    )
+    return min(1.0, 2 * tail)

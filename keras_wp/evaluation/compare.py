@@ -1,0 +1,246 @@
+"""Two models on the same images: who is right where the other is not."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from keras_wp.evaluation import report_text
+from keras_wp.evaluation.statistics import mcnemar, paired_difference, wilson
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Outcomes of two models under one condition, counted image by image.
+
+    Attributes:
+        condition: `"clean"`, an attack's label, or `"worst case"`.
+        norm: The norm of the attack, or None.
+        eps: Its budget, or None.
+        both: Number of images on which both models are right.
+        first: Number of images on which only the first is.
+        second: Number of images on which only the second is.
+        neither: Number of images on which none is.
+    """
+
+    condition: str
+    norm: str | None
+    eps: float | None
+    both: int
+    first: int
+    second: int
+    neither: int
+
+    @property
+    def count(self):
+        """The number of images."""
+        return self.both + self.first + self.second + self.neither
+
+    @property
+    def accuracies(self):
+        """The first model's accuracy, and the second's."""
+        return tuple(
+            (self.both + only) / self.count
+            for only in (self.first, self.second)
+        )
+
+    @property
+    def difference(self):
+        """The second model's accuracy less the first's."""
+        return (self.second - self.first) / self.count
+
+    @property
+    def interval(self):
+        """The 95 % interval of the difference, for paired outcomes."""
+        return paired_difference(
+            self.both, self.second, self.first, self.neither
+        )
+
+    @property
+    def p_value(self):
+        """That of McNemar's exact test, two-sided, of no difference."""
+        return mcnemar(self.first, self.second)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The result of `keras_wp.compare`. Printing it shows a table.
+
+    Attributes:
+        names: What the two models are called.
+        pairs: A `Pair` for the clean images, for each attack and eps that
+            both reports have, and for the worst case of each report.
+    """
+
+    names: tuple[str, str]
+    pairs: tuple[Pair, ...]
+
+    def __getitem__(self, key):
+        condition, eps = key if isinstance(key, tuple) else (key, None)
+        found = [p for p in self.pairs if p.condition == condition]
+        if eps is not None:
+            found = [p for p in found if p.eps and math.isclose(p.eps, eps)]
+        if not found:
+            known = ", ".join(dict.fromkeys(p.condition for p in self.pairs))
+            raise KeyError(f"No condition {key!r}. There are: {known}")
+        return found[-1]
+
+    def _rows(self):
+        a, b = self.names
+        yield ["", a, b, "only A", "only B", "B - A", "p-value"]
+        for pair in self.pairs:
+            title = pair.condition
+            if pair.norm is not None:
+                title += f", {report_text.budget(pair.norm, pair.eps)}"
+            low, high = pair.interval
+            yield [
+                title,
+                report_text.share(pair.both + pair.first, pair.count),
+                report_text.share(pair.both + pair.second, pair.count),
+                str(pair.first),
+                str(pair.second),
+                f"{100 * pair.difference:+.1f} "
+                f"({100 * low:+.1f} to {100 * high:+.1f})",
+                f"{pair.p_value:.2g}",
+            ]
+
+    def _caption(self):
+        return (
+            f"{self.pairs[0].count} images, paired; accuracy in % with its "
+            "95 % interval; p-value of McNemar's exact test, for each row by "
+            "itself"
+        )
+
+    def __str__(self):
+        lines = report_text.aligned(self._rows(), rule_at_end=False)
+        return "\n".join([self._caption(), "", *lines])
+
+    def __rich__(self):
+        return report_text.captioned(self._caption(), self._rows())
+
+    def to_markdown(self):
+        """The table in Markdown."""
+        table = report_text.markdown_table(self._rows())
+        return f"{self._caption()}\n\n{table}"
+
+    def to_json(self, path=None):
+        """The counts, and what follows from them, as JSON.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The JSON text.
+        """
+        pairs = [
+            {
+                **dataclasses.asdict(pair),
+                "accuracies": pair.accuracies,
+                "confidence_intervals": [
+                    wilson(pair.both + only, pair.count)
+                    for only in (pair.first, pair.second)
+                ],
+                "difference": pair.difference,
+                "difference_interval": pair.interval,
+                "p_value": pair.p_value,
+            }
+            for pair in self.pairs
+        ]
+        text = json.dumps(
+            {"names": self.names, "pairs": pairs}, indent=1, allow_nan=False
+        )
+        if path is not None:
+            pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+
+def compare(first, second, names=None):
+    """Compare two models, image by image.
+
+    Two accuracies measured on the same images differ by less chance than
+    their intervals suggest, as most images are easy or hard for both. So the
+    images are counted on which just one model is right: McNemar's exact test
+    asks whether they are divided evenly, and Newcombe's method 10 gives the
+    interval of the difference.
+
+    Args:
+        first: The `Report` of the first model.
+        second: That of the second, on the same images, in any order.
+        names: What to call the two; defaults to the models' names.
+
+    Returns:
+        A `Comparison`. The worst case is that over each report's own
+        attacks, so give both models the same, and to each those that suit
+        it (`adaptive=True`).
+
+    Raises:
+        ValueError: If the reports are not of the same images.
+
+    Example:
+
+    >>> data = (x_test, y_test)
+    >>> plain = keras_wp.evaluate(model, data, ["pgd20"], eps=8 / 255)
+    >>> robust = keras_wp.evaluate(other, data, ["pgd20"], eps=8 / 255)
+    >>> print(keras_wp.compare(plain, robust))
+    """
+    order = _order(first, second)
+    pairs = [_pair("clean", first.clean_correct, second.clean_correct[order])]
+    theirs = {(r.name, r.norm, r.eps): r for r in second.results}
+    for result in first.results:
+        other = theirs.get((result.name, result.norm, result.eps))
+        if other is not None:
+            pairs.append(
+                _pair(
+                    result.name,
+                    result.robust,
+                    other.robust[order],
+                    result.norm,
+                    result.eps,
+                )
+            )
+    for norm, eps in first.budgets:
+        if (norm, eps) in second.budgets:
+            limit = math.inf if eps is None else eps
+            pairs.append(
+                _pair(
+                    "worst case",
+                    first.robust(norm, limit),
+                    second.robust(norm, limit)[order],
+                    norm,
+                    eps,
+                )
+            )
+    if names is None:
+        names = tuple(
+            f"{letter}: {report.environment.get('model', 'model')}"
+            for letter, report in (("A", first), ("B", second))
+        )
+    return Comparison(tuple(names), tuple(pairs))
+
+
+def _order(first, second):
+    """Where the images of the first report are in the second."""
+    places = {name: i for i, name in enumerate(second.identities)}
+    shared = [name for name in first.identities if name in places]
+    complete = len(shared) == len(first) == len(second)
+    if not complete or set(places) != set(shared):
+        raise ValueError(
+            "The two reports must be of the same images. Received: "
+            f"{len(first)} and {len(second)} images, of which {len(shared)} "
+            "are known to be the same"
+        )
+    return np.asarray([places[name] for name in shared])
+
+
+def _pair(condition, first, second, norm=None, eps=None):
+    return Pair(
+        condition=condition,
+        norm=norm,
+        eps=eps,
+        both=int((first & second).sum()),
+        first=int((first & ~second).sum()),
+        second=int((~first & second).sum()),
+        neither=int((~first & ~second).sum()),
+    )

@@ -1,0 +1,1 @@
+"""A report as a page that people can send to each other."""

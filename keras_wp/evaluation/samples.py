@@ -1,0 +1,99 @@
+"""A few images, with what each attack made of them."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_wp import _backend, engine, finish
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """What an attack made of a sample, where it succeeded.
+
+    Attributes:
+        name: The attack's label.
+        norm: The norm of its distances.
+        distance: Length of the perturbation.
+        predicted: The class that the model takes `image` for.
+        image: The adversarial image, float32.
+    """
+
+    name: str
+    norm: str
+    distance: float
+    predicted: int
+    image: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """An image of the data, with what each attack made of it.
+
+    Attributes:
+        index: Its place in the data.
+        label: Its class.
+        image: The image itself, float32.
+        attempts: An `Attempt` for each attack that succeeded.
+        resisted: The labels of the attacks that failed.
+    """
+
+    index: int
+    label: int
+    image: np.ndarray
+    attempts: tuple[Attempt, ...]
+    resisted: tuple[str, ...]
+
+
+def collect(keeper, kept, classifier, batch_size):
+    """The report's samples.
+
+    Args:
+        keeper: The evaluation's `Keeper`.
+        kept: For each attack, with its largest eps last, its `AttackResult`s
+            and `Pictures`.
+        classifier: The `Classifier`.
+        batch_size: How many images go through the model at a time, at most.
+
+    Returns:
+        A tuple of `Sample`.
+    """
+    largest = {results[-1].name: (results[-1], p) for results, p in kept}
+    images = dict(keeper.images(keeper.sampled))
+    found = {
+        (i, name): pictures.get(keeper.identities[i])
+        for i in images
+        for name, (_, pictures) in largest.items()
+    }
+    found = {key: image for key, image in found.items() if image is not None}
+    predicted = {}
+    if found:
+        x = np.stack(list(found.values()))
+        program = engine.forward_program(classifier, x.shape[1:])
+        size = _backend.preferred_slots(batch_size)
+        logits = finish.forward(program, x, size)
+        predicted = dict(zip(found, logits.argmax(-1).tolist(), strict=True))
+    return tuple(
+        Sample(
+            index=i,
+            label=int(keeper.labels[i]),
+            image=images[i],
+            attempts=tuple(
+                Attempt(
+                    name,
+                    result.norm,
+                    float(result.distance[i]),
+                    predicted[i, name],
+                    found[i, name],
+                )
+                for name, (result, _) in largest.items()
+                if (i, name) in found
+            ),
+            resisted=tuple(
+                name
+                for name, (result, _) in largest.items()
+                if (i, name) not in found and result.attacked[i]
+            ),
+        )
+        for i in keeper.sampled
+    )

@@ -1,0 +1,124 @@
+"""Two models on the same images."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from reports import ENVIRONMENT, attack_result, identities
+
+from keras_wp import Report, compare
+
+CLEAN = np.array([1, 1, 1, 1, 1, 0], bool)
+FIRST = np.array([1, 1, 0, 0, 0, 0], bool)
+SECOND = np.array([1, 0, 1, 1, 1, 0], bool)
+
+
+def report(robust, eps=0.1, name="PGD20", order=None, clean=CLEAN):
+    order = np.arange(6) if order is None else order
+    names = np.array(identities(6))
+    return Report(
+        clean_correct=clean[order],
+        results=(attack_result(name, clean[order], robust[order], eps),),
+        environment=ENVIRONMENT,
+        identities=tuple(names[order]),
+    )
+
+
+def test_images_are_counted_where_just_one_is_right():
+    pair = compare(report(FIRST), report(SECOND))["PGD20"]
+    counts = (pair.both, pair.first, pair.second, pair.neither)
+    assert counts == (1, 1, 3, 1)
+    assert pair.accuracies == (2 / 6, 4 / 6)
+    assert pair.difference == pytest.approx(2 / 6)
+    assert pair.p_value == pytest.approx(2 * 5 / 16)
+    low, high = pair.interval
+    assert low < 2 / 6 < high
+
+
+def test_order_of_the_images_is_of_no_matter():
+    order = np.array([5, 2, 0, 1, 4, 3])
+    plain = compare(report(FIRST), report(SECOND))
+    assert compare(report(FIRST), report(SECOND, order=order)) == plain
+
+
+def test_the_same_model_does_not_differ_from_itself():
+    comparison = compare(report(FIRST), report(FIRST))
+    for pair in comparison.pairs:
+        assert pair.first == pair.second == 0
+        assert pair.p_value == 1
+
+
+def test_conditions_are_those_of_both():
+    both = dataclasses.replace(
+        report(FIRST),
+        results=(
+            *report(FIRST).results,
+            *report(FIRST, eps=0.2).results,
+            *report(SECOND, name="FGSM").results,
+        ),
+    )
+    comparison = compare(both, report(SECOND))
+    assert [(p.condition, p.eps) for p in comparison.pairs] == [
+        ("clean", None),
+        ("PGD20", 0.1),
+        ("worst case", 0.1),
+    ]
+    # The worst case is over all attacks of each report.
+    assert comparison["worst case"].accuracies[0] == 1 / 6
+
+
+@pytest.mark.parametrize(
+    "second, common",
+    [
+        (dataclasses.replace(report(SECOND), identities=()), 0),
+        (
+            dataclasses.replace(
+                report(SECOND), identities=tuple("abcde") + identities(1)
+            ),
+            1,
+        ),
+    ],
+)
+def test_other_images_are_refused(second, common):
+    with pytest.raises(ValueError) as error:
+        compare(report(FIRST), second)
+    assert str(error.value) == (
+        "The two reports must be of the same images. Received: 6 and 6 "
+        f"images, of which {common} are known to be the same"
+    )
+
+
+def test_table_has_both_intervals_and_the_difference():
+    comparison = compare(report(FIRST), report(SECOND), names=("old", "new"))
+    lines = str(comparison).splitlines()
+    assert lines[2].split()[:2] == ["old", "new"]
+    row = next(line for line in lines if line.startswith("PGD20"))
+    assert row.split() == [
+        *["PGD20,", "linf", "0.1", "33.3", "(9.7-70.0)", "66.7"],
+        *["(30.0-90.3)", "1", "3", "+33.3", "(-24.6", "to", "+70.7)"],
+        "0.62",
+    ]
+    table = [s for s in comparison.to_markdown().splitlines() if "|" in s]
+    assert len(table) == 2 + 3
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_json_holds_the_counts(tmp_path):
+    path = tmp_path / "comparison.json"
+    comparison = compare(report(FIRST), report(SECOND))
+    text = comparison.to_json(path)
+    assert path.read_text() == text + "\n"
+    loaded = json.loads(text)
+    assert loaded["names"] == ["A: net", "B: net"]
+    pair = loaded["pairs"][1]
+    assert (pair["condition"], pair["first"], pair["second"]) == ("PGD20", 1, 3)
+    assert pair["p_value"] == pytest.approx(0.625)
+
+
+def test_unknown_condition_is_named():
+    with pytest.raises(KeyError) as error:
+        compare(report(FIRST), report(SECOND))["CW"]
+    assert error.value.args[0] == (
+        "No condition 'CW'. There are: clean, PGD20, worst case"
+    )
