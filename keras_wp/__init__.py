@@ -1,9 +1,12 @@
 """Adversarial robustness for Keras 3: a robust head, and the truth about it."""
 
 from keras_wp import attacks as attacks
+from keras_wp import callbacks as callbacks
 from keras_wp import datasets as datasets
+from keras_wp import defenses as defenses
 from keras_wp import initializers as initializers
 from keras_wp import layers as layers
+from keras_wp import losses as losses
 from keras_wp import models as models
 from keras_wp import norms as norms
 from keras_wp import objectives as objectives

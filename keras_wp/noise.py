@@ -82,6 +82,30 @@ def normal(keys, shape):
     return radius * ops.cos(angle)
 
 
+def image_keys(x):
+    """Keys from the contents of images, inside a graph: `(N, 2)` uint32.
+
+    A key depends on nothing but its image: not on the batch, nor on the
+    replica. To be so exactly, what is summed are bytes, and float32 holds
+    their sum in whatever order, up to 65,793 pixels and channels. Images that
+    differ by less than 2**-12 in every pixel may have the same key.
+    """
+    count, size = ops.shape(x)[0], math.prod(x.shape[1:])
+    levels = ops.round(ops.reshape(x, (count, size)) * 2.0**12)
+    words = ops.cast(ops.cast(levels, "int32"), "uint32")
+    position = (np.arange(size, dtype=np.uint64) * _GOLDEN) & 0xFFFFFFFF
+    position = ops.convert_to_tensor(position.astype(np.uint32))
+    words = _mix(ops.add(words, position[None, :]))
+    sums = []
+    for shift in (0, 8, 16, 24):
+        byte = ops.bitwise_and(ops.right_shift(words, _word(shift)), _word(255))
+        total = ops.sum(ops.cast(byte, "float32"), axis=1)
+        sums.append(ops.cast(ops.cast(total, "int32"), "uint32"))
+    first = _mix(ops.add(sums[0], ops.multiply(sums[1], _word(_GOLDEN))))
+    second = _mix(ops.add(sums[2], ops.multiply(sums[3], _word(_GOLDEN))))
+    return ops.stack([first, second], axis=1)
+
+
 def draw_keys(count, seed_generator):
     """`count` fresh keys inside a training step, from a Keras generator."""
     words = keras.random.randint(

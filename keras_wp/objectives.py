@@ -77,11 +77,43 @@ def targeted_dlr(logits, y, target):
     return _ratio(_at(logits, target) - _at(logits, y), spread)
 
 
+def standardized(logits):
+    """`(z - mean(z)) / std(z)`; mean and deviation count as constants.
+
+    The logits of an image that are all equal become zeros.
+    """
+    logits = logits - ops.stop_gradient(
+        ops.mean(logits, axis=-1, keepdims=True)
+    )
+    # Squares of large or small logits would leave float32's range.
+    largest = ops.max(ops.abs(logits), axis=-1, keepdims=True)
+    largest = ops.where(largest > 0, largest, ops.ones_like(largest))
+    logits = logits / ops.stop_gradient(largest)
+    square = ops.mean(ops.square(logits), axis=-1, keepdims=True)
+    square = ops.where(square > 0, square, ops.ones_like(square))
+    return logits / ops.stop_gradient(ops.sqrt(square))
+
+
 def kl_divergence(clean_logits, logits):
     """`KL(softmax(clean_logits) || softmax(logits))` of each image."""
     log_p = ops.log_softmax(clean_logits, axis=-1)
     log_q = ops.log_softmax(logits, axis=-1)
     return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def boosted_cross_entropy(logits, y):
+    """`-log p_y - log(1 - max_{j != y} p_j)`, with `p = softmax(logits)`.
+
+    The loss that MART calls BCE (Wang et al., 2020, equation 8): the
+    cross-entropy, and a margin from the likeliest wrong class.
+    """
+    one_hot = ops.one_hot(y, logits.shape[-1], dtype="bool")
+    lowest = ops.full_like(logits, _LOWEST)
+    rival = ops.argmax(ops.where(one_hot, lowest, logits), axis=-1)
+    is_rival = ops.one_hot(rival, logits.shape[-1], dtype="bool")
+    rest = ops.logsumexp(ops.where(is_rival, lowest, logits), axis=-1)
+    total = ops.logsumexp(logits, axis=-1)
+    return cross_entropy(logits, y) + (total - rest)
 
 
 _OBJECTIVES = {
@@ -90,8 +122,19 @@ _OBJECTIVES = {
     "dlr": (dlr, targeted_dlr),
 }
 
+NAMES = tuple(sorted(_OBJECTIVES))
+
 # DLR ranks the logits down to the fourth.
 DLR_CLASSES = 4
+
+
+def check(loss, names=NAMES):
+    """Raise a ValueError unless `loss` is one of `names`."""
+    if not isinstance(loss, str) or loss not in names:
+        raise ValueError(
+            "Invalid value for argument `loss`. Expected one of "
+            f"{sorted(names)}. Received: loss={loss!r}"
+        )
 
 
 def get(loss, targeted=False):
@@ -100,11 +143,7 @@ def get(loss, targeted=False):
     Raises:
         ValueError: If there is no such loss.
     """
-    if not isinstance(loss, str) or loss not in _OBJECTIVES:
-        raise ValueError(
-            "Invalid value for argument `loss`. Expected one of "
-            f"{sorted(_OBJECTIVES)}. Received: loss={loss!r}"
-        )
+    check(loss)
     untargeted, toward = _OBJECTIVES[loss]
     if targeted:
         return toward

@@ -219,11 +219,12 @@ def validate_dimensions(num_classes, dim):
         )
 
 
-def validate_s(s):
+def validate_s(s, name="s"):
     """Raises a `ValueError` unless `s` is a positive finite number."""
     if not isinstance(s, numbers.Real) or not 0 < float(s) < math.inf:
         raise ValueError(
-            f"`s` must be a finite number greater than 0. Received: s={s!r}"
+            f"`{name}` must be a finite number greater than 0. "
+            f"Received: {name}={s!r}"
         )
 
 

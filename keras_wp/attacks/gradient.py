@@ -2,19 +2,26 @@
 
 Sources: Goodfellow et al., "Explaining and harnessing adversarial examples"
 (ICLR 2015); Madry et al., "Towards deep learning models resistant to
-adversarial attacks" (ICLR 2018).
+adversarial attacks" (ICLR 2018); Zhang et al., "Theoretically principled
+trade-off between robustness and accuracy" (ICML 2019).
 """
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 from keras_wp import noise, norms, objectives
 from keras_wp.attacks.base import Attack, check_at_least, check_positive
+
+# Standard deviation of the normal start, of the range of the bounds.
+NORMAL_START = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GradientAscent(Attack, abc.ABC):
     """Projected steps of steepest ascent: the part that FGSM and PGD share."""
+
+    losses: ClassVar[tuple[str, ...]] = objectives.NAMES
 
     eps: float
     loss: str = "cross_entropy"
@@ -23,7 +30,7 @@ class GradientAscent(Attack, abc.ABC):
     def __post_init__(self):
         super().__post_init__()
         check_positive(eps=self.eps)
-        objectives.get(self.loss)
+        objectives.check(self.loss, self.losses)
 
     @property
     def least_classes(self):
@@ -39,9 +46,13 @@ class GradientAscent(Attack, abc.ABC):
         del run
         return {"x_adv": problem.x}
 
+    def _objective(self, problem):
+        del problem
+        return objectives.get(self.loss, self.targeted)
+
     def _ascend(self, problem, state, step_size):
         norm = norms.get(self.norm)
-        objective = objectives.get(self.loss, self.targeted)
+        objective = self._objective(problem)
         x = state["x_adv"]
         _, gradient, logits = problem.value_and_grad(objective, x)
         moved = x + step_size * norm.steepest(gradient)
@@ -91,7 +102,7 @@ class FGSM(GradientAscent):
 class PGD(GradientAscent):
     """Projected gradient descent, on the attacker's side.
 
-    From a point drawn uniformly from the ball, `steps` times:
+    From a random point of the ball, `steps` times:
     `x <- clip(project(x + step_size * direction))`, where the direction is
     the sign of the gradient (`"linf"`) or the gradient over its Euclidean
     length (`"l2"`), the projection is to the ball of radius `eps` around the
@@ -104,21 +115,27 @@ class PGD(GradientAscent):
         step_size: Length of a step in the norm, above 0. Defaults to
             `2.5 * eps / steps`, with which a run can cross the ball.
         norm: `"linf"` or `"l2"`.
-        random_start: Whether to start at a random point of the ball, instead
-            of at the image.
+        random_start: `True` to start at a point drawn uniformly from the
+            ball; `"normal"` to add normal noise to the image, of a deviation
+            of 0.001 of the range of the bounds (as TRADES does), within the
+            ball; `False` to start at the image.
         restarts: Number of runs for an image that resists, at least 1.
-        loss: `"cross_entropy"`, `"margin"` or `"dlr"`
-            (see `keras_wp.objectives`).
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"` or `"kl_divergence"`, of
+            the model's prediction for the clean image from that for `x`
+            (see `keras_wp.objectives`). The last wants a random start, as its
+            gradient is zero at the image.
         targeted: Whether labels are the classes to aim at.
         bounds: Lowest and highest value of a pixel.
         seed: Integer; with the image, it determines the random starts.
         name: How reports call the attack.
 
     Raises:
-        ValueError: If an argument is out of range, or `restarts` is above 1
-            without a random start.
+        ValueError: If an argument is out of range; if `restarts` is above 1
+            or `loss` is `"kl_divergence"` without a random start; or if that
+            loss is to be targeted.
 
-    Source: Madry et al., ICLR 2018, section 2.1.
+    Source: Madry et al., ICLR 2018, section 2.1; for the divergence and the
+    normal start, Zhang et al., ICML 2019, and the authors' code.
 
     Example:
 
@@ -126,9 +143,11 @@ class PGD(GradientAscent):
     >>> x_adv = attack(model, x, y)
     """
 
+    losses: ClassVar[tuple[str, ...]] = (*objectives.NAMES, "kl_divergence")
+
     steps: int
     step_size: float | None = None
-    random_start: bool = True
+    random_start: bool | str = True
     restarts: int = 1
 
     def __post_init__(self):
@@ -136,16 +155,35 @@ class PGD(GradientAscent):
         check_at_least(1, steps=self.steps, restarts=self.restarts)
         if self.step_size is not None:
             check_positive(step_size=self.step_size)
+        if self.random_start not in (True, False, "normal"):
+            raise ValueError(
+                "Argument `random_start` must be True, False or 'normal'. "
+                f"Received: random_start={self.random_start!r}"
+            )
         if self.restarts > 1 and not self.random_start:
             raise ValueError(
                 "Restarts need `random_start=True`, or each repeats the "
                 f"first. Received: restarts={self.restarts}, "
                 "random_start=False"
             )
+        if self.loss == "kl_divergence" and not self.random_start:
+            raise ValueError(
+                "The KL divergence needs a random start, as its gradient is "
+                "zero at the image. Received: random_start=False"
+            )
+        if self.loss == "kl_divergence" and self.targeted:
+            raise ValueError(
+                "The KL divergence has no targeted form. Received: "
+                "targeted=True"
+            )
 
     @property
     def starts_at_x(self):
         return not self.random_start
+
+    @property
+    def needs_clean_logits(self):
+        return self.loss == "kl_divergence"
 
     @property
     def default_name(self):
@@ -164,10 +202,19 @@ class PGD(GradientAscent):
         if not self.random_start:
             return super().init(problem, run)
         shape = tuple(problem.x.shape[1:])
-        start = norms.get(self.norm).sample(
-            noise.fold_in(problem.keys, run), shape, self.eps
-        )
+        norm, keys = norms.get(self.norm), noise.fold_in(problem.keys, run)
+        if self.random_start == "normal":
+            low, high = problem.bounds
+            start = NORMAL_START * (high - low) * noise.normal(keys, shape)
+            return {"x_adv": problem.within(problem.x + start, norm, self.eps)}
+        start = norm.sample(keys, shape, self.eps)
         return {"x_adv": problem.clip(problem.x + start)}
+
+    def _objective(self, problem):
+        if self.loss != "kl_divergence":
+            return super()._objective(problem)
+        clean = problem.clean_logits
+        return lambda z, y, target: objectives.kl_divergence(clean, z)
 
     def step(self, problem, state):
         step_size = self.step_size or 2.5 * self.eps / self.steps
