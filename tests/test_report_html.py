@@ -261,7 +261,7 @@ def test_full_curve_counts_every_distance():
         minimum_norm=True,
         distance=[0.3, 0.1, np.inf, 0.2, np.inf],
     )
-    eps, right = figures.distance_curve(result)
+    eps, right = figures.distance_curve(attacked, result.distance)
     assert eps.tolist() == [0.0, 0.1, 0.2, 0.3]
     assert right.tolist() == [4, 3, 2, 1]
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_wp.evaluation.findings import gravest_first
+from keras_wp.evaluation.html.words import eps_text
 from keras_wp.evaluation.statistics import wilson
 
 _STYLES = {"high": "bold red", "warning": "yellow", "info": "cyan"}
@@ -54,7 +55,7 @@ def rows(report):
 
 def budget(norm, eps):
     """A norm and a budget in it, as text."""
-    return norm if eps is None else f"{norm} {eps:.4g}"
+    return norm if eps is None else f"{norm} {eps_text(eps)}"
 
 
 def share(successes, count):
@@ -132,7 +133,9 @@ def captioned(text, table, last=""):
     header, *body = table
     drawn = Table(header_style="bold")
     for i, title in enumerate(header):
-        drawn.add_column(Text(title), justify="right" if i else "left")
+        drawn.add_column(
+            Text(title), justify="right" if i else "left", overflow="fold"
+        )
     for i, row in enumerate(body, start=1):
         drawn.add_row(
             *map(Text, row),

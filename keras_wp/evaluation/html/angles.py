@@ -6,7 +6,9 @@ from keras_wp.evaluation.html.figures import Axes
 from keras_wp.evaluation.html.markup import element
 
 MOST_CLASSES = 20
-_CELL, _MARGIN = 34, 30
+_CELL = 34
+# A class's name is cut where it is longer.
+_LETTERS = 12
 # The deviation from the ideal at which a color is full, in degrees.
 _FULL = 45.0
 
@@ -54,7 +56,9 @@ def histogram(geometry):
         f"the ideal is {geometry.ideal:.1f}°"
     )
     grid = axes.grid(
-        "angle between two classes (degrees)", "pairs", lambda t: f"{t:.6g}"
+        "angle between two classes (degrees)",
+        "pairs of classes",
+        lambda t: f"{t:.6g}",
     )
     return axes.svg(label, grid, bars, ideal)
 
@@ -67,30 +71,27 @@ def matrix(geometry, names):
         names: The classes' names.
     """
     k = geometry.num_classes
-    cells = []
-    for i in range(k):
-        for j in range(i):
-            cells.append(_cell(geometry, names, i, j))
+    cells = [_cell(geometry, names, i, j) for i in range(k) for j in range(i)]
+    longest = max(map(len, names))
     marks = [
         element(
             "text",
-            i,
-            element("title", names[i]),
-            x=_MARGIN + (i + 0.5) * _CELL,
-            y=_MARGIN + (i + 0.5) * _CELL + 4,
-            text_anchor="middle",
+            name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…",
+            element("title", name),
+            x=i * _CELL + 6,
+            y=(i + 0.5) * _CELL + 4,
             class_="strong",
         )
-        for i in range(k)
+        for i, name in enumerate(names)
     ]
-    size = _MARGIN + k * _CELL + 4
+    # The names stand on the diagonal, and the last one sticks out.
+    width = (k - 1) * _CELL + max(_CELL, 12 + 8 * min(longest, _LETTERS))
     return element(
         "svg",
         cells,
         marks,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"{_MARGIN - 4} {_MARGIN - 4} {size - _MARGIN + 4} "
-        f"{size - _MARGIN + 4}",
+        viewBox=f"0 0 {width} {k * _CELL}",
         role="img",
         aria_label=f"Angles between the {k} classes, pair by pair, in degrees",
         class_="matrix",
@@ -100,7 +101,7 @@ def matrix(geometry, names):
 def _cell(geometry, names, i, j):
     angle = geometry.angles[i, j]
     deviation = angle - geometry.ideal
-    x, y = _MARGIN + j * _CELL, _MARGIN + i * _CELL
+    x, y = j * _CELL, i * _CELL
     return [
         element(
             "rect",

@@ -7,11 +7,12 @@ import math
 
 import numpy as np
 
+from keras_wp.evaluation.html import words
 from keras_wp.evaluation.html.markup import element
 from keras_wp.evaluation.statistics import wilson
 
 _WIDTH, _HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 30, 46
 # Beyond this many points, a curve looks the same with fewer.
 _POINTS = 200
 SERIES = 7
@@ -65,12 +66,7 @@ class Axes:
                 "line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"
             ),
             _label((left + right) / 2, self._height - 6, x_label),
-            _label(
-                14,
-                (self.y(self._y[0]) + self.y(self._y[1])) / 2,
-                y_label,
-                turned=True,
-            ),
+            _label(left - 8, 14, y_label, "start"),
         ]
         return parts
 
@@ -87,9 +83,8 @@ class Axes:
         )
 
 
-def _label(x, y, text, anchor="middle", turned=False):
-    rotate = f"rotate(-90 {x:g} {y:g})" if turned else None
-    return element("text", text, x=x, y=y, text_anchor=anchor, transform=rotate)
+def _label(x, y, text, anchor="middle"):
+    return element("text", text, x=x, y=y, text_anchor=anchor)
 
 
 def ticks(low, high, most=6):
@@ -102,24 +97,25 @@ def ticks(low, high, most=6):
     return [(first + i) * step for i in range(count)]
 
 
-def distance_curve(result):
-    """What a minimum-norm attack leaves at every eps.
+def distance_curve(attacked, distances):
+    """How many images are left at every eps.
 
     Args:
-        result: Its `AttackResult`.
+        attacked: `(n,)` bool, the images that are classified rightly.
+        distances: `(n,)`, the smallest perturbation found for each of them,
+            infinite if there is none.
 
     Returns:
         `(eps, right)`: distances in rising order, beginning with 0, and the
         number of images that are still classified rightly at each of them.
     """
-    found = np.isfinite(result.distance) & result.attacked
-    distances = np.sort(result.distance[found])
-    right = int(result.attacked.sum()) - np.arange(len(distances) + 1)
-    return np.concatenate([[0.0], distances]), right
+    found = np.sort(distances[np.isfinite(distances) & attacked])
+    right = int(attacked.sum()) - np.arange(len(found) + 1)
+    return np.concatenate([[0.0], found]), right
 
 
 def accuracy_curve(report, norm):
-    """Accuracy against eps in one norm, with 95 % bands.
+    """Accuracy against eps in one norm, with 95 % intervals.
 
     Args:
         report: A `Report`.
@@ -139,47 +135,46 @@ def accuracy_curve(report, norm):
         if not len(found) or not found.max() > 0:
             return None
         limit = float(np.quantile(found, 0.98)) or float(found.max())
-    axes = Axes((0.0, limit), (0.0, 1.0))
-    clean = int(report.clean_correct.sum())
+    total, clean = len(report), report.clean_correct
+    top = wilson(int(clean.sum()), total)[1]
+    axes = Axes((0.0, limit), (0.0, min(1.0, math.ceil(5 * top) / 5)))
     drawn, texts = [], []
     for place, name in enumerate(names):
         mine = [r for r in results if r.name == name]
         kind = f"c{place % SERIES}"
         if mine[0].minimum_norm:
-            eps, right = distance_curve(mine[0])
-            drawn.append(_steps(axes, eps, right, report, limit, kind, name))
+            curve = distance_curve(clean, mine[0].distance)
+            drawn.append(_steps(axes, *curve, total, limit, kind, name))
         else:
             pairs = sorted(
                 (r.eps, int(r.robust.sum())) for r in mine if r.eps is not None
             )
-            drawn.append(_points(axes, clean, pairs, report, kind, name))
+            drawn.append(_way(axes, int(clean.sum()), pairs, total, kind))
+            drawn.append(_points(axes, pairs, total, kind, name))
             texts += [f"{name} {k} at {e:.4g}" for e, k in pairs]
-    curve = report.curve(norm)
-    if curve:
-        pairs = [(e, round(a * len(report))) for e, a in curve.items()]
-        drawn.append(_points(axes, clean, pairs, report, "worst", "Worst case"))
-        texts += [f"worst case {k} at {e:.4g}" for e, k in pairs]
+    worst = [(e, round(a * total)) for e, a in report.curve(norm).items()]
+    if any(r.minimum_norm for r in results):
+        nearest = np.min([r.distance for r in results], axis=0)
+        curve = distance_curve(clean, nearest)
+        drawn.append(_steps(axes, *curve, total, limit, "worst", "Worst case"))
+    else:
+        drawn.append(_way(axes, int(clean.sum()), worst, total, "worst"))
+    drawn.append(_points(axes, worst, total, "worst", "Worst case"))
+    texts += [f"worst case {k} at {e:.4g}" for e, k in worst]
     label = (
         f"Accuracy against the largest perturbation in {norm}. Images right "
-        f"of {len(report)}: clean {clean}; " + ", ".join(texts)
+        f"of {total}: clean {int(clean.sum())}; " + ", ".join(texts)
     )
     grid = axes.grid(
-        f"largest perturbation (eps, {norm})",
-        "accuracy",
+        f"largest perturbation, eps ({words.norm_text(norm)})",
+        "images classified rightly",
         lambda tick: f"{100 * tick:.0f} %",
     )
     return axes.svg(label, grid, drawn), names
 
 
-def _band(axes, xs, counts, total, kind):
-    lows, highs = zip(*(wilson(int(k), total) for k in counts), strict=True)
-    there = axes.path(xs, highs)
-    back = axes.path(xs[::-1], lows[::-1])
-    return element("path", d=f"{there}L{back[1:]}Z", class_=f"band {kind}")
-
-
-def _steps(axes, eps, right, report, limit, kind, name):
-    """A curve that falls at each distance."""
+def _steps(axes, eps, right, total, limit, kind, name):
+    """A curve that falls at each distance, with its band."""
     inside = eps <= limit
     eps, right = eps[inside], right[inside]
     if len(eps) > _POINTS:
@@ -187,49 +182,50 @@ def _steps(axes, eps, right, report, limit, kind, name):
         eps, right = eps[chosen], right[chosen]
     xs = np.append(np.repeat(eps, 2)[1:], limit)
     counts = np.repeat(right, 2)
-    line = element(
-        "path",
-        element("title", name),
-        d=axes.path(xs, counts / len(report)),
-        class_=f"line {kind}",
-    )
-    return [_band(axes, xs, counts, len(report), kind), line]
-
-
-def _points(axes, clean, pairs, report, kind, name):
-    """Points where an attack was run, and its way there from the clean."""
-    total = len(report)
-    xs = [0.0, *(eps for eps, _ in pairs)]
-    counts = [clean, *(right for _, right in pairs)]
-    parts = [
-        _band(axes, xs, counts, total, kind),
+    bounds = [wilson(int(k), total) for k in counts]
+    lows, highs = zip(*bounds, strict=True)
+    there, back = axes.path(xs, highs), axes.path(xs[::-1], lows[::-1])
+    return [
+        element("path", d=f"{there}L{back[1:]}Z", class_=f"band {kind}"),
         element(
             "path",
-            d=axes.path(xs, [k / total for k in counts]),
-            class_=f"line between {kind}",
+            element("title", name),
+            d=axes.path(xs, counts / total),
+            class_=f"line {kind}",
         ),
     ]
-    for x, right in zip(xs[1:], counts[1:], strict=True):
+
+
+def _way(axes, clean, pairs, total, kind):
+    """The way from the clean accuracy through the runs with an eps."""
+    xs = [0.0, *(eps for eps, _ in pairs)]
+    shares = [count / total for count in (clean, *(k for _, k in pairs))]
+    return element(
+        "path", d=axes.path(xs, shares), class_=f"line between {kind}"
+    )
+
+
+def _points(axes, pairs, total, kind, name):
+    """Runs with an eps, and their intervals."""
+    parts = []
+    for eps, right in pairs:
         low, high = wilson(right, total)
-        px = axes.x(x)
+        x, share = axes.x(eps), right / total
+        text = f"{name}, eps {eps:.4g}: {share:.1%} ({low:.1%} to {high:.1%})"
         parts += [
             element(
                 "line",
-                x1=px,
-                x2=px,
+                x1=x,
+                x2=x,
                 y1=axes.y(low),
                 y2=axes.y(high),
                 class_=f"whisker {kind}",
             ),
             element(
                 "circle",
-                element(
-                    "title",
-                    f"{name}, eps {x:.4g}: {right / total:.1%} "
-                    f"({low:.1%} to {high:.1%})",
-                ),
-                cx=px,
-                cy=axes.y(right / total),
+                element("title", text),
+                cx=x,
+                cy=axes.y(share),
                 r=4,
                 class_=f"dot {kind}",
             ),

@@ -26,9 +26,10 @@ def gallery(report, name):
         element("h2", "Images"),
         element(
             "p",
-            "One image of each class, the first that is classified rightly. "
-            "Beside it, what each attack with its largest eps made of it, and "
-            "the difference, magnified around gray.",
+            "The first image of each class that is classified rightly, ten at "
+            "most: not chosen by how well attacks did. Beside it, what each "
+            "attack with its largest eps made of it, and the difference, "
+            "magnified around gray.",
             class_="soft",
         ),
         rows,

@@ -83,8 +83,8 @@ def curves(report):
             "p",
             "Solid lines are known at every eps, from the smallest "
             "perturbations found. A dot is a run with that eps; what lies "
-            "between dots is not measured. Bands and whiskers are 95 % "
-            "intervals.",
+            "between dots on a dotted line is not measured. Bands and "
+            "whiskers are 95 % intervals.",
             class_="soft",
         ),
         cards,
@@ -107,10 +107,21 @@ def geometry(report, name):
                 f"{layer.angles[first, second]:.2f}°.",
             )
         )
-        drawings = [element("div", angles.histogram(layer))]
+        drawings = [element("figure", angles.histogram(layer))]
         if layer.num_classes <= angles.MOST_CLASSES:
             names = [name(i) for i in range(layer.num_classes)]
-            drawings.append(element("div", angles.matrix(layer, names)))
+            drawings.append(
+                element(
+                    "figure",
+                    angles.matrix(layer, names),
+                    element(
+                        "figcaption",
+                        "Degrees between each pair of classes: orange where "
+                        "they are closer than the ideal, blue where they are "
+                        "farther apart.",
+                    ),
+                )
+            )
         parts.append(element("div", drawings, class_="pair"))
     return element(
         "section",

@@ -35,7 +35,7 @@ p { margin: .4rem 0 .8rem; max-width: 46rem; }
 .lead { font-size: 1.05rem; }
 header .soft { margin-top: .3rem; }
 .tiles { display: grid; gap: .9rem; margin: 1.3rem 0 0;
-  grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); }
 .tile, .card, .verdict, .finding { background: var(--card);
   border: 1px solid var(--rule); border-radius: 10px; }
 .tile { padding: .9rem 1.1rem 1rem; }
@@ -43,7 +43,8 @@ header .soft { margin-top: .3rem; }
   font-variant-numeric: tabular-nums; letter-spacing: -.02em; }
 .tile span { display: block; color: var(--soft); font-size: .9rem; }
 .tile .what { color: var(--ink); font-weight: 600; }
-.verdict { margin: 1.3rem 0 0; padding: .8rem 1.1rem; border-width: 1px 1px 1px
+.verdict { margin: 1.1rem 0 0; max-width: none; padding: .8rem 1.1rem;
+  border-width: 1px 1px 1px
   5px; font-weight: 600; }
 .card { padding: 1rem 1.1rem; margin: .8rem 0; }
 .high { --tone: var(--high); --tint: var(--high-bg); }
@@ -90,6 +91,7 @@ svg.bar { display: block; width: 100%; height: 16px; }
 .tone { --tone: var(--c0); } .tone-worst { --tone: var(--worst); }
 .tone-clean { --tone: var(--good); }
 svg.plot, svg.matrix { display: block; width: 100%; height: auto; }
+figure.card { max-width: 840px; }
 svg.matrix { max-width: 460px; margin: 0 auto; }
 svg text { fill: var(--soft); font-size: 12.5px; }
 svg text.strong { fill: var(--ink); font-weight: 700; }
@@ -100,9 +102,9 @@ svg text.strong { fill: var(--ink); font-weight: 700; }
 .c6 { --tone: var(--c6); } svg .worst, .key.worst { --tone: var(--worst); }
 .line { fill: none; stroke: var(--tone); stroke-width: 2;
   stroke-linejoin: round; }
-.line.between { stroke-dasharray: 2 4; stroke-width: 1.6; }
-.line.worst { stroke-width: 3; stroke-dasharray: none; }
-.band { fill: var(--tone); opacity: .1; }
+.line.worst { stroke-width: 3; }
+.line.between { stroke-dasharray: 2 5; }
+.band { fill: var(--tone); opacity: .12; }
 .whisker { stroke: var(--tone); stroke-width: 2; opacity: .55; }
 .dot { fill: var(--tone); stroke: var(--card); stroke-width: 1.5; }
 .column { fill: var(--c0); opacity: .8; }
@@ -143,6 +145,10 @@ footer { margin-top: 2.6rem; border-top: 1px solid var(--rule);
   .finding dl, .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .4rem; }
   svg.plot text { font-size: 17px; } .sample { gap: .9rem; }
+  .tiles { grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
+  .tile { padding: .7rem .8rem; } .tile b { font-size: 1.7rem; }
+  .sample img, .sample .original { width: 72px; }
+  .sample .attempt { width: 148px; }
 }
 @media print {
   body { background: #fff; font-size: 10.5pt; } main { max-width: none;

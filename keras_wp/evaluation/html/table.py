@@ -8,7 +8,7 @@ from keras_wp.evaluation.html.markup import element
 
 def table(report):
     """The section with every accuracy and its interval."""
-    header = ["attack", "right, in spite of it", "", "median distance"]
+    header = ["attack", "still right", "", "median distance"]
     header += ["steps an image", "zero gradients", "seconds"]
     count = len(report)
     clean = int(report.clean_correct.sum())

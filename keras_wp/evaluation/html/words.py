@@ -4,6 +4,8 @@ import math
 
 from keras_wp.evaluation.statistics import wilson
 
+# Distances come in float32, and are so close to what they stand for.
+_CLOSE = 1e-5
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
 
@@ -14,10 +16,10 @@ def norm_text(norm):
 
 def eps_text(eps):
     """A budget as people write it: 0.3, or 8/255."""
-    if math.isclose(float(f"{eps:.3g}"), eps, rel_tol=1e-9):
+    if math.isclose(float(f"{eps:.3g}"), eps, rel_tol=_CLOSE):
         return f"{eps:.3g}"
     levels = round(255 * eps)
-    if levels and math.isclose(255 * eps, levels, rel_tol=1e-9):
+    if levels and math.isclose(255 * eps, levels, rel_tol=_CLOSE):
         return f"{levels}/255"
     return f"{eps:.4g}"
 
