@@ -45,6 +45,10 @@ class Classifier:
     def variables(self):
         return self.model.variables if self._is_layer else ()
 
+    def devices(self):
+        """Where the model runs; see `keras_wp._backend.devices`."""
+        return _backend.devices(self.variables())
+
     def __call__(self, x):
         logits = self.model(x, **self._inference)
         if isinstance(logits, (dict, list, tuple)):
@@ -81,7 +85,8 @@ class Classifier:
     def compile(self, key, make):
         """The compiled form of `make()`, kept as long as the model lives.
 
-        It is made anew when the model has got other layers or activations.
+        It is made anew when the model has got other layers or activations,
+        or lies on other devices.
         That of a callable which is no Keras layer is kept with this object
         only: what it closes over may change unseen, and a compiled function
         would go on with the old.
@@ -91,15 +96,15 @@ class Classifier:
             make: Returns the function to compile. Neither may hold a Keras
                 model.
         """
-        known = self._compiled
+        known, devices = self._compiled, self.devices()
         if self._is_layer:
-            layers = list(_layers(self.model))
+            layers = [devices, *_layers(self.model)]
             old, known = _compiled.get(self.model, (None, {}))
             if old != layers:
                 known = {}
                 _compiled[self.model] = layers, known
         if key not in known:
-            known[key] = _backend.compile(make(), self.variables)
+            known[key] = _backend.compile(make(), self.variables, devices)
         return known[key]
 
 

@@ -16,8 +16,10 @@ def attack_images(attack, model, x, y):
     raw = ops.convert_to_numpy(x)
     images = checks.images(raw, attack.bounds)
     classifier = Classifier(model)
-    size = _backend.preferred_slots(len(images))
     program = forward_program(classifier, images.shape[1:])
+    # No more slots on a device than its share of the images.
+    share = -(-len(images) // len(program.devices))
+    size = _backend.preferred_slots(share)
     targeted = getattr(attack, "targeted", False)
     # An attack that examines the clean image first needs no pass of its own
     # to leave misclassified images alone.
@@ -50,7 +52,7 @@ def attack_images(attack, model, x, y):
             part,
             classifier,
             stream,
-            batch_size=count,
+            batch_size=share,
             reach_target=targeted,
             examine_last=part.minimum_norm or part is not attack,
         ):

@@ -21,15 +21,19 @@ _LEAST_LOGIT = 1e-5
 
 
 def forward(program, x, size):
-    """Logits of any number of images, `size` at a time, on the host."""
+    """Logits of any number of images, `size` at a time on each device."""
+    devices = program.devices
+    size *= len(devices)
+    least = len(devices) if _backend.DYNAMIC_BATCH else size
     logits = []
     for begin in range(0, len(x), size):
         batch = x[begin : begin + size]
         count = len(batch)
-        if not _backend.DYNAMIC_BATCH and count < size:
-            padding = np.repeat(batch[:1], size - count, axis=0)
+        if count < least:
+            padding = np.repeat(batch[:1], least - count, axis=0)
             batch = np.concatenate([batch, padding])
-        logits.append(ops.convert_to_numpy(program(batch))[:count])
+        outputs = program(_backend.spread(batch, devices))
+        logits.append(_backend.to_numpy(outputs)[:count])
     return np.concatenate(logits)
 
 
@@ -92,12 +96,13 @@ class _Gathered(abc.ABC):
         self._program = program
         self._reach_target = reach_target
         self._size = size
+        self._full = size * len(program.devices)
         self._waiting = []
 
     def add(self, *item):
         """Take an image in; yield outcomes once a batch is full."""
         self._waiting.append(item)
-        if len(self._waiting) == self._size:
+        if len(self._waiting) == self._full:
             yield from self.flush()
 
     def flush(self):

@@ -94,13 +94,18 @@ def where(mask, yes, no):
     )
 
 
-def put(state, places, fresh):
-    """`state` with the rows at `places`, `(M,)`, replaced by those of `fresh`.
+def rearrange(rows, tree, fresh):
+    """Some rows of `tree`, followed by those of `fresh`.
 
-    A place may be named twice if the rows are the same.
+    Args:
+        rows: `(M,)` int32, which rows. From N on, those of `fresh` are meant.
+        tree: Tensors whose first axis has the length N.
+        fresh: Tensors of the same structure.
     """
     return keras.tree.map_structure(
-        lambda old, new: ops.scatter_update(old, places[:, None], new),
-        state,
+        lambda old, new: ops.take(
+            ops.concatenate([old, new], axis=0), rows, axis=0
+        ),
+        tree,
         fresh,
     )

@@ -27,6 +27,8 @@ def outcome(index, x_adv, success=True, distance=1.0):
 class Program:
     """Logits `(0, f(x), -9)` of images with one pixel, and a count."""
 
+    devices = _backend.ANYWHERE
+
     def __init__(self, margin):
         self._margin = margin
         self.examined = 0
@@ -186,6 +188,7 @@ def test_final_search_keeps_the_target_reached():
         # Class 2 is met before class 1, which is the target.
         return np.stack([0 * x, x - 0.6, 0.2 - np.abs(x - 0.4)], 1)
 
+    program.devices = _backend.ANYWHERE
     clean = image(0, [0.0], clean_logits=(0.0, -0.6, -0.2))
     (found,) = end(
         attack(final_search=4),

@@ -21,7 +21,15 @@ NETWORKS = {
 FLOORS = (
     {"_version", "_backend"},
     {"simplex", "norms", "noise", "objectives", "checks", "features"},
-    {"classifier", "problem", "finish", "iteration", "engine", "direct"},
+    {
+        "classifier",
+        "problem",
+        "finish",
+        "iteration",
+        "slots",
+        "engine",
+        "direct",
+    },
     NETWORKS,
     {"attacks"},
     {"defenses"},

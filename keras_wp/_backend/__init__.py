@@ -5,28 +5,49 @@ module offers:
 
 - `vjp(fn, x)`: `(fn(x), pullback)`, where `pullback` may be called many times
   and maps a cotangent of the output to one of `x`.
-- `compile(fn, variables)`: `fn` compiled for tensors whose first axis may
-  vary, with `variables()` read afresh at each call. The result has a `traces`
-  counter.
+- `devices(variables)`: the devices that variables are copied to, or, if there
+  are no variables, those of the distribution in force. Hashable; `ANYWHERE`
+  if there is but one, and the backend knows best.
+- `compile(fn, variables, devices)`: `fn` compiled for tensors whose first axis
+  may vary, with `variables()` read afresh at each call. On several devices,
+  each runs `fn` on its own share of the rows, which `spread` has sent there,
+  and keeps its results. The compiled function has its `devices` and a counter
+  of `traces`.
+- `spread(tree, devices, shares)`: arrays of the host on devices; the first
+  `shares[0]` rows on the first, and so on. Without `shares` they are equal, or
+  differ by one.
+- `to_numpy(x)`: all the rows of a tensor, in order, on the host.
+- `rows(x, places)`: some of them, in rising order.
 - `DYNAMIC_BATCH`: whether a compiled function serves every batch size with
-  one trace.
-- `preferred_slots(batch_size)`: how many images at a time are fastest here.
+  one trace. If not, the shares must always be the same.
+- `preferred_slots(batch_size)`: how many images at a time are fastest here,
+  on each device.
 """
 
 import keras
 
 if keras.backend.backend() == "tensorflow":
     from keras_wp._backend.tensorflow import (
+        ANYWHERE,
         DYNAMIC_BATCH,
         compile,
+        devices,
         preferred_slots,
+        rows,
+        spread,
+        to_numpy,
         vjp,
     )
 elif keras.backend.backend() == "jax":
     from keras_wp._backend.jax import (
+        ANYWHERE,
         DYNAMIC_BATCH,
         compile,
+        devices,
         preferred_slots,
+        rows,
+        spread,
+        to_numpy,
         vjp,
     )
 else:
@@ -35,4 +56,14 @@ else:
         f"Received: backend={keras.backend.backend()!r}"
     )
 
-__all__ = ["DYNAMIC_BATCH", "compile", "preferred_slots", "vjp"]
+__all__ = [
+    "ANYWHERE",
+    "DYNAMIC_BATCH",
+    "compile",
+    "devices",
+    "preferred_slots",
+    "rows",
+    "spread",
+    "to_numpy",
+    "vjp",
+]

@@ -2,13 +2,60 @@
 
 import jax
 import keras
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+ANYWHERE = (None,)
 DYNAMIC_BATCH = False
+
+_AXIS = "slots"
+_EVERYWHERE, _BY_ROWS = PartitionSpec(), PartitionSpec(_AXIS)
 
 
 def vjp(fn, x):
     outputs, pull = jax.vjp(fn, x)
     return outputs, lambda cotangent: pull(cotangent)[0]
+
+
+def devices(variables):
+    meshes = []
+    for variable in variables:
+        sharding = variable.value.sharding
+        if isinstance(sharding, NamedSharding):
+            meshes.append(sharding.mesh.devices)
+    distribution = keras.distribution.distribution()
+    if not variables and distribution is not None:
+        meshes.append(distribution.device_mesh.backend_mesh.devices)
+    found = max(meshes, key=np.size, default=np.empty(0)).ravel()
+    if len(found) < 2:
+        return ANYWHERE
+    processes = {device.process_index for device in found}
+    if len(processes) > 1:
+        raise ValueError(
+            "Attacks run on the devices of one process: load the model in a "
+            "process without the others. Received: a model on the devices of "
+            f"{len(processes)} processes"
+        )
+    return tuple(found)
+
+
+def _mesh(devices):
+    return Mesh(np.array(devices), (_AXIS,))
+
+
+def spread(tree, devices, shares=None):
+    del shares  # All are equal.
+    if len(devices) == 1:
+        return keras.tree.map_structure(keras.ops.convert_to_tensor, tree)
+    return jax.device_put(tree, NamedSharding(_mesh(devices), _BY_ROWS))
+
+
+def to_numpy(x):
+    return np.asarray(x)
+
+
+def rows(x, places):
+    return np.asarray(x)[places]
 
 
 class compile:
@@ -17,10 +64,13 @@ class compile:
     A closure would bake the weights of the moment into the program.
     """
 
-    def __init__(self, fn, variables=lambda: ()):
+    def __init__(self, fn, variables=tuple, devices=ANYWHERE):
         self._fn = fn
         self._variables = variables
-        self._compiled = jax.jit(self._traced)
+        self._compiled = jax.jit(
+            self._traced if len(devices) == 1 else self._on_each
+        )
+        self.devices = devices
         self.traces = 0
 
     def _traced(self, values, *args):
@@ -28,6 +78,22 @@ class compile:
         mapping = list(zip(self._variables(), values, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             return self._fn(*args)
+
+    def _on_each(self, values, *args):
+        """One program, which every device runs on its own rows."""
+        layouts = keras.tree.map_structure(
+            lambda x: _BY_ROWS if x.ndim else _EVERYWHERE, args
+        )
+        run = jax.shard_map(
+            self._traced,
+            mesh=_mesh(self.devices),
+            in_specs=(_EVERYWHERE, *layouts),
+            out_specs=_BY_ROWS,
+            # Rows never meet, so there is nothing to check; and the branches
+            # of a condition may differ in what varies with the device.
+            check_vma=False,
+        )
+        return run(values, *args)
 
     def __call__(self, *args):
         values = [variable.value for variable in self._variables()]

@@ -1,10 +1,13 @@
 """TensorFlow: gradient tapes and graph functions."""
 
+import contextlib
 import functools
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+ANYWHERE = (None,)
 DYNAMIC_BATCH = True
 
 
@@ -27,24 +30,106 @@ def vjp(fn, x):
     return outputs, pullback
 
 
-class compile:
-    """A graph function with a free first axis, traced at the first call."""
+def devices(variables):
+    for variable in variables:
+        value = getattr(variable, "value", variable)
+        if isinstance(value, tf.distribute.DistributedValues):
+            return _devices_of(value.distribute_strategy)
+    strategy = tf.distribute.get_strategy()
+    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    return ANYWHERE if variables or not mirrored else _devices_of(strategy)
 
-    def __init__(self, fn, variables=lambda: ()):
-        del variables  # A graph reads its variables by reference.
+
+def _devices_of(strategy):
+    return tuple(strategy.extended.worker_devices)
+
+
+class Spread:
+    """A tensor of which each of several devices has some rows."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+
+def _part(x, index):
+    return x.parts[index] if isinstance(x, Spread) else x
+
+
+def _join(*parts):
+    return parts[0] if len(parts) == 1 else Spread(*parts)
+
+
+def spread(tree, devices, shares=None):
+    def one(x):
+        if shares is None:
+            parts = np.array_split(x, len(devices))
+        else:
+            parts = np.split(x, np.cumsum(shares)[:-1])
+        return _join(*map(_to_device, parts, devices))
+
+    return keras.tree.map_structure(one, tree)
+
+
+def _to_device(x, device):
+    with _on(device):
+        return tf.convert_to_tensor(x)
+
+
+def _on(device):
+    return contextlib.nullcontext() if device is None else tf.device(device)
+
+
+def to_numpy(x):
+    if isinstance(x, Spread):
+        return np.concatenate([part.numpy() for part in x.parts])
+    return keras.ops.convert_to_numpy(x)
+
+
+def rows(x, places):
+    places, found, begin = np.asarray(places), [], 0
+    for part in x.parts if isinstance(x, Spread) else (x,):
+        count = part.shape[0]
+        mine = places[(begin <= places) & (places < begin + count)] - begin
+        begin += count
+        if len(mine):
+            with tf.device(part.device):
+                found.append(tf.gather(part, mine).numpy())
+    return np.concatenate(found)
+
+
+class compile:
+    """A graph function with a free first axis, traced at the first call.
+
+    On several devices, one graph holds a tower for each: an image in one of
+    them costs a step of all, and all of them run at once.
+    """
+
+    def __init__(self, fn, variables=tuple, devices=ANYWHERE):
+        # A graph reads its variables by reference: each tower, in a mirrored
+        # variable, the copy of its own device.
+        del variables
         self._fn = fn
         self._compiled = None
+        self.devices = devices
         self.traces = 0
 
-    def _traced(self, *args):
-        self.traces += 1
-        return self._fn(*args)
+    def _traced(self, *towers):
+        results = []
+        for device, args in zip(self.devices, towers, strict=True):
+            self.traces += 1
+            with _on(device):
+                results.append(self._fn(*args))
+        return results
 
     def __call__(self, *args):
-        args = keras.tree.map_structure(tf.convert_to_tensor, args)
+        args = keras.tree.map_structure(_tensors, args)
+        towers = [
+            keras.tree.map_structure(lambda x, i=i: _part(x, i), args)
+            for i in range(len(self.devices))
+        ]
         if self._compiled is None:
             signature = keras.tree.map_structure(
-                lambda t: tf.TensorSpec(_free_batch(t.shape), t.dtype), args
+                lambda t: tf.TensorSpec(_free_batch(t.shape), t.dtype), towers
             )
             # No jit_compile: on a CPU, XLA is slower than the graph.
             # TensorFlow counts traces by a function's code, and would warn of
@@ -54,7 +139,11 @@ class compile:
                 input_signature=signature,
                 autograph=False,
             )
-        return self._compiled(*args)
+        return keras.tree.map_structure(_join, *self._compiled(*towers))
+
+
+def _tensors(x):
+    return x if isinstance(x, Spread) else tf.convert_to_tensor(x)
 
 
 def _free_batch(shape):

@@ -44,7 +44,10 @@ def evaluate(
 
     Args:
         model: A Keras model, or a differentiable callable, that maps images
-            to logits `(N, K)`.
+            to logits `(N, K)`. One whose variables lie on several devices
+            (made in the scope of a `tf.distribute.MirroredStrategy`, or under
+            `keras.distribution.DataParallel` on JAX) is attacked on all of
+            them; so is a callable within such a scope.
         data: `(x, y)` arrays, or a dataset of `(x, y)` batches that can be
             read more than once, such as a `tf.data.Dataset`; images within
             the attacks' bounds, integer labels. Datasets are streamed.
@@ -56,7 +59,7 @@ def evaluate(
             curve. If the attacks use several norms, a dictionary from norm
             to such a number or list. An attack that looks for the smallest
             perturbation is run once and judged by the distances it found.
-        batch_size: How many images the device works on at a time, at most.
+        batch_size: How many images a device works on at a time, at most.
             On a CPU, where smaller batches are faster, fewer are used.
         seed: Integer; with an image's contents it determines the image's
             random numbers. Neither the batch size nor the order of the data
