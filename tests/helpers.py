@@ -1,10 +1,17 @@
 """Small models and images that several test modules build on."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_wp import classifier
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def to_numpy(tensor):
@@ -108,6 +115,52 @@ def compiled_functions(model):
 
 def snapshot(model):
     return [np.array(to_numpy(weight.value)) for weight in model.variables]
+
+
+def _choices(image, padding):
+    """All that augmentation can make of an image, and where it cut it out."""
+    height, width, _ = image.shape
+    around = ((padding, padding), (padding, padding), (0, 0))
+    padded = np.pad(image, around, mode="reflect")
+    for row in range(2 * padding + 1):
+        for column in range(2 * padding + 1):
+            part = padded[row : row + height, column : column + width]
+            yield (row, column, 0), part
+            yield (row, column, 1), part[:, ::-1]
+
+
+def places(images, augmented, padding):
+    """Where each augmented image was cut out: (row, column, flipped)."""
+    found = []
+    for image, result in zip(images, augmented, strict=True):
+        same = [
+            place
+            for place, choice in _choices(image, padding)
+            if np.array_equal(choice, result)
+        ]
+        assert len(same) == 1
+        found += same
+    return np.array(found)
+
+
+def example_command(name, *flags):
+    """What runs a script of `examples/`."""
+    return [sys.executable, str(ROOT / "examples" / f"{name}.py"), *flags]
+
+
+def example_environment(**variables):
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+def run_example(name, *flags, timeout=300, **variables):
+    """Run a script of `examples/` to its end, in a process of its own."""
+    return subprocess.run(
+        example_command(name, *flags),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=example_environment(**variables),
+    )
 
 
 def uniformity(samples, cdf=lambda x: x):

@@ -1,7 +1,10 @@
+import itertools
 import sys
 
+import keras
 import numpy as np
 import pytest
+from helpers import places
 
 from keras_wp import datasets
 
@@ -192,3 +195,153 @@ def test_missing_package_is_named(name, module, package, monkeypatch):
         f"The data set {name!r} comes with the package {package}. Install it "
         "with: pip install 'keras_wp[data]'"
     )
+
+
+def numbered(count, shape=(5, 5, 1)):
+    """Images of one value each, and labels, that tell their numbers."""
+    labels = np.arange(count, dtype="int32")
+    images = np.ones((count, *shape), "float32")
+    return images * labels.reshape(-1, 1, 1, 1), labels
+
+
+def take(dataset, count):
+    """The labels of the first batches; images must belong to them."""
+    batches = list(itertools.islice(dataset.as_numpy_iterator(), count))
+    for images, labels in batches:
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+    return [labels.tolist() for _, labels in batches]
+
+
+def test_batches_go_through_every_epoch_in_an_order_of_its_own():
+    x, y = numbered(11)
+    first, second = take(datasets.batches(x, y, 11, seed=0), 2)
+    assert sorted(first) == sorted(second) == list(range(11))
+    assert first != second != list(range(11))
+
+
+def test_images_that_do_not_fill_a_batch_sit_out():
+    x, y = numbered(11)
+    labels = take(datasets.batches(x, y, 4, seed=0), 40)
+    epochs = [labels[i] + labels[i + 1] for i in range(0, 40, 2)]
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    assert set().union(*epochs) == set(range(11))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_training_is_taken_up_with_the_same_images(augment, rng):
+    x, y = rng.random((10, 6, 6, 2), dtype="float32"), np.arange(10)
+    whole = datasets.batches(x, y, 3, seed=1, augment=augment)
+    rest = datasets.batches(x, y, 3, seed=1, augment=augment, first_epoch=2)
+    expected = list(itertools.islice(whole.as_numpy_iterator(), 6, 12))
+    found = list(itertools.islice(rest.as_numpy_iterator(), 6))
+    for batch, again in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(batch[0], again[0])
+        np.testing.assert_array_equal(batch[1], again[1])
+
+
+def test_seed_decides_the_order():
+    x, y = numbered(20)
+    orders = [
+        take(datasets.batches(x, y, 20, seed=seed), 1)[0] for seed in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_without_a_seed_there_is_one_epoch_in_order():
+    x, y = numbered(7)
+    labels = take(datasets.batches(x, y, 3, seed=None), 10)
+    assert labels == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_parts_make_up_the_batches_of_one_process(augment, rng):
+    x, y = rng.random((12, 6, 6, 2), dtype="float32"), np.arange(12)
+
+    def first_batches(**part):
+        dataset = datasets.batches(x, y, 4, augment=augment, **part)
+        return list(itertools.islice(dataset.as_numpy_iterator(), 3))
+
+    parts = zip(
+        first_batches(),
+        first_batches(part=0, parts=2),
+        first_batches(part=1, parts=2),
+        strict=True,
+    )
+    for whole, left, right in parts:
+        for i in range(2):
+            np.testing.assert_array_equal(
+                whole[i], np.concatenate([left[i], right[i]])
+            )
+
+
+def test_augmented_images_are_flipped_parts_of_the_padded_ones(rng):
+    x, y = rng.random((30, 6, 10, 2), dtype="float32"), np.arange(30)
+    batch, labels = next(
+        datasets.batches(x, y, 30, augment=True).as_numpy_iterator()
+    )
+    found = places(x[labels], batch, padding=4)
+    assert len(np.unique(found, axis=0)) > 15
+    assert set(found[:, 2]) == {0, 1}
+
+
+def test_epochs_are_augmented_differently(rng):
+    x, y = rng.random((1, 6, 6, 2), dtype="float32"), np.zeros(1, int)
+    dataset = datasets.batches(x, y, 1, augment=True)
+    images = [image for image, _ in itertools.islice(dataset, 20)]
+    assert len(np.unique(images, axis=0)) > 10
+
+
+def test_model_learns_from_batches():
+    x, y = numbered(16)
+    dataset = datasets.batches(x, y % 2, 4, augment=True)
+    inputs = keras.Input(x.shape[1:])
+    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, outputs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    history = model.fit(
+        dataset,
+        steps_per_epoch=4,
+        epochs=2,
+        shuffle=False,
+        validation_data=datasets.batches(x, y % 2, 4, seed=None),
+        verbose=0,
+    )
+    assert len(history.history["val_loss"]) == 2
+    assert int(model.optimizer.iterations) == 8
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"batch_size": 4},
+            "`batch_size` must be from 1 to the number of images, 3. "
+            "Received: batch_size=4",
+        ),
+        (
+            {"batch_size": 3, "parts": 2},
+            "`batch_size` must be divisible by `parts`, and `part` from 0 to "
+            "parts - 1. Received: batch_size=3, part=0, parts=2",
+        ),
+        (
+            {"batch_size": 2, "part": 2, "parts": 2},
+            "`batch_size` must be divisible by `parts`, and `part` from 0 to "
+            "parts - 1. Received: batch_size=2, part=2, parts=2",
+        ),
+        (
+            {"batch_size": 1, "seed": None, "augment": True},
+            "`augment` needs a `seed`. Received: seed=None",
+        ),
+        (
+            {"batch_size": 1, "augment": True},
+            "Images to augment must be of one known (height, width, "
+            "channels), larger than the padding of 4 pixels. Received: images "
+            "of shape (4, 5, 1)",
+        ),
+    ],
+)
+def test_invalid_batches_are_refused(arguments, message):
+    with pytest.raises(ValueError) as error:
+        datasets.batches(*numbered(3, (4, 5, 1)), **arguments)
+    assert str(error.value) == message

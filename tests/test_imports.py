@@ -16,6 +16,7 @@ NETWORKS = {
     "losses",
     "models",
     "datasets",
+    "augmentation",
 }
 # A module may import those of the floors below, and of its own.
 FLOORS = (

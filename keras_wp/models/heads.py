@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_wp.layers import RobustHead
+from keras_wp import layers
 
 # Ten steps are enough for the statistics to follow; with Keras's own 0.99 a
 # network trained for few steps is evaluated with the initial ones.
@@ -73,10 +73,14 @@ def classify(features, num_classes, head, activation, s, alpha):
         num_classes: Number of classes `K`.
         head: `"robust"` (activation, then a dense layer without bias under
             the simplex penalty: `keras_wp.RobustHead`), `"plain"` (the same
-            activation, then an ordinary dense layer), or a Keras layer that
+            activation, then an ordinary dense layer), `"mmc"` (distances of
+            the linear features from fixed centers:
+            `keras_wp.layers.MaxMahalanobisHead`), or a Keras layer that
             maps `(N, P)` to `(N, K)` and applies an activation of its own
             if it wants one.
-        activation: The last activation, a name, a function or a layer.
+        activation: The last activation: a name that `keras.activations` has,
+            `"prelu"`, a function or a layer. Not used by `"mmc"`, whose
+            features are linear, nor when `head` is a layer.
         s: Length of the class weights (`"robust"` only).
         alpha: Weight of the penalty (`"robust"` only).
 
@@ -88,28 +92,49 @@ def classify(features, num_classes, head, activation, s, alpha):
     """
     if isinstance(head, keras.layers.Layer):
         return head(features)
+    if head not in _HEADS:
+        raise ValueError(
+            "Invalid value for argument `head`. Expected 'robust', 'plain', "
+            f"'mmc' or a Keras layer. Received: head={head!r}"
+        )
     # Under a mixed policy tanh and the logits stay in full precision: in half
     # precision units saturate early, and margins drown in rounding.
-    dtype = keras.config.dtype_policy().variable_dtype
-    if head == "robust":
-        return RobustHead(
-            num_classes,
-            s=s,
-            alpha=alpha,
-            activation=activation,
-            dtype=dtype,
-            name="head",
-        )(features)
-    if head == "plain":
-        if not isinstance(activation, keras.layers.Layer):
-            activation = keras.layers.Activation(activation, dtype=dtype)
-        return keras.layers.Dense(num_classes, dtype=dtype, name="head")(
-            activation(features)
+    options = {
+        "dtype": keras.config.dtype_policy().variable_dtype,
+        "name": "head",
+    }
+    return _HEADS[head](features, num_classes, activation, s, alpha, options)
+
+
+def _robust(features, num_classes, activation, s, alpha, options):
+    activation = _activation(activation, options["dtype"])
+    return layers.RobustHead(
+        num_classes, s=s, alpha=alpha, activation=activation, **options
+    )(features)
+
+
+def _plain(features, num_classes, activation, s, alpha, options):
+    activation = _activation(activation, options["dtype"])
+    if not isinstance(activation, keras.layers.Layer):
+        activation = keras.layers.Activation(activation, dtype=options["dtype"])
+    return keras.layers.Dense(num_classes, **options)(activation(features))
+
+
+def _mmc(features, num_classes, activation, s, alpha, options):
+    return layers.MaxMahalanobisHead(num_classes, **options)(features)
+
+
+_HEADS = {"robust": _robust, "plain": _plain, "mmc": _mmc}
+
+
+def _activation(activation, dtype):
+    if activation == "prelu":
+        # Keras has it as a layer only, which starts as a ReLU; He et al.
+        # (ICCV 2015) start with a slope of 0.25.
+        return keras.layers.PReLU(
+            alpha_initializer=keras.initializers.Constant(0.25), dtype=dtype
         )
-    raise ValueError(
-        "Invalid value for argument `head`. Expected 'robust', 'plain' or a "
-        f"Keras layer. Received: head={head!r}"
-    )
+    return activation
 
 
 def check_network_arguments(input_shape, num_classes, smallest):

@@ -40,10 +40,12 @@ def small_cnn(
             in [0, 1].
         num_classes: Number of classes `K`, at least 2.
         head: `"robust"` for `keras_wp.RobustHead`, `"plain"` for the same
-            activation and an ordinary dense layer, or a Keras layer that maps
+            activation and an ordinary dense layer, `"mmc"` for
+            `keras_wp.layers.MaxMahalanobisHead`, or a Keras layer that maps
             `(N, P)` batch-normalized features to `(N, K)` logits.
         activation: Activation of the features that the head classifies: a
-            name, a function or a layer. Not used when `head` is a layer.
+            name (`"tanh"`, `"relu"`, `"leaky_relu"`, `"prelu"`, ...), a
+            function or a layer. Not used by `"mmc"` and layers.
         s: Length of the class weights, above 0 (`"robust"` only).
         alpha: Weight of the penalty, at least 0 (`"robust"` only).
         mean: Mean to subtract from the images inside the network, a number or
