@@ -116,6 +116,21 @@ def test_json_holds_the_counts(tmp_path):
     assert pair["p_value"] == pytest.approx(0.625)
 
 
+def test_page_says_who_is_right_more_often(tmp_path):
+    path = tmp_path / "comparison.html"
+    names = ("old", "<script>new</script>")
+    comparison = compare(report(FIRST), report(SECOND), names=names)
+    text = comparison.to_html(path)
+    assert path.read_text(encoding="utf-8") == text
+    assert "<script" not in text and "&lt;script&gt;new" in text
+    assert "No difference is shown in the worst case, ℓ∞ ≤ 0.1" in text
+    assert "+33.3" in text and "-24.6 to +70.7" in text
+    better = compare(report(CLEAN & False), report(CLEAN)).to_html()
+    assert "B is right more often in the worst case, ℓ∞ ≤ 0.1" in better
+    worse = compare(report(CLEAN), report(CLEAN & False)).to_html()
+    assert "A is right more often in the worst case, ℓ∞ ≤ 0.1" in worse
+
+
 def test_unknown_condition_is_named():
     with pytest.raises(KeyError) as error:
         compare(report(FIRST), report(SECOND))["CW"]

@@ -35,7 +35,7 @@ FLOORS = (
     {"attacks"},
     {"defenses"},
     {"evaluation"},
-    {"callbacks", "__main__"},
+    {"callbacks", "cli", "__main__"},
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Attacks see a model through a problem only: they must serve any network.

@@ -20,7 +20,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     assert "worst case" in capsys.readouterr().out
     assert names["report"].clean_accuracy > 0.8
     assert (tmp_path / "model.keras").exists()
-    assert (tmp_path / "report.json").exists()
+    assert (tmp_path / "report.html").exists()
 
 
 def test_commands_are_make_targets():

@@ -12,7 +12,7 @@ import pytest
 from reports import attack_result, full_report, identities
 
 from keras_wp import Report
-from keras_wp.evaluation.html import angles, figures, png, words
+from keras_wp.evaluation.html import angles, figures, png, style, words
 from keras_wp.evaluation.html.markup import Markup, element
 
 HOSTILE = (
@@ -311,3 +311,34 @@ def test_histogram_counts_each_pair(report):
     svg = Page(angles.histogram(report.geometry))
     assert svg.text.count("1 pairs") == 3
     assert "ideal 120.0°" in svg.text
+
+
+def contrast(first, second):
+    """The contrast of two colors (WCAG 2.2, section 1.4.3)."""
+
+    def luminance(color):
+        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+            for c in channels
+        ]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    low, high = sorted([luminance(first), luminance(second)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["_LIGHT", "_DARK"])
+def test_text_stands_out_from_what_is_behind_it(theme):
+    text = getattr(style, theme)
+    colors = dict(re.findall(r"--([\w-]+): (#\w{6});", text))
+    pairs = [
+        *[(tone, f"{tone}-bg") for tone in ("high", "warning", "info", "good")],
+        *[(ink, back) for ink in ("ink", "soft") for back in ("page", "card")],
+        ("high", "card"),
+    ]
+    for ink, back in pairs:
+        assert contrast(colors[ink], colors[back]) >= 4.5, (ink, back)
+    for series in (*(f"c{i}" for i in range(figures.SERIES)), "worst"):
+        # Section 1.4.11: graphics need less.
+        assert contrast(colors[series], colors["card"]) >= 3, series

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from keras_wp.evaluation import report_text
+from keras_wp.evaluation.html.comparison import page
 from keras_wp.evaluation.statistics import mcnemar, paired_difference, wilson
 
 
@@ -70,8 +71,8 @@ class Comparison:
 
     Attributes:
         names: What the two models are called.
-        pairs: A `Pair` for the clean images, for each attack and eps that
-            both reports have, and for the worst case of each report.
+        pairs: A `Pair` for the clean images; then for each budget of both
+            reports, for each attack of both and for the worst case.
     """
 
     names: tuple[str, str]
@@ -124,6 +125,20 @@ class Comparison:
         """The table in Markdown."""
         table = report_text.markdown_table(self._rows())
         return f"{self._caption()}\n\n{table}"
+
+    def to_html(self, path=None):
+        """The table as one HTML page, which needs no network.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The HTML text.
+        """
+        text = page(self)
+        if path is not None:
+            pathlib.Path(path).write_text(text, encoding="utf-8")
+        return text
 
     def to_json(self, path=None):
         """The counts, and what follows from them, as JSON.
@@ -188,30 +203,17 @@ def compare(first, second, names=None):
     order = _order(first, second)
     pairs = [_pair("clean", first.clean_correct, second.clean_correct[order])]
     theirs = {(r.name, r.norm, r.eps): r for r in second.results}
-    for result in first.results:
-        other = theirs.get((result.name, result.norm, result.eps))
-        if other is not None:
-            pairs.append(
-                _pair(
-                    result.name,
-                    result.robust,
-                    other.robust[order],
-                    result.norm,
-                    result.eps,
-                )
-            )
     for norm, eps in first.budgets:
-        if (norm, eps) in second.budgets:
-            limit = math.inf if eps is None else eps
-            pairs.append(
-                _pair(
-                    "worst case",
-                    first.robust(norm, limit),
-                    second.robust(norm, limit)[order],
-                    norm,
-                    eps,
-                )
-            )
+        if (norm, eps) not in second.budgets:
+            continue
+        for result in first.results:
+            other = theirs.get((result.name, norm, eps))
+            if other is not None and (result.norm, result.eps) == (norm, eps):
+                robust = result.robust, other.robust[order]
+                pairs.append(_pair(result.name, *robust, norm, eps))
+        limit = math.inf if eps is None else eps
+        robust = first.robust(norm, limit), second.robust(norm, limit)[order]
+        pairs.append(_pair("worst case", *robust, norm, eps))
     if names is None:
         names = tuple(
             f"{letter}: {report.environment.get('model', 'model')}"

@@ -248,3 +248,36 @@ def bar(successes, count, kind):
         aria_hidden="true",
         class_=f"bar {kind}",
     )
+
+
+def deviation(value, low, high, reach):
+    """A difference and its interval about zero, for a table.
+
+    Args:
+        value: The difference.
+        low: The lower end of its interval.
+        high: The upper end.
+        reach: What the chart's ends stand for.
+    """
+
+    def x(number):
+        return 50 + 50 * number / reach
+
+    return element(
+        "svg",
+        element("rect", x=0, y=7, width=100, height=2, class_="track"),
+        element("rect", x=49.6, y=1, width=0.8, height=14, class_="zero"),
+        element(
+            "rect",
+            x=x(low),
+            y=5,
+            width=x(high) - x(low),
+            height=6,
+            class_="range",
+        ),
+        element("rect", x=x(value) - 0.75, y=2, width=1.5, height=12),
+        viewBox="0 0 100 16",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+        class_="bar tone",
+    )

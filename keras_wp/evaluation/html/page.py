@@ -1,17 +1,9 @@
-"""A report as one HTML page that needs no network and runs no script.
-
-Everything that comes from outside goes through `markup.element`, which
-escapes it; a Content-Security-Policy allows this page's own style sheet and
-images within it, and nothing else.
-"""
-
-import base64
-import hashlib
+"""A report as one HTML page."""
 
 from keras_wp.evaluation.html import sections, words
+from keras_wp.evaluation.html.document import document
 from keras_wp.evaluation.html.gallery import gallery
-from keras_wp.evaluation.html.markup import Markup, element
-from keras_wp.evaluation.html.style import CSS
+from keras_wp.evaluation.html.markup import element
 from keras_wp.evaluation.html.table import table
 
 
@@ -26,26 +18,8 @@ def page(report, class_names=None, title=None):
     model = report.environment.get("model", "model")
     title = title or f"Robustness of {model}"
     name = words.namer(class_names)
-    digest = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element(
-            "meta",
-            name="viewport",
-            content="width=device-width, initial-scale=1",
-        ),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", title),
-        element("style", Markup(CSS)),
-    )
-    main = element(
-        "main",
+    return document(
+        title,
         _header(report, title),
         sections.findings(report),
         table(report),
@@ -55,8 +29,6 @@ def page(report, class_names=None, title=None):
         sections.reproduce(report),
         sections.reading(),
     )
-    body = element("body", main)
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _header(report, title):

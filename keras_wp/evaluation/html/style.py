@@ -87,6 +87,7 @@ td.alarm { color: var(--high); font-weight: 700; }
 td.chart { width: 24%; min-width: 120px; }
 svg.bar { display: block; width: 100%; height: 16px; }
 .bar .track { fill: var(--rule); } .bar rect { fill: var(--tone); }
+.bar .zero { fill: var(--soft); }
 .bar .fill { opacity: .5; } .bar .range { opacity: .35; }
 .tone { --tone: var(--c0); } .tone-worst { --tone: var(--worst); }
 .tone-clean { --tone: var(--good); }

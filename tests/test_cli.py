@@ -1,0 +1,364 @@
+"""The command line: what it writes, and what it says of bad input."""
+
+import argparse
+import json
+import runpy
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import mixed_labels, random_images, tiny_cnn
+
+import keras_wp as kwp
+from keras_wp.cli import arguments, main
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    tiny_cnn().save(folder / "a.keras")
+    tiny_cnn(seed=3).save(folder / "b.keras")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def images(monkeypatch):
+    x = random_images(30)
+    y = mixed_labels(tiny_cnn(), x)
+    monkeypatch.setattr(
+        kwp.datasets, "load", lambda name, data_dir: ((x, y), (x, y))
+    )
+    return x, y
+
+
+def run(*args):
+    return main([str(arg) for arg in args])
+
+
+EVALUATE = ("--dataset", "mnist", "--attacks", "fgsm,pgd20", "--eps", "0.1")
+
+
+def test_evaluate_shows_and_writes_the_report(models, tmp_path, capsys):
+    names = ["report.html", "report.json", "report.md"]
+    reports = [part for n in names for part in ("--report", tmp_path / n)]
+    model = models / "a.keras"
+    assert run("evaluate", model, *EVALUATE, *reports) == 0
+    out = capsys.readouterr().out
+    assert "PGD20" in out and "worst case" in out
+    report = kwp.Report.from_json(tmp_path / "report.json")
+    assert str(report) in out
+    assert report.environment["dataset"] == "mnist, test, 30 images"
+    assert report.environment["command"].startswith(
+        f"python -m keras_wp evaluate {model} --dataset mnist"
+    )
+    assert report.to_markdown() == (tmp_path / "report.md").read_text()
+    assert report.to_html() == (tmp_path / "report.html").read_text()
+
+
+def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
+    asked = {}
+
+    def evaluate(model, data, attacks, **options):
+        asked.update(options, attacks=attacks, count=len(data[0]))
+        raise ValueError("enough")
+
+    monkeypatch.setattr("keras_wp.cli.commands.evaluate_model", evaluate)
+    code = run(
+        *["evaluate", models / "a.keras", "--dataset", "mnist", "--limit", 7],
+        *["--eps", "linf=2/255,8/255,l2=1", "--batch-size", 5, "--seed", 3],
+        *["--resume-dir", tmp_path / "r", "--audit", "--adaptive"],
+        *["--save-adversarial", tmp_path / "a.npz"],
+    )
+    assert code == 2
+    assert asked == {
+        "attacks": ["pgd40", "autoattack"],
+        "count": 7,
+        "eps": {"linf": [2 / 255, 8 / 255], "l2": [1.0]},
+        "batch_size": 5,
+        "seed": 3,
+        "resume_dir": tmp_path / "r",
+        "save_adversarial": tmp_path / "a.npz",
+        "audit": True,
+        "adaptive": True,
+    }
+
+
+def test_data_set_gives_the_budget(models, tmp_path, capsys):
+    path = tmp_path / "report.json"
+    args = ["--dataset", "cifar10", "--attacks", "fgsm", "--report", path]
+    assert run("evaluate", models / "a.keras", *args) == 0
+    assert kwp.Report.from_json(path)["FGSM"].eps == 8 / 255
+    assert "linf 8/255" in capsys.readouterr().out
+
+
+def test_interrupted_evaluation_says_how_to_go_on(
+    models, tmp_path, monkeypatch, capsys
+):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_wp.cli.commands.evaluate_model", interrupt)
+    model = models / "a.keras"
+    assert run("evaluate", model, *EVALUATE) == 130
+    assert capsys.readouterr().err == (
+        "\nkeras_wp: interrupted; with --resume-dir it could go on later.\n"
+    )
+    assert run("evaluate", model, *EVALUATE, "--resume-dir", tmp_path) == 130
+    assert capsys.readouterr().err == (
+        "\nkeras_wp: interrupted; the same command goes on from there.\n"
+    )
+
+
+def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
+    path = tmp_path / "comparison.json"
+    a, b = models / "a.keras", models / "b.keras"
+    options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.05"]
+    assert run("compare", a, b, *options, "--report", path) == 0
+    assert "B: b.keras" in capsys.readouterr().out
+    loaded = json.loads(path.read_text())
+    reports = [
+        kwp.evaluate(keras.saving.load_model(p), images, "fgsm", eps=0.05)
+        for p in (a, b)
+    ]
+    pair = loaded["pairs"][1]
+    first, second = (report["FGSM"].robust for report in reports)
+    assert pair["condition"] == "FGSM"
+    assert pair["first"] == int((first & ~second).sum())
+    assert pair["second"] == int((second & ~first).sum())
+    assert loaded["pairs"][0]["first"] > 0
+
+
+def test_compare_reads_written_reports(models, images, tmp_path, capsys):
+    model = keras.saving.load_model(models / "a.keras")
+    report = kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)])
+    for name in ("a.json", "b.json"):
+        report.to_json(tmp_path / name)
+    assert run("compare", tmp_path / "a.json", tmp_path / "b.json") == 0
+    out = capsys.readouterr().out
+    assert "30 images, paired" in out and "FGSM, linf 0.1" in out
+
+
+def test_info_shows_the_geometry(tmp_path, capsys):
+    model = keras.Sequential([keras.Input((8,)), kwp.RobustHead(3)], name="net")
+    model.save(tmp_path / "model.keras")
+    assert run("info", tmp_path / "model.keras") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"net: {tmp_path / 'model.keras'}"
+    assert lines[1:3] == ["24 parameters.", "Images of the shape (8,)."]
+    assert lines[3].endswith("(RobustHead): 8 features, 3 classes.")
+    assert "at best each pair is 120.00° apart." in lines[4]
+
+
+def test_package_runs_as_a_program(models, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["keras_wp", "info", str(models / "a.keras")]
+    )
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("keras_wp", run_name="__main__")
+    assert end.value.code == 0
+    assert "parameters." in capsys.readouterr().out
+
+
+BAD = {
+    "no model": (
+        ["evaluate", "no.keras", *EVALUATE],
+        "MODEL must be a .keras file or the directory of a SavedModel. "
+        "Received: 'no.keras', which is not there",
+    ),
+    "other directory": (
+        ["info", "."],
+        "MODEL must be a .keras file or the directory of a SavedModel. "
+        "Received: '.', which is another directory",
+    ),
+    "torn model": (
+        ["info", "torn.keras"],
+        "MODEL must be a .keras file that is whole, or the directory of a "
+        "SavedModel. Received: 'torn.keras'",
+    ),
+    "no data set": (
+        ["evaluate", "a.keras"],
+        "--dataset must name the images to attack, such as mnist or cifar10. "
+        "Received: no --dataset",
+    ),
+    "attack": (
+        ["evaluate", "a.keras", "--dataset", "mnist", "--attacks", "pgd3"],
+        "Invalid value for argument `name`.",
+    ),
+    "eps": (
+        ["evaluate", "a.keras", *EVALUATE[:-1], "8/0"],
+        "argument --eps: expected numbers or fractions above 0, such as 0.3 "
+        "or 8/255. Received: '8/0' (see keras_wp evaluate -h)",
+    ),
+    "norms": (
+        ["evaluate", "a.keras", "--dataset", "mnist", "--eps", "0.1"]
+        + ["--attacks", "pgd20,cw1000"],
+        "--eps must name the norm of each budget when the attacks use several, "
+        "as in linf=8/255,l2=0.5. Received: no norm for attacks in l2 and linf",
+    ),
+    "limit": (
+        ["evaluate", "a.keras", *EVALUATE, "--limit", "0"],
+        "argument --limit: expected an integer of at least 1. Received: '0' "
+        "(see keras_wp evaluate -h)",
+    ),
+    "suffix": (
+        ["evaluate", "a.keras", *EVALUATE, "--report", "report.pdf"],
+        "What is written must be a file with the suffix .html or .json or "
+        ".md. Received: 'report.pdf'",
+    ),
+    "images": (
+        ["evaluate", "a.keras", *EVALUATE, "--save-adversarial", "a.npy"],
+        "What is written must be a file with the suffix .npz. Received: "
+        "'a.npy'",
+    ),
+    "no report": (
+        ["compare", "no.json", "a.keras", *EVALUATE],
+        "[Errno 2] No such file or directory: 'no.json'",
+    ),
+    "command": (
+        ["attack"],
+        "argument COMMAND: invalid choice: 'attack'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_gets_one_sentence(
+    models, tmp_path, monkeypatch, capsys, kind
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.keras").symlink_to(models / "a.keras")
+    (tmp_path / "torn.keras").write_bytes(b"torn")
+    args, message = BAD[kind]
+    assert run(*args) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert f"error: {message}" in captured.err
+    assert {p.name for p in tmp_path.iterdir()} == {"a.keras", "torn.keras"}
+
+
+def test_model_that_cannot_be_read_is_named(models, tmp_path, capsys):
+    @keras.saving.register_keras_serializable(package="test_cli")
+    class Broken(keras.layers.Layer):
+        @classmethod
+        def from_config(cls, config):
+            raise TypeError("of a package that is not there")
+
+    path = tmp_path / "broken.keras"
+    keras.Sequential([keras.Input((2,)), Broken()]).save(path)
+    assert run("info", path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"keras_wp: error: The model {str(path)!r} could not be loaded. "
+    )
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("0.3", [0.3]),
+        ("2/255, 8/255", [2 / 255, 8 / 255]),
+        ("1e-2", [0.01]),
+        ("linf=0.1,0.2,l2=1", {"linf": [0.1, 0.2], "l2": [1.0]}),
+    ],
+)
+def test_budgets_may_be_fractions(text, expected):
+    assert arguments.budgets(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "nan", "inf", "0.1,l2=1", "l2="]
+)
+def test_other_budgets_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        arguments.budgets(text)
+    assert str(error.value).endswith(f"Received: {text!r}")
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Exports a function from images to logits as a SavedModel."""
+    tf = pytest.importorskip("tensorflow")
+
+    def export(function, shape=(None, 6, 6, 1)):
+        module = tf.Module()
+        spec = tf.TensorSpec(shape, tf.float32, name="x")
+        serve = tf.function(
+            lambda x: {"logits": function(x)}, input_signature=[spec]
+        )
+        path = tmp_path / "saved_model"
+        tf.saved_model.save(module, path, {"serving_default": serve})
+        return path
+
+    return export
+
+
+def linear(x):
+    import tensorflow as tf
+
+    weights = np.random.default_rng(0).normal(size=(36, 5)).astype("float32")
+    return tf.reshape(x - 0.5, (-1, 36)) @ weights
+
+
+def rounded(x):
+    import tensorflow as tf
+
+    return linear(tf.round(4 * x) / 4)
+
+
+def test_saved_model_is_attacked_along_its_gradients(
+    backend, export, tmp_path, capsys
+):
+    if backend != "tensorflow":
+        pytest.skip("a SavedModel runs on TensorFlow")
+    path = tmp_path / "report.json"
+    assert run("evaluate", export(linear), *EVALUATE, "--report", path) == 0
+    report = kwp.Report.from_json(path)
+    assert report["FGSM"].robust_accuracy < report.clean_accuracy
+    assert report["FGSM"].vanished_gradients == 0
+    assert report.findings == ()
+    assert run("info", tmp_path / "saved_model") == 0
+    assert "It has gradients for attacks to follow." in capsys.readouterr().out
+
+
+def test_saved_model_without_gradients_meets_square_only(
+    backend, export, tmp_path, capsys
+):
+    if backend != "tensorflow":
+        pytest.skip("a SavedModel runs on TensorFlow")
+    path = tmp_path / "report.json"
+    args = ["--dataset", "mnist", "--attacks", "pgd20,fgsm", "--limit", 8]
+    args += ["--eps", "0.2", "--report", path]
+    assert run("evaluate", export(rounded), *args) == 0
+    sentence = (
+        "The model gives no gradients, so that only Square, which needs none, "
+        "was run: attacks that follow gradients might fool more images."
+    )
+    assert capsys.readouterr().err == f"keras_wp: {sentence}\n"
+    report = kwp.Report.from_json(path)
+    assert [r.name for r in report.results] == ["Square5000"]
+    assert report.robust_accuracy < report.clean_accuracy
+    (finding,) = report.findings
+    assert (finding.severity, finding.message) == ("warning", sentence)
+
+
+def test_saved_model_needs_tensorflow(backend, export, capsys):
+    if backend == "tensorflow":
+        pytest.skip("it runs there")
+    assert run("info", export(linear)) == 2
+    assert capsys.readouterr().err == (
+        "keras_wp: error: A SavedModel runs on the backend 'tensorflow' only. "
+        f"Received: backend={backend!r}\n"
+    )
+
+
+def test_saved_model_of_one_image_is_refused(backend, export, capsys):
+    if backend != "tensorflow":
+        pytest.skip("a SavedModel runs on TensorFlow")
+    assert run("info", export(linear, (1, 6, 6, 1))) == 2
+    assert capsys.readouterr().err == (
+        "keras_wp: error: The SavedModel must take batches of any size. "
+        "Received: an input of shape (1, 6, 6, 1)\n"
+    )
