@@ -6,6 +6,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -106,6 +107,19 @@ def correct_images(model, data, count):
     x, y = x[: 4 * count], y[: 4 * count]
     right = model.predict(x, verbose=0).argmax(-1) == y
     return x[right][:count], y[right][:count]
+
+
+def now():
+    """Wall-clock and processor time, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def median_and_interval(values, rng):
+    """The median and its 95 % bootstrap interval."""
+    draws = rng.integers(0, len(values), (1000, len(values)))
+    medians = np.median(values[draws], axis=1)
+    bounds = np.quantile(medians, [0.025, 0.975])
+    return round(np.median(values), 3), [round(bound, 3) for bound in bounds]
 
 
 def record(figures):

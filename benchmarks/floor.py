@@ -5,9 +5,12 @@ would take as bare compiled value-and-gradients of the same model:
 
     ratio = seconds / (sum of the images' steps * seconds of one gradient)
 
-A step of PGD is one gradient. The engine's time includes everything that
+A step of every attack is one gradient, that is a forward and a backward pass;
+but Square's is one forward pass. The engine's time includes everything that
 `evaluate` does: the clean pass, the checks, the digests of the images, and
-the forward passes that examine the last points. Floor and engine are measured
+the forward passes that examine the last points and search along the last
+segments. `ratio_attack` leaves the clean pass out, one forward pass for each
+image: all of it, right or wrong. Floor and engine are measured
 in turns, `--rounds` times, because the machine's speed wanders, and both by the
 clock and by the processor time spent, which other processes disturb less; the
 median ratios are reported.
@@ -16,23 +19,51 @@ median ratios are reported.
 """
 
 import statistics
-import time
 
 import keras
 import numpy as np
-from _common import FLAGS, load, network, record
+from _common import FLAGS, load, network, now, record
 from absl import app, flags
 
 import keras_wp as kwp
 from keras_wp import _backend
 from keras_wp.classifier import Classifier
 
-flags.DEFINE_list("attacks", ["pgd100"], "Names for keras_wp.attacks.get.")
+flags.DEFINE_list("attacks", ["pgd100"], "Which; `all` for each of them.")
 flags.DEFINE_integer("images", 512, "Test images.")
 flags.DEFINE_integer("batch", 32, "Batch of the bare gradients.")
 flags.DEFINE_integer("rounds", 3, "Measurements.")
 
-LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+EPS = 8 / 255
+ATTACKS = {
+    "pgd100": lambda: kwp.attacks.PGD(eps=EPS, steps=100, step_size=0.0031),
+    "apgd": lambda: kwp.attacks.APGD(eps=EPS),
+    "apgd-l2": lambda: kwp.attacks.APGD(eps=0.5, norm="l2"),
+    "apgd-t": lambda: kwp.attacks.APGD(eps=EPS, loss="dlr", targets=9),
+    "mta100": lambda: kwp.attacks.get("mta100"),
+    "deepfool": lambda: kwp.attacks.DeepFool(),
+    "deepfool-l2": lambda: kwp.attacks.DeepFool(norm="l2"),
+    "cw": lambda: kwp.attacks.CarliniWagner(steps=100),
+    "fab": lambda: kwp.attacks.FAB(),
+    "fab-t": lambda: kwp.attacks.FAB(targets=9),
+    "fab-t-l2": lambda: kwp.attacks.FAB(targets=9, norm="l2"),
+    "square": lambda: kwp.attacks.Square(eps=EPS, steps=500),
+    "square-l2": lambda: kwp.attacks.Square(eps=0.5, steps=500, norm="l2"),
+}
+WARM_UP = 40
+
+
+def bare_forward(model, x):
+    """The compiled forward pass, ready to be timed."""
+    classifier = Classifier(model)
+    compiled = _backend.compile(classifier, classifier.variables)
+    x = keras.ops.convert_to_tensor(x[: FLAGS.batch])
+
+    def run():
+        keras.ops.convert_to_numpy(compiled(x))
+
+    run()
+    return run
 
 
 def bare_gradient(model, x, y):
@@ -57,11 +88,6 @@ def bare_gradient(model, x, y):
     return run
 
 
-def now():
-    """Wall-clock and processor time, in seconds."""
-    return np.array([time.perf_counter(), time.process_time()])
-
-
 def seconds_per_image(run, at_least=2.0):
     """The median times of a call, over its images."""
     times = []
@@ -73,37 +99,49 @@ def seconds_per_image(run, at_least=2.0):
     return np.median(times, axis=0) / FLAGS.batch
 
 
-def measure(model, attack, x, y, gradient):
+def measure(model, attack, x, y, unit, forward):
     """Time one attack against the floor, in turns."""
 
-    def evaluate():
+    def evaluate(count):
+        data = x[:count], y[:count]
         begun = now()
-        report = kwp.evaluate(model, (x, y), [attack], progress=False)
+        report = kwp.evaluate(model, data, [attack], progress=False)
         return report, now() - begun
 
-    evaluate()  # Compiles.
+    evaluate(WARM_UP)  # Compiles.
     rounds = []
     for _ in range(FLAGS.rounds):
-        before = seconds_per_image(gradient)
-        report, seconds = evaluate()
-        bare = (before + seconds_per_image(gradient)) / 2
+        before = seconds_per_image(unit)
+        report, seconds = evaluate(len(x))
+        bare = (before + seconds_per_image(unit)) / 2
+        clean = len(x) * seconds_per_image(forward)
         steps = int(report.results[0].steps.sum())
         rounds.append(
             {
                 "seconds": seconds.round(3).tolist(),
                 "steps": steps,
-                "milliseconds_per_gradient": (1000 * bare).round(3).tolist(),
+                "milliseconds_per_step": (1000 * bare).round(3).tolist(),
                 "ratio": (seconds / (steps * bare)).round(3).tolist(),
+                "ratio_attack": ((seconds - clean) / (steps * bare))
+                .round(3)
+                .tolist(),
             }
         )
+
+    def median(name, clock):
+        return statistics.median(r[name][clock] for r in rounds)
+
     return {
         "attack": attack.label,
+        "unit": "forward" if unit is forward else "gradient",
         "images": len(x),
         "clean_accuracy": report.clean_accuracy,
         "robust_accuracy": report.robust_accuracy,
         "steps_per_image": report.results[0].mean_steps,
-        "ratio_wall": statistics.median(r["ratio"][0] for r in rounds),
-        "ratio_processor": statistics.median(r["ratio"][1] for r in rounds),
+        "ratio_wall": median("ratio", 0),
+        "ratio_processor": median("ratio", 1),
+        "ratio_attack_wall": median("ratio_attack", 0),
+        "ratio_attack_processor": median("ratio_attack", 1),
         "rounds": rounds,
     }
 
@@ -113,15 +151,14 @@ def main(_):
     model = network(data)
     _, (x, y) = data
     x, y = x[: FLAGS.images], y[: FLAGS.images]
-    gradient = bare_gradient(model, x, y)
-    attacks = [kwp.attacks.get(n, FLAGS.dataset) for n in FLAGS.attacks]
-    record(
-        {
-            "figures": [
-                measure(model, attack, x, y, gradient) for attack in attacks
-            ]
-        }
-    )
+    gradient, forward = bare_gradient(model, x, y), bare_forward(model, x)
+    names = ATTACKS if FLAGS.attacks == ["all"] else FLAGS.attacks
+    figures = []
+    for name in names:
+        unit = forward if name.startswith("square") else gradient
+        figures.append(measure(model, ATTACKS[name](), x, y, unit, forward))
+        print({k: v for k, v in figures[-1].items() if k != "rounds"})
+    record({"figures": figures})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import time
 
 import keras
 import numpy as np
-from _common import FLAGS, record
+from _common import FLAGS, median_and_interval, record
 from absl import app, flags
 
 import keras_wp as kwp
@@ -89,14 +89,6 @@ def paired_seconds(build, pairs, rng):
             if pair >= 0:
                 seconds[pair, index] = step
     return seconds
-
-
-def median_and_interval(values, rng):
-    """The median and its 95 % bootstrap interval."""
-    draws = rng.integers(0, len(values), (1000, len(values)))
-    medians = np.median(values[draws], axis=1)
-    bounds = np.quantile(medians, [0.025, 0.975])
-    return round(np.median(values), 3), [round(bound, 3) for bound in bounds]
 
 
 def main(_):
