@@ -1,8 +1,8 @@
 """Adversarial robustness for Keras 3: a robust head, and the truth about it."""
 
 from keras_wp import attacks as attacks
-from keras_wp import callbacks as callbacks
 from keras_wp import augmentation as augmentation
+from keras_wp import callbacks as callbacks
 from keras_wp import datasets as datasets
 from keras_wp import defenses as defenses
 from keras_wp import initializers as initializers
@@ -17,8 +17,10 @@ from keras_wp.evaluation import AttackResult as AttackResult
 from keras_wp.evaluation import Comparison as Comparison
 from keras_wp.evaluation import Finding as Finding
 from keras_wp.evaluation import Report as Report
+from keras_wp.evaluation import audit as audit
 from keras_wp.evaluation import compare as compare
 from keras_wp.evaluation import evaluate as evaluate
 from keras_wp.evaluation import head_geometry as head_geometry
 from keras_wp.layers import RobustHead as RobustHead
 from keras_wp.regularizers import SimplexRegularizer as SimplexRegularizer
+from keras_wp.surrogates import Surrogate as Surrogate

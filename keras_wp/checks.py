@@ -84,8 +84,20 @@ def labels(y, count, num_classes):
     return y.astype(np.int32)
 
 
-def logits(values, model):
-    """Raise a ValueError if these cannot be the logits of a sound model."""
+def are_probabilities(values):
+    """Whether none of these is negative and each row sums to 1."""
+    sums = np.abs(values.sum(-1) - 1.0)
+    return bool(values.min() >= 0 and sums.max() < 1e-3)
+
+
+def logits(values, model, probabilities=False):
+    """Raise a ValueError if these cannot be the logits of a sound model.
+
+    Args:
+        values: `(N, K)`.
+        model: The model that returned them.
+        probabilities: Whether probabilities will do.
+    """
     finite = np.isfinite(values).all(-1)
     if not finite.all():
         weights = getattr(model, "weights", ())
@@ -107,8 +119,7 @@ def logits(values, model):
             "The model must return logits of at least 2 classes. Received: "
             f"outputs of shape (N, {values.shape[-1]})"
         )
-    sums = np.abs(values.sum(-1) - 1.0)
-    if values.min() >= 0 and sums.max() < 1e-3:
+    if not probabilities and are_probabilities(values):
         raise ValueError(
             "The model must return logits, not probabilities: remove its "
             "final softmax. Received: outputs that are not negative and sum "

@@ -4,10 +4,12 @@ Also the cache of compiled functions. Both hold a Keras model weakly, so that
 it is freed when its owner drops it.
 """
 
+import hashlib
 import inspect
 import weakref
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_wp import _backend, features
@@ -82,7 +84,7 @@ class Classifier:
         if self._is_layer and not self.model.built:
             self(ops.zeros((1, *shape)))
 
-    def compile(self, key, make):
+    def compile(self, key, make, more_variables=lambda: ()):
         """The compiled form of `make()`, kept as long as the model lives.
 
         It is made anew when the model has got other layers or activations,
@@ -95,6 +97,8 @@ class Classifier:
             key: Hashable; what tells this function from the model's others.
             make: Returns the function to compile. Neither may hold a Keras
                 model.
+            more_variables: Returns variables which the function reads and
+                the model does not have.
         """
         known, devices = self._compiled, self.devices()
         if self._is_layer:
@@ -104,8 +108,22 @@ class Classifier:
                 known = {}
                 _compiled[self.model] = layers, known
         if key not in known:
-            known[key] = _backend.compile(make(), self.variables, devices)
+            known[key] = _backend.compile(
+                make(),
+                lambda: [*self.variables(), *more_variables()],
+                devices,
+            )
         return known[key]
+
+
+def weights_digest(model):
+    """What tells a Keras model's weights from others, as hexadecimal."""
+    digest = hashlib.blake2b(digest_size=8)
+    for weight in model.weights:
+        value = np.ascontiguousarray(ops.convert_to_numpy(weight))
+        digest.update(f"{value.shape}{value.dtype}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def _layers(layer):

@@ -33,7 +33,9 @@ class Programs:
 
     def __init__(self, attack, classifier, shape, num_classes, goal):
         # The budget is an argument of the programs, so that one trace serves
-        # every eps of a curve.
+        # every eps of a curve. What is compiled for a model must not keep
+        # another one alive.
+        attack = attack.weak()
         budget = getattr(attack, "eps", None)
         common = {} if budget is None else {"eps": 1.0}
         anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
@@ -54,8 +56,15 @@ class Programs:
                 classifier, **inputs, bounds=attack.bounds, reach_target=goal
             )
 
+        surrogate = attack.surrogate
+        if surrogate is not None:
+            surrogate.prepare(classifier, shape)
+
+        def variables():
+            return () if surrogate is None else surrogate.variables()
+
         def compiled(name, fn):
-            return classifier.compile((name, *key), lambda: fn)
+            return classifier.compile((name, *key), lambda: fn, variables)
 
         self._start = compiled(
             "start",

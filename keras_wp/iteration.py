@@ -32,7 +32,7 @@ def start(attack, problem):
 
 def advance(attack, problem, state):
     """One iteration of every image: examine, keep the best, move on."""
-    problem = problem.fresh()
+    problem = attack.adapted(problem.fresh())
     runs = attack.runs(problem.clean_logits.shape[-1])
     iteration = state["attack"]["iteration"] + 1
     inner, (x, logits) = attack.step(problem, state["attack"])

@@ -10,6 +10,10 @@ from keras_wp import _backend, objectives
 from keras_wp.norms import per_image
 
 
+def _as_they_are(logits):
+    return logits
+
+
 @dataclasses.dataclass
 class Problem:
     """A batch of images to be misclassified.
@@ -23,6 +27,7 @@ class Problem:
         clean_logits: The model's logits at `x`, `(N, K)`; zeros if the attack
             has said that it does not need them.
         bounds: Lowest and highest value of a pixel.
+        seen: Maps logits to what `value_and_grad` gives to objectives.
         reach_target: Whether an image counts as adversarial only if it is
             taken for its target, instead of for any wrong class.
         zero_gradients: `(N,)` int32, how many of the gradients asked for so
@@ -37,6 +42,7 @@ class Problem:
     keys: object
     clean_logits: object
     bounds: tuple[float, float] = (0.0, 1.0)
+    seen: Callable = _as_they_are
     reach_target: bool = False
     zero_gradients: object = 0
     bad_gradients: object = 0
@@ -68,7 +74,7 @@ class Problem:
         """
         logits, pullback = self.linearize(x)
         values, to_logits = _backend.vjp(
-            lambda z: objective(z, self.y, self.target), logits
+            lambda z: objective(self.seen(z), self.y, self.target), logits
         )
         return values, pullback(to_logits(ops.ones_like(values))), logits
 

@@ -21,7 +21,7 @@ NETWORKS = {
 # A module may import those of the floors below, and of its own.
 FLOORS = (
     {"_version", "_backend"},
-    {"simplex", "norms", "noise", "objectives", "checks", "features"},
+    {"simplex", "norms", "noise", "objectives", "checks", "features", "links"},
     {
         "classifier",
         "problem",
@@ -30,6 +30,7 @@ FLOORS = (
         "slots",
         "engine",
         "direct",
+        "surrogates",
     },
     NETWORKS,
     {"attacks"},

@@ -160,7 +160,7 @@ def test_a_training_step_is_refused():
     with pytest.raises(ValueError) as error:
         suite.perturb(None)
     assert str(error.value) == (
-        "AutoAttack is four attacks, each for the images that have resisted "
+        "AutoAttack is 4 attacks, each for the images that have resisted "
         "those before it, so it cannot run inside a training step: use one "
         "of its `parts`, or PGD"
     )

@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import direct, norms
+from keras_wp.surrogates import Surrogate
 
 
 def check_positive(**values):
@@ -65,6 +66,8 @@ class Attack(abc.ABC):
             contents of the image, on nothing else.
         name: How reports call the attack. Defaults to its kind and its
             number of steps.
+        surrogate: A `keras_wp.Surrogate` to take gradients from, or None for
+            the model's own.
     """
 
     # Whether the attack looks for the smallest perturbation, instead of for
@@ -86,6 +89,8 @@ class Attack(abc.ABC):
     # How many forward passes are spent at the end on moving an adversarial
     # image back towards the clean one; they need the clean logits.
     final_search: ClassVar[int] = 0
+    # Whether the attack asks for gradients at all.
+    follows_gradient: ClassVar[bool] = True
     # The fewest classes that the attack is defined for.
     least_classes: ClassVar[int] = 2
 
@@ -93,6 +98,7 @@ class Attack(abc.ABC):
     bounds: tuple[float, float] = (0.0, 1.0)
     seed: int = 0
     name: str | None = None
+    surrogate: Surrogate | None = None
 
     def __post_init__(self):
         norms.get(self.norm)
@@ -111,11 +117,18 @@ class Attack(abc.ABC):
                 "Argument `seed` must be an integer. Received: "
                 f"seed={self.seed!r}"
             )
+        if not isinstance(self.surrogate, (Surrogate, type(None))):
+            raise ValueError(
+                "Argument `surrogate` must be a `keras_wp.Surrogate` or None. "
+                f"Received: surrogate={self.surrogate!r}"
+            )
 
     @property
     def label(self):
         """The name for tables and reports."""
-        return self.name or self.default_name
+        if self.name or self.surrogate is None:
+            return self.name or self.default_name
+        return f"{self.default_name} via {self.surrogate.label}"
 
     @property
     @abc.abstractmethod
@@ -153,11 +166,29 @@ class Attack(abc.ABC):
 
     def config(self):
         """The attack as a dictionary of plain values."""
-        fields = dataclasses.asdict(self)
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+        }
         for name, value in fields.items():
             if isinstance(value, np.generic):
                 fields[name] = value.item()
+        surrogate = fields.pop("surrogate")
+        if surrogate is not None:
+            fields["surrogate"] = surrogate.config()
         return {"attack": type(self).__name__, **fields}
+
+    def adapted(self, problem):
+        """The problem with the gradient that the attack is to follow."""
+        if self.surrogate is None:
+            return problem
+        return self.surrogate.adapt(problem)
+
+    def weak(self):
+        """The same attack, but one that keeps no model alive."""
+        if self.surrogate is None:
+            return self
+        return dataclasses.replace(self, surrogate=self.surrogate.weak())
 
     def __call__(self, model, x, y):
         """Attack images.
@@ -189,7 +220,7 @@ class Attack(abc.ABC):
             del index
             iteration = state["iteration"] + 1
             # A fresh view: counts taken inside a loop must not leave it.
-            state, _ = self.step(problem.fresh(), state)
+            state, _ = self.step(self.adapted(problem.fresh()), state)
             return {**state, "iteration": iteration}
 
         state = {**state, "iteration": ops.zeros_like(problem.y)}

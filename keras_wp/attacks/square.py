@@ -85,6 +85,7 @@ class Square(Attack):
     """
 
     examines_before_moving = False
+    follows_gradient = False
 
     eps: float
     steps: int = STANDARD_STEPS

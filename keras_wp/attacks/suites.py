@@ -10,11 +10,12 @@ import dataclasses
 from typing import NamedTuple
 
 from keras_wp.attacks.apgd import APGD
-from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp.attacks.base import check_at_least, check_positive
 from keras_wp.attacks.carlini_wagner import CarliniWagner
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.gradient import FGSM, PGD
+from keras_wp.attacks.in_turn import Suite
 from keras_wp.attacks.multi_target import MultiTarget
 from keras_wp.attacks.square import Square
 
@@ -23,7 +24,7 @@ STEPS, QUERIES, TARGETS = 100, 5000, 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoAttack(Attack):
+class AutoAttack(Suite):
     """The standard suite of AutoAttack: four attacks, on survivors only.
 
     In this order: `APGD` on the cross-entropy; `APGD` on the targeted DLR
@@ -70,6 +71,7 @@ class AutoAttack(Attack):
             "norm": self.norm,
             "bounds": self.bounds,
             "seed": self.seed,
+            "surrogate": self.surrogate,
         }
         apgd = APGD(loss="cross_entropy", steps=self.steps, **shared)
         apgd_t = APGD(loss="dlr", targets=TARGETS, steps=self.steps, **shared)
@@ -89,43 +91,11 @@ class AutoAttack(Attack):
         return apgd, apgd_t, fab_t, square
 
     @property
-    def least_classes(self):
-        return max(part.least_classes for part in self.parts)
-
-    @property
-    def needs_clean_logits(self):
-        return True
-
-    @property
     def default_name(self):
         norm = "" if self.norm == "linf" else f"-{self.norm}"
         if (self.steps, self.queries) == (STEPS, QUERIES):
             return f"AutoAttack{norm}"
         return f"AutoAttack({self.steps}, {self.queries}){norm}"
-
-    @property
-    def updates(self):
-        raise self._refusal()
-
-    def init(self, problem, run):
-        raise self._refusal()
-
-    def step(self, problem, state):
-        raise self._refusal()
-
-    def perturb(self, problem):
-        raise self._refusal()
-
-    def config(self):
-        parts = [part.config() for part in self.parts]
-        return {**super().config(), "parts": parts}
-
-    def _refusal(self):
-        return ValueError(
-            "AutoAttack is four attacks, each for the images that have "
-            "resisted those before it, so it cannot run inside a training "
-            "step: use one of its `parts`, or PGD"
-        )
 
 
 class _Budget(NamedTuple):

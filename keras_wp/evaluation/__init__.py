@@ -1,5 +1,6 @@
 """How robust a model is: the worst case over attacks, image by image."""
 
+from keras_wp.evaluation.audit import audit
 from keras_wp.evaluation.compare import Comparison, compare
 from keras_wp.evaluation.evaluate import evaluate
 from keras_wp.evaluation.findings import Finding
@@ -13,6 +14,7 @@ __all__ = [
     "Finding",
     "Geometry",
     "Report",
+    "audit",
     "compare",
     "evaluate",
     "head_geometry",

@@ -2,16 +2,15 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
 
 import keras
 import numpy as np
 
-import keras_wp.attacks as kwp_attacks
-from keras_wp import checks, norms
+from keras_wp import checks
 from keras_wp._version import __version__
 from keras_wp.classifier import Classifier
-from keras_wp.evaluation import archive
+from keras_wp.evaluation import adaptive as adapting
+from keras_wp.evaluation import archive, auditor, plan
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.environment import environment
@@ -32,6 +31,8 @@ def evaluate(
     eps=None,
     batch_size=128,
     seed=0,
+    adaptive=False,
+    audit=False,
     resume_dir=None,
     progress=True,
     save_adversarial=None,
@@ -64,6 +65,17 @@ def evaluate(
         seed: Integer; with an image's contents it determines the image's
             random numbers. Neither the batch size nor the order of the data
             has any influence on an image's outcome.
+        adaptive: Whether attacks that fit the model are tried on the images
+            which resist those asked for, within each of their budgets. They
+            are the result `"adaptive"`, and part of the worst case: `APGD` on
+            the margin with the gradients of surrogates, if the model ends in
+            an activation that saturates, such as that of a `RobustHead`; then
+            with its own; and on the cross-entropy of standardized logits. A
+            `keras_wp.Surrogate`, or a list of them, is tried before these.
+        audit: Whether to look for reasons why the accuracies may be too good,
+            on a few of the images: `report.findings`. Models that return
+            probabilities, or are not the same function at each call, are
+            then found, instead of refused.
         resume_dir: A directory to keep outcomes in as they come about. The
             same call after an interruption goes on from there, and ends with
             the same numbers.
@@ -71,8 +83,9 @@ def evaluate(
         save_adversarial: The path of an `.npz` file for every adversarial
             image, or None. It can be checked without this package: `x` and
             `y` are the data, `x_adv_0`, `x_adv_1`, ... what each attack made
-            of it (the image itself where it failed), and `attacks` is a JSON
-            text that says which is which.
+            of it (the image itself where it failed), `attacked_0`, ... which
+            images it was tried on, and `attacks` is a JSON text that says
+            which is which.
 
     Returns:
         A `Report`.
@@ -80,7 +93,9 @@ def evaluate(
     Raises:
         ValueError: If an argument is not as described, in particular if the
             model returns probabilities, depends on the other images of a
-            batch (as in training mode), or has weights that are not finite.
+            batch (as in training mode), or has weights that are not finite;
+            or if `adaptive` or `audit` is asked for, and no attack has a
+            budget.
 
     Example:
 
@@ -91,16 +106,25 @@ def evaluate(
     ... )
     >>> print(report)
     """
-    attacks = _resolve(attacks, eps)
+    attacks = plan.resolve(attacks, eps)
     checks.batch_size(batch_size)
     if save_adversarial is not None:
         archive.check_path(save_adversarial)
-    budgets = _budgets(attacks, eps)
+    budgets = plan.budgets(attacks, eps)
+    own = adapting.asked(adaptive)
+    radii = plan.radii(attacks, budgets)
+    if (adaptive or audit) and not radii:
+        raise ValueError(
+            "`adaptive` and `audit` need a budget: give `eps`. Received: "
+            "attacks without one"
+        )
     data = Data(data)
     classifier = Classifier(model)
-    bounds = _common_bounds(attacks)
+    bounds = plan.common_bounds(attacks)
     with Progress(progress) as bars:
-        clean = clean_pass(classifier, data, bounds, batch_size, bars)
+        clean = clean_pass(
+            classifier, data, bounds, batch_size, bars, lenient=bool(audit)
+        )
         for attack in attacks:
             checks.classes(attack, clean.logits.shape[-1])
         predictions = clean.logits.argmax(-1)
@@ -110,122 +134,81 @@ def evaluate(
             "version": [__version__, keras.__version__],
         }
         everything = save_adversarial is not None
-        kept = []
+        kept, blind = [], []
         with Keeper(
             data, clean, bounds, len(attacks), everything, resume_dir
         ) as keeper:
+
+            def run(attack, budget, attacked):
+                job = Job(attack, budget, header, seed, batch_size)
+                pictures = keeper.pictures(job.attack)
+                outcome = job.run(
+                    classifier,
+                    data,
+                    clean,
+                    resume_dir,
+                    bars,
+                    pictures,
+                    attacked,
+                )
+                judged = list(_judge(attack, budget, outcome, attacked))
+                kept.append((judged, pictures))
+                if outcome.blind is not None:
+                    blind.append((attack.norm, budget, outcome.blind))
+
+            def report(**more):
+                results = [result for judged, _ in kept for result in judged]
+                return Report(
+                    clean_correct=clean.correct,
+                    results=tuple(results),
+                    environment={
+                        **environment(int(seed), model),
+                        "adaptive": bool(adaptive),
+                        "audit": bool(audit),
+                    },
+                    identities=tuple(clean.identities),
+                    **more,
+                )
+
             for attack, attack_eps in zip(attacks, budgets, strict=True):
-                for budget in _separate(attack, attack_eps):
-                    job = Job(attack, budget, header, seed, batch_size)
-                    pictures = keeper.pictures(job.attack)
-                    outcome = job.run(
-                        classifier, data, clean, resume_dir, bars, pictures
-                    )
-                    judged = list(_judge(attack, budget, outcome, clean))
-                    kept.append((judged, pictures))
-            samples = collect(keeper, kept, classifier, batch_size)
+                for budget in plan.separate(attack, attack_eps):
+                    run(attack, budget, clean.correct)
+            surrogates = own
+            if adaptive or audit:
+                surrogates += adapting.fitting(classifier, clean.shape)
+            if adaptive:
+                asked = report()
+                for norm, radius in radii:
+                    attack = adapting.attack(surrogates, norm, radius, bounds)
+                    run(attack, [radius], asked.robust(norm, radius))
+            found = report(
+                samples=collect(keeper, kept, classifier, batch_size),
+                geometry=head_geometry(model),
+            )
             if everything:
                 archive.save(save_adversarial, keeper, kept)
-    results = [result for judged, _ in kept for result in judged]
-    _warn_of_bad_gradients(results)
-    return Report(
-        clean_correct=clean.correct,
-        results=tuple(results),
-        environment=environment(int(seed), model),
-        identities=tuple(clean.identities),
-        samples=samples,
-        geometry=head_geometry(model),
-    )
+            if audit:
+                findings = auditor.audit(
+                    found,
+                    attacks,
+                    classifier,
+                    clean,
+                    keeper.images,
+                    surrogates,
+                    {
+                        "adaptive": bool(adaptive),
+                        "blind": blind,
+                        "bounds": bounds,
+                        "seed": int(seed),
+                        "batch_size": batch_size,
+                    },
+                )
+                found = dataclasses.replace(found, findings=findings)
+    _warn_of_bad_gradients(found.results)
+    return found
 
 
-def _resolve(attacks, eps):
-    if isinstance(attacks, (str, kwp_attacks.Attack)):
-        attacks = [attacks]
-    named = [a for a in attacks if isinstance(a, str)]
-    if named and eps is None:
-        raise ValueError(
-            "`eps` must be given for attacks by name, whose budgets depend on "
-            f"the data set. Received: eps=None for {named}"
-        )
-    resolved = [_by_name(a, eps) if isinstance(a, str) else a for a in attacks]
-    if not resolved:
-        raise ValueError("`attacks` must name at least one. Received: none")
-    labels = set()
-    for i, attack in enumerate(resolved):
-        if not isinstance(attack, kwp_attacks.Attack):
-            raise ValueError(
-                "`attacks` must be attacks or names of attacks. Received: "
-                f"{attack!r}"
-            )
-        name, count = attack.label, 1
-        while name in labels:
-            count += 1
-            name = f"{attack.label} ({count})"
-        labels.add(name)
-        if count > 1:
-            resolved[i] = dataclasses.replace(attack, name=name)
-    return resolved
-
-
-def _by_name(name, eps):
-    attack = kwp_attacks.get(name)
-    if isinstance(eps, Mapping) and attack.norm not in eps:
-        raise ValueError(
-            "`eps` must hold a budget in the norm of each attack by name. "
-            f"Received: eps={eps!r} for {name!r}, whose norm is "
-            f"{attack.norm!r}"
-        )
-    return attack
-
-
-def _budgets(attacks, eps):
-    """For each attack, the list of budgets to run it with."""
-    if eps is None:
-        return [[_own_budget(attack)] for attack in attacks]
-    if not isinstance(eps, Mapping):
-        used = sorted({attack.norm for attack in attacks})
-        if len(used) > 1:
-            raise ValueError(
-                "`eps` must be a dictionary from norm to budget when the "
-                f"attacks use several norms. Received: eps={eps!r} for the "
-                f"norms {used}"
-            )
-        eps = {used[0]: eps}
-    budgets = {}
-    for norm, values in eps.items():
-        norms.get(norm)  # A misspelt norm would leave attacks as they are.
-        values = np.unique(np.atleast_1d(values).astype(float))
-        if not values.size or not np.isfinite(values).all() or values[0] <= 0:
-            raise ValueError(
-                "`eps` must consist of finite numbers greater than 0. "
-                f"Received: eps={eps[norm]!r}"
-            )
-        budgets[norm] = [float(value) for value in values]
-    return [budgets.get(a.norm, [_own_budget(a)]) for a in attacks]
-
-
-def _own_budget(attack):
-    eps = getattr(attack, "eps", None)
-    return None if eps is None else float(eps)
-
-
-def _separate(attack, budgets):
-    """The budgets that need a run of their own."""
-    if attack.minimum_norm:
-        return [budgets]
-    return [[budget] for budget in budgets]
-
-
-def _common_bounds(attacks):
-    bounds = {attack.bounds for attack in attacks}
-    if len(bounds) > 1:
-        raise ValueError(
-            f"The attacks must agree on `bounds`. Received: {sorted(bounds)}"
-        )
-    return bounds.pop()
-
-
-def _judge(attack, budgets, outcomes, clean):
+def _judge(attack, budgets, outcomes, attacked):
     """The results of an attack, one for each budget."""
     for budget in budgets:
         limit = np.inf
@@ -238,8 +221,8 @@ def _judge(attack, budgets, outcomes, clean):
             eps=budget,
             attack=attack.config(),
             minimum_norm=attack.minimum_norm,
-            attacked=clean.correct,
-            robust=clean.correct & ~hit,
+            attacked=attacked,
+            robust=attacked & ~hit,
             distance=outcomes.distance,
             steps=outcomes.steps,
             zero_gradients=outcomes.zero_gradients,

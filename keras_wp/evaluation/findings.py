@@ -4,6 +4,10 @@ import dataclasses
 
 # From the gravest to the slightest.
 SEVERITIES = ("high", "warning", "info")
+# By how much accuracy a finding is judged. Three points are what papers call
+# an improvement, so that an error of that size makes one out of nothing; a
+# point is what AutoAttack's authors take for a difference worth a remark.
+HIGH, WARNING = 0.03, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,9 +16,9 @@ class Finding:
 
     Attributes:
         severity: `"high"` if the accuracy in the report is, or may well be,
-            wrong by several points; `"warning"` if by little, or if some
-            attacks of the report failed where others did not; `"info"` for
-            what is good to know.
+            wrong by 3 points or more; `"warning"` if by 1 point or more, or
+            if some attacks of the report failed where others did not;
+            `"info"` for what is good to know.
         message: One plain sentence.
         evidence: The figures behind it, a dictionary of plain values.
         check: The name of the check, as in `docs/audit.md`, such as
@@ -35,6 +39,17 @@ class Finding:
                 "Invalid value for argument `severity`. Expected one of "
                 f"{sorted(SEVERITIES)}. Received: severity={self.severity!r}"
             )
+
+
+def severity_of(share):
+    """How grave it is that so much accuracy is in doubt; None if it is not.
+
+    Args:
+        share: A share of all images, in [0, 1].
+    """
+    if share >= HIGH:
+        return "high"
+    return "warning" if share >= WARNING else None
 
 
 def gravest_first(findings):

@@ -12,7 +12,11 @@ from keras_wp.evaluation.store import Store
 
 
 class Outcomes(NamedTuple):
-    """One value for each image of the data set."""
+    """One value for each image of the data set.
+
+    `blind` says on which images no part of the attack could use more than half
+    of its gradients; it is None if no part asks for any.
+    """
 
     success: np.ndarray
     distance: np.ndarray
@@ -20,6 +24,7 @@ class Outcomes(NamedTuple):
     zero_gradients: np.ndarray
     bad_gradients: np.ndarray
     seconds: float
+    blind: np.ndarray | None = None
 
 
 class Job:
@@ -36,8 +41,13 @@ class Job:
         if not attack.minimum_norm:
             self._description += f" eps={budgets[0]:.4g}"
 
-    def run(self, classifier, data, clean, resume_dir, bars, pictures):
-        """Run the attack's parts, each on the survivors of those before."""
+    def run(
+        self, classifier, data, clean, resume_dir, bars, pictures, attacked
+    ):
+        """Run the attack's parts, each on the survivors of those before.
+
+        `attacked`, `(n,)` bool, says which images the first part is run on.
+        """
         n = len(clean.labels)
         total = Outcomes(
             np.zeros(n, bool),
@@ -52,7 +62,7 @@ class Job:
                 {**self._header, "attack": config},
                 self._description.replace("=", "-"),
             )
-            alive = clean.correct & ~total.success
+            alive = attacked & ~total.success
             begun = time.perf_counter()
             earlier = max((v[-1] for v in store.outcomes.values()), default=0)
             try:
@@ -84,6 +94,8 @@ class Job:
                 total.steps[i] += values[2]
                 total.zero_gradients[i] += values[3]
                 total.bad_gradients[i] += values[4]
+            if part.follows_gradient:
+                total = total._replace(blind=_blind(total, store, alive, clean))
             spent = earlier + time.perf_counter() - begun
             total = total._replace(seconds=total.seconds + spent)
         return total
@@ -151,3 +163,12 @@ class Job:
                     keys[i],
                     clean.logits[i],
                 )
+
+
+def _blind(total, store, alive, clean):
+    """`total.blind` after a part whose outcomes are in `store`."""
+    blind = np.ones(len(alive), bool) if total.blind is None else total.blind
+    for i in np.flatnonzero(alive):
+        _, _, steps, zero, bad, _ = store.outcomes[clean.identities[i]]
+        blind[i] &= zero + bad >= max(1, steps / 2)
+    return blind

@@ -11,7 +11,8 @@ import pathlib
 import re
 
 import numpy as np
-from keras import ops
+
+from keras_wp.classifier import weights_digest
 
 _FORMAT = 1
 
@@ -27,15 +28,10 @@ def fingerprint(model, predictions):
     Models may differ in what is no weight, such as an activation or the
     scale of the logits. A header takes some logits beside this.
     """
-    digest = hashlib.blake2b(digest_size=8)
     if hasattr(model, "weights"):
-        for weight in model.weights:
-            value = np.ascontiguousarray(ops.convert_to_numpy(weight))
-            digest.update(f"{value.shape}{value.dtype}".encode())
-            digest.update(value.tobytes())
-    else:
-        digest.update(np.asarray(predictions, np.int32).tobytes())
-    return digest.hexdigest()
+        return weights_digest(model)
+    predictions = np.asarray(predictions, np.int32).tobytes()
+    return hashlib.blake2b(predictions, digest_size=8).hexdigest()
 
 
 def _same(found, wanted):

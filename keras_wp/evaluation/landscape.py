@@ -1,0 +1,159 @@
+"""What a model does near its images, and far from them."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_wp import finish
+from keras_wp.evaluation.findings import Finding, severity_of
+
+# At half the range of the pixels one grey image is within reach of all, and
+# at the whole range any image is within reach of any other.
+HALF, WHOLE = 0.5, 1.0
+# A change so small, as a share of the budget, that a model is about linear
+# within it, and that an adversarial image met by chance tells of predictions
+# that jump; and how often noise of that size is drawn.
+SMALL, DRAWS = 0.05, 4
+# A gradient is right about so small a step, or promises a little too much.
+# One that promises ten times too much is the slope of a ripple.
+KEPT = 0.1
+# Differences of logits below this share of them are rounding.
+ROUNDING = 1e-5
+
+
+def checks(trial):
+    """Every finding of this kind, for a `Trial`."""
+    yield from noise(trial)
+    if trial.survivors:
+        yield from misleading(trial)
+        yield from far(trial)
+
+
+def noise(trial):
+    """Predictions that noise changes which is far below the budget.
+
+    Images that nothing fooled are grave. Of the others a few may lie near a
+    boundary by chance.
+    """
+    sample, left = trial.sample, trial.survivors
+    changed = _changed_by_noise(trial, sample)
+    among_left = int(_changed_by_noise(trial, left).sum()) if left else 0
+    severity = severity_of(trial.share_of_survivors(among_left))
+    if severity is None:
+        if severity_of(trial.share_of_sample(int(changed.sum()))) is None:
+            return
+        severity = "warning"
+    yield Finding(
+        severity,
+        f"Noise of {SMALL:.0%} of the budget changed the prediction for "
+        f"{int(changed.sum())} of {len(sample)} images, and for {among_left} "
+        f"of {len(left)} that counted as robust: predictions jump, and "
+        "gradients say little about them.",
+        trial.evidence(
+            draws=DRAWS,
+            images=len(sample),
+            changed=int(changed.sum()),
+            survivors=len(left),
+            changed_survivors=among_left,
+        ),
+        "noise",
+    )
+
+
+def _changed_by_noise(trial, indices):
+    """Whose prediction any draw of the noise makes wrong: `(n,)` bool."""
+    x = np.stack([trial.images[i] for i in indices])
+    labels = trial.clean.labels[indices]
+    rng = np.random.default_rng(trial.seed)
+    length = _length(trial, x)
+    changed = np.zeros(len(x), bool)
+    for _ in range(DRAWS):
+        noisy = x + rng.uniform(-length, length, x.shape)
+        noisy = noisy.astype(np.float32).clip(*trial.bounds)
+        changed |= trial.logits(noisy).argmax(-1) != labels
+    return changed
+
+
+def misleading(trial):
+    """Gradients that promise much more than a tiny step brings."""
+    x = np.stack([trial.images[i] for i in trial.survivors])
+    labels = trial.clean.labels[trial.survivors]
+    gradient = trial.gradients(x, labels)
+    moved = x + _length(trial, x) * np.sign(gradient)
+    moved = moved.astype(np.float32).clip(*trial.bounds)
+    axes = tuple(range(1, x.ndim))
+    promised = (gradient.astype(np.float64) * (moved - x)).sum(axes)
+    logits = trial.logits(x)
+    brought = _margin(trial.logits(moved), labels) - _margin(logits, labels)
+    clear = promised > ROUNDING * np.abs(logits).max(-1)
+    astray = int((clear & (brought < KEPT * promised)).sum())
+    share = trial.share_of_survivors(astray)
+    severity = severity_of(share)
+    if severity is None:
+        return
+    yield Finding(
+        severity,
+        f"On {astray} of {len(x)} images that counted as robust, a step of "
+        f"{SMALL:.0%} of the budget along the gradient brings less than "
+        f"{KEPT:.0%} of what the gradient promises: attacks that follow it "
+        "are led astray.",
+        trial.evidence(
+            images=len(x),
+            astray=astray,
+            median_share=float(np.median(brought[clear] / promised[clear])),
+            points=100 * share,
+        ),
+        "misleading_gradients",
+    )
+
+
+def _length(trial, x):
+    """How far each pixel moves in a change of `SMALL` of the budget."""
+    length = SMALL * trial.eps
+    return length / np.sqrt(x[0].size) if trial.norm == "l2" else length
+
+
+def _margin(logits, labels):
+    logits = logits.astype(np.float64)
+    return finish.adversarial_margin(logits, labels, False)
+
+
+def far(trial):
+    """Perturbations so large that they must succeed."""
+    attack = trial.adaptive or _free_step(trial.base)
+    left = trial.survivors
+    for check, share, words in (
+        ("flat_curve", HALF, "half of the pixels' range"),
+        ("unbounded", WHOLE, "the whole range of the pixels"),
+    ):
+        radius = trial.radius(share)
+        if radius <= trial.eps or not left:
+            continue
+        wide = dataclasses.replace(attack, eps=radius)
+        tried = trial.run(wide, left)
+        left = np.asarray(left)[~tried].tolist()
+        doubt = trial.share_of_survivors(len(left))
+        severity = severity_of(doubt)
+        if severity is None:
+            return
+        yield Finding(
+            severity,
+            f"{len(left)} of {len(trial.survivors)} images that counted as "
+            f"robust resisted {attack.label} even at {words}: the attack does "
+            "not work on them, or the model does not look at them.",
+            trial.evidence(
+                attack=attack.label,
+                wide_eps=radius,
+                images=len(trial.survivors),
+                resisted=len(left),
+                points=100 * doubt,
+            ),
+            check,
+        )
+
+
+def _free_step(attack):
+    """The attack with a step that grows with its budget."""
+    if hasattr(attack, "step_size"):
+        return dataclasses.replace(attack, step_size=None)
+    return attack

@@ -1,0 +1,140 @@
+"""Adaptive attacks: chosen by the model, on survivors, in the worst case."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import linear_model, random_images, randomize, tiny_cnn
+from keras import ops
+
+import keras_wp as kwp
+from keras_wp.classifier import Classifier
+from keras_wp.evaluation import adaptive
+
+PGD = kwp.attacks.PGD(eps=0.2, steps=5)
+
+
+def saturated(activation="tanh", factor=1e3):
+    return randomize(
+        keras.Sequential(
+            [
+                keras.Input((6, 6, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(8),
+                keras.layers.Rescaling(factor),
+                keras.layers.Activation(activation),
+                keras.layers.Dense(5),
+            ]
+        )
+    )
+
+
+def labelled(model, count=40):
+    x = random_images(count)
+    return x, np.asarray(model(x)).argmax(-1)
+
+
+def fitting(model):
+    return adaptive.fitting(Classifier(model), (6, 6, 1))
+
+
+def test_the_fitting_surrogates_are_found_for_heads_that_saturate():
+    assert fitting(saturated()) == adaptive.OF_HEAD
+    assert fitting(saturated("sigmoid")) == adaptive.OF_HEAD
+    assert fitting(tiny_cnn()) == adaptive.OF_HEAD
+    assert fitting(saturated("relu")) == ()
+    kernel = np.ones((6, 6, 1, 3), np.float32)
+    assert fitting(linear_model(kernel)) == ()
+    assert fitting(lambda x: x) == ()
+
+
+def test_a_model_that_does_otherwise_than_its_layers_has_none():
+    class Doubled(keras.Model):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * whole(inputs, training=training)
+
+    whole, x = saturated(), random_images(2)
+    model = Doubled(whole.inputs, whole.outputs)
+    np.testing.assert_allclose(model(x), 2 * np.asarray(whole(x)), rtol=1e-5)
+    assert fitting(model) == ()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu6"])
+def test_survivors_of_what_was_asked_fall(activation):
+    model = saturated(activation)
+    data = labelled(model)
+    asked = kwp.evaluate(model, data, [PGD])
+    report = kwp.evaluate(model, data, [PGD], adaptive=True)
+    np.testing.assert_array_equal(report["PGD5"].robust, asked.robust())
+    result = report["adaptive"]
+    np.testing.assert_array_equal(result.attacked, asked.robust())
+    np.testing.assert_array_equal(report.robust(), result.robust)
+    assert not result.steps[~asked.robust()].any()
+    assert report.robust_accuracy < asked.robust_accuracy - 0.2
+
+
+def test_each_budget_has_its_adaptive_attack():
+    model = saturated()
+    data = labelled(model)
+    report = kwp.evaluate(
+        model, data, [PGD], eps=[0.05, 0.1, 0.2], adaptive=True
+    )
+    for eps in (0.05, 0.1, 0.2):
+        result = report["adaptive", eps]
+        assert report.curve()[eps] <= result.robust_accuracy
+    curve = list(report.curve().values())
+    assert curve == sorted(curve, reverse=True)
+
+
+def test_the_users_surrogates_come_first():
+    model, other = saturated(), tiny_cnn()
+    transfer = kwp.Surrogate(model=other)
+    report = kwp.evaluate(model, labelled(model), [PGD], adaptive=transfer)
+    first, *more = report["adaptive"].attack["parts"]
+    assert first["surrogate"]["model"]["name"] == other.name
+    assert [part.get("surrogate", {}).get("rescale") for part in more] == [
+        "image",
+        "unit",
+        None,
+        None,
+        None,
+    ]
+
+
+def test_it_resumes_with_the_same_numbers(tmp_path):
+    model = saturated()
+    data = labelled(model)
+    options = {"adaptive": True, "resume_dir": tmp_path}
+    first = kwp.evaluate(model, data, [PGD], **options)
+    for path in tmp_path.glob("adaptive*.jsonl"):
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
+    again = kwp.evaluate(model, data, [PGD], **options)
+    np.testing.assert_array_equal(
+        first["adaptive"].robust, again["adaptive"].robust
+    )
+    np.testing.assert_array_equal(
+        first["adaptive"].steps, again["adaptive"].steps
+    )
+
+
+def test_a_plain_callable_gets_the_attacks_without_a_head():
+    model = saturated("relu", factor=1.0)
+
+    def call(x):
+        return 1e4 * model(ops.convert_to_tensor(x))
+
+    data = labelled(model)
+    report = kwp.evaluate(call, data, [PGD], adaptive=True)
+    assert len(report["adaptive"].attack["parts"]) == 2
+    assert report.robust_accuracy <= report["PGD5"].robust_accuracy
+
+
+def test_what_is_no_surrogate_is_refused():
+    with pytest.raises(ValueError) as error:
+        kwp.evaluate(
+            tiny_cnn(), (random_images(2), [0, 1]), [PGD], adaptive="linear"
+        )
+    assert str(error.value) == (
+        "Argument `adaptive` must be True, False, a `keras_wp.Surrogate`, or "
+        "a list of them. Received: adaptive='linear'"
+    )
