@@ -1,7 +1,7 @@
-"""What the examples share: flags, quiet logs, devices, a run's folder.
+"""What the experiments share: a run's folder, its beginning and its end.
 
-An example declares its flags with `define_flags`, calls `start`, trains with
-`_training.train` and ends with `evaluate`. A run lives in a folder:
+An experiment declares its flags with `_flags.define`, calls `start`, trains
+with `_training.train` and ends with `evaluate`. A run lives in a folder:
 
     settings.json            the flags it was started with
     checkpoint.weights.h5    the state after the last whole epoch
@@ -10,9 +10,9 @@ An example declares its flags with `define_flags`, calls `start`, trains with
     saved_model/             the same for TensorFlow Serving
     evaluation/              verdicts as they come
     report.json, report.md   the result
+    record.json              what the result depends on
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -20,17 +20,20 @@ import pathlib
 import shutil
 import sys
 
+import _attacks
+import _devices
+import _flags
 import _quiet
+import _record
 import keras
+import numpy as np
 from absl import flags, logging
 
-import keras_wp
+import keras_wp as kwp
 
 logging.set_verbosity(logging.ERROR)
 FLAGS = flags.FLAGS
 
-# Flags that say where a run lives or how it is shown, not what it computes.
-_NOT_SETTINGS = ("output_dir", "data_dir", "resume")
 _STATE = (
     "settings.json",
     "checkpoint.weights.h5",
@@ -40,84 +43,23 @@ _STATE = (
     "evaluation",
     "report.json",
     "report.md",
+    "record.json",
 )
-
-
-def define_flags(**defaults):
-    """Define the flags of an example; `defaults` override ours by name."""
-    default = {
-        "dataset": "mnist",
-        "head": "robust",
-        "activation": "tanh",
-        "s": 0.1,
-        "alpha": 100.0,
-        "epochs": 400,
-        "batch_size": 128,
-        "learning_rate": 0.01,
-        "output_dir": "runs/latest",
-        "eval_images": 1000,
-        "eps": ["0.1", "0.2", "0.3"],
-        **defaults,
-    }
-
-    def define(kind, name, text, **limits):
-        kind(name, default.get(name), text, **limits)
-
-    string, integer, number, choice = (
-        flags.DEFINE_string,
-        flags.DEFINE_integer,
-        flags.DEFINE_float,
-        flags.DEFINE_enum,
-    )
-    define(string, "dataset", "mnist5k, or a name of TensorFlow Datasets.")
-    define(string, "data_dir", "TFDS directory; else TFDS_DATA_DIR.")
-    choice("head", default["head"], ["robust", "plain"], "Classification head.")
-    define(string, "activation", "Activation of the classified features.")
-    define(number, "s", "Length of a class weight.", lower_bound=0)
-    define(number, "alpha", "Weight of the penalty.", lower_bound=0)
-    define(integer, "epochs", "Training epochs.", lower_bound=1)
-    define(integer, "batch_size", "Images a training step.", lower_bound=1)
-    define(number, "learning_rate", "Of Adam.", lower_bound=0)
-    integer("seed", 0, "Of weights, data order, attacks.", lower_bound=0)
-    choice(
-        "distribute",
-        "none",
-        ["none", "mirrored", "jax"],
-        "Train on one device, on all that TensorFlow has (mirrored), or on "
-        "all that JAX has (jax, with KERAS_BACKEND=jax).",
-    )
-    define(
-        integer,
-        "num_logical_devices",
-        "Split the CPU into so many devices.",
-        lower_bound=1,
-    )
-    define(string, "output_dir", "Folder of the run.")
-    flags.DEFINE_bool("resume", False, "Go on with the run in output_dir.")
-    define(
-        integer,
-        "eval_images",
-        "Attack the first so many test images; 0 for all.",
-        lower_bound=0,
-    )
-    define(flags.DEFINE_list, "eps", "Budgets of the attacks, in [0, 1].")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder, and how its training is distributed."""
+    """A run's folder, the devices that train, and the number of classes."""
 
     folder: pathlib.Path
-    strategy: object = None  # tf.distribute.Strategy, with TensorFlow only
+    devices: _devices.Devices
+    num_classes: int
 
     def path(self, name):
         return self.folder / name
 
-    def scope(self):
-        """Where a model is built so that its training is distributed."""
-        if self.strategy is None:
-            return contextlib.nullcontext()
-        return self.strategy.scope()
+    def read(self, name):
+        return json.loads(self.path(name).read_text())
 
 
 def start():
@@ -126,84 +68,37 @@ def start():
     Returns:
         `(run, (x_train, y_train), (x_test, y_test))`.
     """
-    strategy = _distribute()
+    _flags.apply_preset()
+    devices = _devices.set_up()
+    keras.config.set_dtype_policy(FLAGS.precision)
     keras.utils.set_random_seed(FLAGS.seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
     train, test = _load_data()
-    run = Run(pathlib.Path(FLAGS.output_dir), strategy)
-    settings = {
-        flag.name: flag.value
-        for flag in FLAGS.flags_by_module_dict()[__name__]
-        if flag.name not in _NOT_SETTINGS
-    }
-    settings["backend"] = keras.backend.backend()
+    # Of all the data: a few images may lack a class.
+    num_classes = int(train[1].max()) + 1
+    train = tuple(array[: FLAGS.train_images] for array in train)
+    test = tuple(array[: FLAGS.test_images] for array in test)
+    run = Run(pathlib.Path(FLAGS.output_dir), devices, num_classes)
+    settings = {**_flags.settings(), "backend": keras.backend.backend()}
     _prepare_folder(run, settings)
+    devices.wait()
     return run, train, test
 
 
 def _load_data():
     try:
-        return keras_wp.datasets.load(FLAGS.dataset, FLAGS.data_dir)
+        return kwp.datasets.load(FLAGS.dataset, FLAGS.data_dir)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
-
-
-def _distribute():
-    """Set up the devices; the strategy to train under, if there is one."""
-    backend = keras.backend.backend()
-    needed = {"mirrored": "tensorflow", "jax": "jax"}.get(FLAGS.distribute)
-    if needed and needed != backend:
-        raise SystemExit(
-            f"--distribute={FLAGS.distribute} needs KERAS_BACKEND={needed}. "
-            f"Received: KERAS_BACKEND={backend}"
-        )
-    devices = _split_cpu(backend, FLAGS.num_logical_devices)
-    if FLAGS.distribute == "none":
-        return None
-    if FLAGS.distribute == "mirrored":
-        import tensorflow as tf
-
-        strategy = tf.distribute.MirroredStrategy(devices)
-        count = strategy.num_replicas_in_sync
-    else:
-        strategy = None
-        count = len(keras.distribution.list_devices())
-        keras.distribution.set_distribution(
-            keras.distribution.DataParallel(auto_shard_dataset=False)
-        )
-    if FLAGS.batch_size % count:
-        raise SystemExit(
-            f"--batch_size must be divisible by the {count} devices. "
-            f"Received: --batch_size={FLAGS.batch_size}"
-        )
-    return strategy
-
-
-def _split_cpu(backend, count):
-    """Make `count` devices of the CPU; their names, for TensorFlow."""
-    if count is None:
-        return None
-    if backend == "jax":
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", count)
-        return None
-    import tensorflow as tf
-
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * count,
-    )
-    return [f"CPU:{i}" for i in range(count)]
 
 
 def _prepare_folder(run, settings):
     path = run.path("settings.json")
     if FLAGS.resume and path.exists():
-        earlier = json.loads(path.read_text())
+        earlier = run.read("settings.json")
         changed = [
             f"--{name}={earlier.get(name)} (now {value})"
             for name, value in settings.items()
@@ -218,6 +113,8 @@ def _prepare_folder(run, settings):
         return
     if FLAGS.resume:
         print(f"There is no run to resume in {run.folder}: starting afresh.")
+    if not run.devices.writes:
+        return
     old = [run.path(name) for name in _STATE if run.path(name).exists()]
     if any(item != path for item in old):
         print(
@@ -227,7 +124,7 @@ def _prepare_folder(run, settings):
     for item in old:
         shutil.rmtree(item) if item.is_dir() else item.unlink()
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda to: to.write_text(json.dumps(settings, indent=2)))
+    write_json(path, settings)
 
 
 def write_whole(path, write):
@@ -238,16 +135,35 @@ def write_whole(path, write):
     os.replace(partial, path)
 
 
-def evaluate(run, model, test_data, attacks):
+def write_json(path, value):
+    text = json.dumps(value, indent=1) + "\n"
+    write_whole(path, lambda to: to.write_text(text, encoding="utf-8"))
+
+
+def network_arguments(run, images):
+    """What every network of `keras_wp.models` takes, from data and flags."""
+    return {
+        "input_shape": images.shape[1:],
+        "num_classes": run.num_classes,
+        "head": FLAGS.head,
+        "activation": FLAGS.activation,
+        "s": FLAGS.s,
+        "alpha": FLAGS.alpha,
+        "mean": images.mean(axis=(0, 1, 2), dtype=np.float64),
+        "std": images.std(axis=(0, 1, 2), dtype=np.float64),
+    }
+
+
+def evaluate(run, model, test):
     """Attack a model, show the result, and write it and the exported model."""
-    count = FLAGS.eval_images or len(test_data[0])
-    data = tuple(array[:count] for array in test_data)
+    count = FLAGS.eval_images or len(test[0])
+    data = tuple(array[:count] for array in test)
     print(f"\nAttacking {len(data[0])} test images.")
-    report = keras_wp.evaluate(
+    report = kwp.evaluate(
         model,
         data,
-        attacks=attacks,
-        eps=[float(eps) for eps in FLAGS.eps],
+        attacks=[_attacks.by_name(name, data[0]) for name in FLAGS.attacks],
+        eps={"linf": [float(eps) for eps in FLAGS.eps]} if FLAGS.eps else None,
         seed=FLAGS.seed,
         resume_dir=run.path("evaluation"),
         progress=sys.stdout.isatty(),
@@ -257,6 +173,22 @@ def evaluate(run, model, test_data, attacks):
     run.path("report.md").write_text(report.to_markdown())
     with _quiet.stderr():
         model.export(run.path("saved_model"), verbose=False)
+    write_json(run.path("record.json"), _dependencies(run, report))
     names = "model.keras, saved_model, report.md and report.json"
     print(f"\nWritten to {run.folder}: {names}")
     return report
+
+
+def _dependencies(run, report):
+    return {
+        "command": _record.command(),
+        "commit": _record.commit(),
+        "versions": _record.versions(),
+        "device": _record.device(),
+        "data": FLAGS.dataset,
+        "seed": FLAGS.seed,
+        "seconds": {
+            "training": sum(e["seconds"] for e in run.read("history.json")),
+            "evaluation": sum(result.seconds for result in report.results),
+        },
+    }

@@ -1,86 +1,21 @@
 """Training that a killed process can take up again, to the same numbers."""
 
-import json
+import pathlib
 import sys
+import tempfile
 import time
 
+import _attacks
 import _common as common
 import keras
 import numpy as np
 from absl import flags
 
-import keras_wp
+import keras_wp as kwp
 
 FLAGS = flags.FLAGS
-
-
-class Batches(keras.utils.PyDataset):
-    """Whole batches, in an order that depends on seed and epoch only.
-
-    A resumed run thus sees the images that it would have seen. The few images
-    that do not fill a batch sit out, others each epoch: a batch of one image
-    would leave a replica of `MirroredStrategy` with none.
-    """
-
-    def __init__(self, x, y, batch_size, seed=None):
-        super().__init__()
-        self._data = x, y
-        self._batch_size = min(batch_size, len(x))
-        self._seed = seed
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch):
-        self._order = np.arange(len(self._data[0]))
-        if self._seed is not None:
-            np.random.default_rng([self._seed, epoch]).shuffle(self._order)
-
-    def __len__(self):
-        return len(self._order) // self._batch_size
-
-    def __getitem__(self, index):
-        start = index * self._batch_size
-        chosen = self._order[start : start + self._batch_size]
-        return tuple(array[chosen] for array in self._data)
-
-
-class Epochs(keras.callbacks.Callback):
-    """What happens around an epoch: order the data, report, checkpoint."""
-
-    def __init__(self, run, batches, history):
-        super().__init__()
-        self._run = run
-        self._batches = batches
-        self._history = history
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.monotonic()
-        self._batches.start_epoch(epoch)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if sys.stdout.isatty():
-            print(f"\r  step {batch + 1}/{len(self._batches)}", end="")
-
-    def on_epoch_end(self, epoch, logs=None):
-        kernel = self.model.get_layer("head").kernel
-        angle = np.degrees(keras_wp.simplex.min_angle(kernel))
-        record = {name: float(value) for name, value in logs.items()}
-        record["min_angle"] = float(angle)
-        self._history.append(record)
-        lead = "\r" if sys.stdout.isatty() else ""
-        print(
-            f"{lead}{epoch + 1:>5} {record['loss']:>10.4f} "
-            f"{record['accuracy']:>10.2%} {record['val_accuracy']:>10.2%} "
-            f"{angle:>10.2f}° {time.monotonic() - self._started:>8.1f} s",
-            flush=True,
-        )
-        common.write_whole(
-            self._run.path("history.json"),
-            lambda to: to.write_text(json.dumps(self._history, indent=1)),
-        )
-        # Last, and in one file: its step counter is the epoch to resume at.
-        common.write_whole(
-            self._run.path("checkpoint.weights.h5"), self.model.save_weights
-        )
+DECAY_EPOCHS = 60
+_TITLES = "epoch       loss   accuracy       test  min. angle       time"
 
 
 def train(run, build_model, train_data, test_data):
@@ -89,7 +24,7 @@ def train(run, build_model, train_data, test_data):
     Args:
         run: What `start` returned.
         build_model: Function of no arguments that returns an untrained model
-            whose last layer, named `"head"`, has a `kernel`.
+            whose last layer is named `"head"`.
         train_data: `(x, y)` to train on.
         test_data: `(x, y)` for the accuracy shown after each epoch.
 
@@ -97,38 +32,85 @@ def train(run, build_model, train_data, test_data):
         The trained model as read back from `model.keras`, on one device.
     """
     path = run.path("model.keras")
+    path = run.path("model.keras")
     if not path.exists():
-        with run.scope():
+        steps = len(train_data[0]) // _batch_size(run, train_data)
+        with run.devices.scope():
             model = build_model()
-            model.compile(
-                keras.optimizers.Adam(FLAGS.learning_rate),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"],
-            )
-            model.optimizer.build(model.trainable_variables)
-        _fit(run, model, train_data, test_data)
-        common.write_whole(path, model.save)
-    keras.distribution.set_distribution(None)
+            trained = defend(model, train_data[0])
+            trained.compile(optimizer(steps), loss(), metrics=["accuracy"])
+            trained.optimizer.build(trained.trainable_variables)
+        _fit(run, trained, train_data, test_data)
+        _save(run, "model.keras", model.save)
+    run.devices.leave()
     return keras.models.load_model(path, compile=False)
 
 
+def defend(model, images):
+    """The model to train: the network itself, or a defense around it."""
+    if FLAGS.defense == "none":
+        return model
+    attack = _attacks.in_training(images)
+    if FLAGS.defense == "at":
+        return kwp.defenses.AdversarialTraining(model, attack)
+    if FLAGS.defense == "mart":
+        return kwp.defenses.MART(model, attack, FLAGS.beta or 5.0)
+    digits = _attacks.budgets(images) == "mnist"
+    beta = FLAGS.beta or (1.0 if digits else 6.0)
+    return kwp.defenses.TRADES(model, attack, beta)
+
+
+def loss():
+    if FLAGS.head == "mmc":
+        return kwp.losses.MaxMahalanobisCenter()
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def optimizer(steps_per_epoch):
+    """Adam, whose learning rate falls by `--decay` each 60 epochs."""
+    rate = FLAGS.learning_rate
+    if FLAGS.decay != 1.0:
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            rate, DECAY_EPOCHS * steps_per_epoch, FLAGS.decay, staircase=True
+        )
+    return keras.optimizers.Adam(rate)
+
+
+def _batch_size(run, data):
+    """`--batch_size`, but less for small data: what all devices can share."""
+    size = min(FLAGS.batch_size, len(data[0]))
+    return size - size % run.devices.count
+
+
 def _fit(run, model, train_data, test_data):
-    batches = Batches(*train_data, FLAGS.batch_size, FLAGS.seed)
-    history, first_epoch = _restore(run, model, len(batches))
-    units = model.get_layer("head").kernel.shape[-1]
-    ideal = np.degrees(keras_wp.simplex.ideal_angle(units))
-    print(
-        f"Training on {len(train_data[0])} images. The class weights are "
-        f"{ideal:.2f}° apart at best.\n"
-        "epoch       loss   accuracy       test  min. angle       time"
+    batch_size = _batch_size(run, train_data)
+    steps = len(train_data[0]) // batch_size
+    history, first_epoch = _restore(run, model, steps)
+    part = {"part": run.devices.process, "parts": run.devices.processes}
+    batches = kwp.datasets.batches(
+        *train_data,
+        batch_size,
+        seed=FLAGS.seed,
+        first_epoch=first_epoch,
+        augment=FLAGS.augment,
+        **part,
     )
+    validation = kwp.datasets.batches(
+        *test_data, _batch_size(run, test_data), seed=None, **part
+    )
+    print(f"Training on {len(train_data[0])} images.{_angle_sentence(model)}")
+    print(_TITLES)
     model.fit(
         batches,
-        shuffle=False,  # Or Keras would put the batches in another order.
+        shuffle=False,
+        steps_per_epoch=steps,
         epochs=FLAGS.epochs,
         initial_epoch=first_epoch,
-        validation_data=Batches(*test_data, FLAGS.batch_size),
-        callbacks=[Epochs(run, batches, history)],
+        validation_data=validation,
+        callbacks=[
+            *_robustness(train_data, test_data),
+            Epochs(run, history, steps),
+        ],
         verbose=0,
     )
 
@@ -141,5 +123,85 @@ def _restore(run, model, steps_per_epoch):
     model.load_weights(path)
     epoch = int(model.optimizer.iterations) // steps_per_epoch
     print(f"Resuming after epoch {epoch}.")
-    history = json.loads(run.path("history.json").read_text())
-    return history[:epoch], epoch
+    return run.read("history.json")[:epoch], epoch
+
+
+def _robustness(train_data, test_data):
+    """Figure 4's curves: both sets under attack."""
+    if FLAGS.robust_every is None:
+        return []
+    count = FLAGS.eval_images or len(test_data[0])
+    return [
+        kwp.callbacks.RobustAccuracy(
+            tuple(array[:count] for array in train_data),
+            _attacks.of_curves(train_data[0]),
+            every=FLAGS.robust_every,
+            validation_data=tuple(array[:count] for array in test_data),
+        )
+    ]
+
+
+class Epochs(keras.callbacks.Callback):
+    """What happens after an epoch: report and checkpoint."""
+
+    def __init__(self, run, history, steps):
+        super().__init__()
+        self._run = run
+        self._history = history
+        self._steps = steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if sys.stdout.isatty():
+            print(f"\r  step {batch + 1}/{self._steps}", end="")
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self._started
+        record = {name: float(value) for name, value in logs.items()}
+        angle = min_angle(self.model)
+        if angle is not None:
+            record["min_angle"] = angle
+        record["seconds"] = seconds
+        self._history.append(record)
+        lead = "\r" if sys.stdout.isatty() else ""
+        shown = "" if angle is None else f"{angle:.2f}°"
+        print(
+            f"{lead}{epoch + 1:>5} {record['loss']:>10.4f} "
+            f"{record['accuracy']:>10.2%} {record['val_accuracy']:>10.2%} "
+            f"{shown:>11} {seconds:>8.1f} s",
+            flush=True,
+        )
+        if self._run.devices.writes:
+            common.write_json(self._run.path("history.json"), self._history)
+        # Last, and in one file: its step counter is the epoch to resume at.
+        _save(self._run, "checkpoint.weights.h5", self.model.save_weights)
+
+
+def _save(run, name, save):
+    """Save whole or not at all; all processes do, and one keeps the file.
+
+    To read variables that several processes share, they must all take part.
+    """
+    if run.devices.writes:
+        common.write_whole(run.path(name), save)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save(pathlib.Path(folder) / name)
+
+
+def min_angle(model):
+    """Degrees between the closest class weights; None if there are none."""
+    head = getattr(model, "model", model).get_layer("head")
+    if not hasattr(head, "kernel"):
+        return None
+    return float(np.degrees(kwp.simplex.min_angle(head.kernel)))
+
+
+def _angle_sentence(model):
+    head = getattr(model, "model", model).get_layer("head")
+    if not hasattr(head, "kernel"):
+        return ""
+    ideal = np.degrees(kwp.simplex.ideal_angle(head.kernel.shape[-1]))
+    return f" The class weights are {ideal:.2f}° apart at best."

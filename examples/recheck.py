@@ -66,7 +66,8 @@ def main(images_path, model_path):
             if attack["eps"] is not None:
                 limit = attack["eps"] + TOLERANCE * max(1, attack["eps"])
             inside = (x_adv >= 0).all() and (x_adv <= 1).all()
-            robust = clean & (right(x_adv) | (distance > limit))
+            held = right(x_adv) | (distance > limit)
+            robust = clean & data[attack["attacked"]] & held
             same = inside and np.isclose(
                 robust.mean(), attack["robust_accuracy"], atol=1e-9
             )

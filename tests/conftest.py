@@ -79,3 +79,31 @@ def write_tfds(tmp_path_factory):
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def small_cifar(write_tfds):
+    """Writes a CIFAR of 40 and 10 images of noise; its folder."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    def write(name, num_classes):
+        rng = np.random.default_rng(0)
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(num_classes=num_classes),
+        }
+
+        def examples(count):
+            return [
+                {
+                    "id": str(i),
+                    "image": rng.integers(0, 256, (32, 32, 3), dtype="uint8"),
+                    "label": num_classes - 1 - i % num_classes,
+                }
+                for i in range(count)
+            ]
+
+        return write_tfds(name, features, train=examples(40), test=examples(10))
+
+    return write

@@ -1,22 +1,18 @@
 """The MNIST example as a user runs it: a process of its own."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import keras
 import numpy as np
 import pytest
+from helpers import example_command, example_environment, run_example
 from keras import ops
 
 import keras_wp
 
-ROOT = pathlib.Path(__file__).parent.parent
-SCRIPT = ROOT / "examples" / "mnist_small_cnn.py"
 LIMIT = 300  # seconds
 EPOCHS = 8
 SETTINGS = (
@@ -29,21 +25,11 @@ SETTINGS = (
 
 
 def command(*flags):
-    return [sys.executable, str(SCRIPT), *flags]
-
-
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return example_command("mnist_small_cnn", *flags)
 
 
 def run(*flags, **variables):
-    return subprocess.run(
-        command(*flags),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env={**environment(), **variables},
-    )
+    return run_example("mnist_small_cnn", *flags, **variables)
 
 
 def run_well(*flags):
@@ -70,7 +56,7 @@ def results(folder):
     history = json.loads((folder / "history.json").read_text())
     model = keras.models.load_model(folder / "model.keras")
     weights = [w.tolist() for w in model.get_weights()]
-    return without_times(report), history, weights
+    return without_times(report), without_times(history), weights
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +157,10 @@ def kill_when(exists, log, *flags):
     """Start the example, and kill -9 it as soon as a file is there."""
     with log.open("w") as output:
         process = subprocess.Popen(
-            command(*flags), stdout=output, stderr=output, env=environment()
+            command(*flags),
+            stdout=output,
+            stderr=output,
+            env=example_environment(),
         )
     deadline = time.monotonic() + LIMIT
     while not exists.exists() and time.monotonic() < deadline:

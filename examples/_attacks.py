@@ -1,0 +1,94 @@
+"""The attacks that flags name: in the evaluation, and in training."""
+
+import dataclasses
+
+import _quiet  # noqa: F401  (before Keras)
+from absl import flags
+
+import keras_wp as kwp
+
+FLAGS = flags.FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """An attack in training, as the authors of a defense have it."""
+
+    eps: float
+    steps: int
+    step_size: float
+
+
+# Madry et al. (ICLR 2018); Zhang et al. (ICML 2019); Wang et al. (ICLR 2020).
+_PUBLISHED = {
+    ("at", "mnist"): Published(0.3, 40, 0.01),
+    ("trades", "mnist"): Published(0.3, 40, 0.01),
+    ("mart", "mnist"): Published(0.3, 40, 0.01),
+    ("at", "cifar10"): Published(8 / 255, 10, 2 / 255),
+    ("trades", "cifar10"): Published(0.031, 10, 0.007),
+    ("mart", "cifar10"): Published(0.031, 10, 0.007),
+}
+# PGD10 and PGD50 are in the paper's Table 2, but not in its Table 1.
+_MORE_STEPS = {"pgd10": ("pgd20", 10), "pgd50": ("pgd20", 50)}
+
+
+def budgets(images):
+    """Whose budgets are used: those for digits, or those for CIFAR."""
+    return "mnist" if images.shape[-1] == 1 else "cifar10"
+
+
+def by_name(name, images):
+    """An attack of Table 1, `"pgd20"`, or with another loss, `"pgd20-dlr"`.
+
+    The iterations are limited to `--max_attack_steps`.
+    """
+    base, _, loss = name.partition("-")
+    base, steps = _MORE_STEPS.get(base, (base, None))
+    changes = {"steps": steps} if steps else {}
+    changes |= {"loss": loss} if loss else {}
+    if base != "fgsm":
+        changes["seed"] = FLAGS.seed
+    try:
+        attack = kwp.attacks.get(base, budgets(images))
+        attack = dataclasses.replace(attack, **changes)
+    except (TypeError, ValueError) as error:
+        raise SystemExit(f"--attacks: {error}. Received: {name}") from None
+    return _limited(attack, FLAGS.max_attack_steps)
+
+
+def of_curves(images):
+    """The first of the attacks, at the first of the budgets."""
+    attack = by_name(FLAGS.attacks[0], images)
+    if FLAGS.eps:
+        attack = dataclasses.replace(attack, eps=float(FLAGS.eps[0]))
+    return attack
+
+
+def _limited(attack, limit):
+    if limit is None:
+        return attack
+    known = {field.name for field in dataclasses.fields(attack)}
+    changes = {
+        name: min(getattr(attack, name), limit)
+        for name in ("steps", "queries")
+        if name in known
+    }
+    return dataclasses.replace(attack, **changes)
+
+
+def in_training(images):
+    """PGD as the defense was published, but for what flags change.
+
+    Other budgets and numbers of steps scale the steps, which cross the ball as
+    many times as those published.
+    """
+    published = _PUBLISHED[FLAGS.defense, budgets(images)]
+    eps = FLAGS.attack_eps or published.eps
+    steps = FLAGS.attack_steps or published.steps
+    scale = (eps / published.eps) * (published.steps / steps)
+    return kwp.attacks.PGD(
+        eps=eps,
+        steps=steps,
+        step_size=FLAGS.attack_step_size or scale * published.step_size,
+        random_start=True if FLAGS.defense == "at" else "normal",
+    )

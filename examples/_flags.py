@@ -1,0 +1,176 @@
+"""The flags of every experiment, and presets that shrink it.
+
+A flag's default is the paper's value. `--preset` changes those that are not
+given on the command line, and says which.
+"""
+
+from absl import flags
+
+FLAGS = flags.FLAGS
+
+# Flags that say where a run lives or how it is shown, not what it computes.
+_NOT_SETTINGS = ("output_dir", "data_dir", "resume", "process_id")
+
+# What presets change in every experiment; a script adds its own.
+_PRESETS = {
+    "paper": {},
+    "gpu": {"epochs": 100, "eval_images": 1000},
+    "cpu": {
+        "epochs": 10,
+        "train_images": 2000,
+        "test_images": 1000,
+        "attack_steps": 5,
+        "eval_images": 100,
+        "max_attack_steps": 50,
+    },
+    "smoke": {
+        "epochs": 1,
+        "train_images": 16,
+        "test_images": 4,
+        "batch_size": 8,
+        "attack_steps": 1,
+        "eval_images": 4,
+        "max_attack_steps": 2,
+    },
+}
+# Of the wide residual networks, which the cpu preset makes small.
+SMALL_WIDE_RESNETS = {"cpu": {"depth": 10, "width": 2}}
+_presets = {}
+
+
+def define(presets=None, **defaults):
+    """Define the flags.
+
+    Args:
+        presets: `{preset: {flag: value}}`, besides those of every experiment.
+        **defaults: Values of this experiment, by flag.
+    """
+    for preset, values in _PRESETS.items():
+        _presets[preset] = {**values, **(presets or {}).get(preset, {})}
+    given = {
+        "head": "robust",
+        "activation": "tanh",
+        "s": 0.1,
+        "alpha": 100.0,
+        "defense": "none",
+        "epochs": 400,
+        "batch_size": 128,
+        "learning_rate": 0.01,
+        "decay": 1.0,
+        "augment": False,
+        "eval_images": 0,
+        "eps": [],
+        **defaults,
+    }
+
+    def define(kind, name, text, **limits):
+        kind(name, given.pop(name, None), text, **limits)
+
+    def choice(name, values, text):
+        flags.DEFINE_enum(name, given.pop(name, values[0]), values, text)
+
+    string, integer, number, boolean, several = (
+        flags.DEFINE_string,
+        flags.DEFINE_integer,
+        flags.DEFINE_float,
+        flags.DEFINE_bool,
+        flags.DEFINE_list,
+    )
+    choice("preset", list(_PRESETS), "Size of the experiment.")
+
+    define(string, "dataset", "mnist5k, or a name of TensorFlow Datasets.")
+    define(string, "data_dir", "TFDS directory; else TFDS_DATA_DIR.")
+    define(integer, "train_images", "Train on the first so many images.")
+    define(integer, "test_images", "Test on the first so many images.")
+    define(boolean, "augment", "Pad by 4, crop at random, flip.")
+
+    if "network" in given:
+        networks = ["wide_resnet", "resnet32"]
+        choice("network", networks, "Network to train.")
+        integer("depth", 34, "Of the wide residual network.")
+        integer("width", 10, "Of the wide residual network.")
+    choice("head", ["robust", "plain", "mmc"], "Classification head.")
+    define(string, "activation", "Activation of the classified features.")
+    define(number, "s", "Length of a class weight.", lower_bound=0)
+    define(number, "alpha", "Weight of the penalty.", lower_bound=0)
+
+    choice("defense", ["none", "at", "trades", "mart"], "Way of training.")
+    define(number, "beta", "Of TRADES and MART; else as they were published.")
+    define(number, "attack_eps", "Budget in training; else the paper's.")
+    define(integer, "attack_steps", "Its steps; else as published.")
+    define(number, "attack_step_size", "Its step; else as published.")
+
+    define(integer, "epochs", "Training epochs.", lower_bound=1)
+    define(integer, "batch_size", "Images a training step.", lower_bound=1)
+    define(number, "learning_rate", "Of Adam.", lower_bound=0)
+    define(number, "decay", "Factor on it each 60 epochs.", lower_bound=0)
+    choice(
+        "precision",
+        ["float32", "mixed_bfloat16", "mixed_float16"],
+        "Keras's dtype policy.",
+    )
+    integer("seed", 0, "Of weights, data order, attacks.", lower_bound=0)
+    define(
+        integer,
+        "robust_every",
+        "Attack training and test images each so many epochs.",
+        lower_bound=1,
+    )
+
+    choice(
+        "distribute",
+        ["none", "mirrored", "jax"],
+        "Train on one device, on all that TensorFlow has (mirrored), or on "
+        "all that JAX has (jax, with KERAS_BACKEND=jax).",
+    )
+    define(
+        integer,
+        "num_logical_devices",
+        "Split the CPU into so many devices.",
+        lower_bound=1,
+    )
+    string("coordinator", None, "host:port of process 0, if several train.")
+    integer("num_processes", 1, "How many processes train.", lower_bound=1)
+    integer("process_id", 0, "Number of this process.", lower_bound=0)
+
+    define(string, "output_dir", "Folder of the run.")
+    boolean("resume", False, "Go on with the run in output_dir.")
+    define(
+        several,
+        "attacks",
+        "Attacks to evaluate with: names of Table 1, such as pgd20, or with "
+        "another loss, as pgd20-margin.",
+    )
+    define(
+        integer,
+        "eval_images",
+        "Attack the first so many test images; 0 for all.",
+        lower_bound=0,
+    )
+    define(several, "eps", "Budgets of l-infinity attacks; else Table 1's.")
+    define(
+        integer,
+        "max_attack_steps",
+        "Most iterations of an attack.",
+        lower_bound=1,
+    )
+    if given:
+        raise ValueError(f"There are no flags {sorted(given)}")
+
+
+def apply_preset():
+    """Set the flags of the preset that were not given; say which."""
+    changed = []
+    for name, value in _presets[FLAGS.preset].items():
+        flag = FLAGS[name]
+        if flag.using_default_value and flag.value != value:
+            flag.value = value
+            changed.append(f"--{name}={value}")
+    if changed:
+        print(f"--preset={FLAGS.preset} stands for {' '.join(changed)}")
+
+
+def settings():
+    """All flags that decide what a run computes, by name."""
+    ours = FLAGS.flags_by_module_dict()[__name__]
+    return {f.name: f.value for f in ours if f.name not in _NOT_SETTINGS}

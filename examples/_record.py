@@ -1,0 +1,65 @@
+"""What a number depends on: command, commit, versions, device."""
+
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def command():
+    """The command line of this process, as typed in the repository's root."""
+    script = f"{_HERE.name}/{pathlib.Path(sys.argv[0]).name}"
+    return shlex.join(["python", script, *sys.argv[1:]])
+
+
+def commit():
+    """The commit of this copy, or "unknown"."""
+    try:
+        return subprocess.check_output(
+            ["git", "rev-parse", "--short", "HEAD"],
+            text=True,
+            cwd=_HERE,
+            stderr=subprocess.DEVNULL,
+        ).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def versions():
+    """Of Python, and of what computes, by name."""
+    import keras
+
+    names = ["keras_wp", "keras", keras.backend.backend(), "numpy"]
+    found = {name: sys.modules[name].__version__ for name in names}
+    return {**found, "python": platform.python_version()}
+
+
+def device():
+    """The accelerators, or the processor's kind and how many cores of it."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        names = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    else:
+        import tensorflow as tf
+
+        names = [
+            tf.config.experimental.get_device_details(gpu).get("device_name")
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
+    if names:
+        return f"{len(names)} x {names[0]}"
+    return f"{platform.machine()} CPU, cores: {_cores()}"
+
+
+def _cores():
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

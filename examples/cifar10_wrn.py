@@ -1,0 +1,57 @@
+"""WRN-34-10 on CIFAR-10 with the robust head: Table 2 of the paper.
+
+Xu, Li and Yang, "Improve Adversarial Robustness via Weight Penalization on
+Classification Layer", section 4.1: Adam, learning rate 0.01 that falls by a
+tenth each 60 epochs, batches of 128, 400 epochs; images are padded by 4 pixels
+that mirror them, cropped at random, and half of them flipped; s = 0.1,
+alpha = 100.
+
+    python examples/cifar10_wrn.py --precision=mixed_bfloat16
+
+reads CIFAR-10 through TensorFlow Datasets, and is meant for GPUs. The table's
+other rows:
+
+    --defense=at --head=plain --activation=relu       adversarial training
+    --defense=trades --head=plain --activation=relu   TRADES
+    --defense=mart --head=plain --activation=relu     MART
+    --network=resnet32 --head=mmc                     Max-Mahalanobis center
+
+    --distribute=mirrored                             all GPUs of a machine
+    --preset=smoke                                    a few images, seconds
+    --resume                                          after an interruption
+"""
+
+import _common as common
+import _flags
+import _training as training
+from absl import app, flags
+
+import keras_wp as kwp
+
+FLAGS = flags.FLAGS
+_flags.define(
+    dataset="cifar10",
+    network="wide_resnet",
+    augment=True,
+    decay=0.9,
+    attacks=["pgd20", "pgd20-margin", "deepfool50", "cw1000"],
+    output_dir="runs/cifar10_wrn",
+    presets=_flags.SMALL_WIDE_RESNETS,
+)
+
+
+def main(_):
+    run, train, test = common.start()
+
+    def build_model():
+        arguments = common.network_arguments(run, train[0])
+        if FLAGS.network == "resnet32":
+            return kwp.models.resnet32(**arguments)
+        return kwp.models.wide_resnet(FLAGS.depth, FLAGS.width, **arguments)
+
+    model = training.train(run, build_model, train, test)
+    common.evaluate(run, model, test)
+
+
+if __name__ == "__main__":
+    app.run(main)

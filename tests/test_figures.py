@@ -1,0 +1,110 @@
+"""The paper's figures: drawn from finished runs, and from end to end."""
+
+import json
+import shlex
+
+import pytest
+from helpers import ROOT, run_example
+from test_tables import RECORD, result
+
+
+def finish(command, accuracy):
+    """What a run of this command might have left, by its accuracy."""
+    flags = dict(word.lstrip("-").split("=") for word in command[2:])
+    folder = ROOT / flags["output_dir"]
+    folder.mkdir(parents=True)
+    report = {
+        "clean_accuracy": accuracy,
+        "results": [result("PGD40", "linf", 0.1, 10 * accuracy / 2)],
+    }
+    history = [
+        {"accuracy": accuracy * epoch / 2, "val_accuracy": accuracy * epoch / 4}
+        for epoch in (1, 2)
+    ]
+    # As with --robust_every=2.
+    history[1].update(robust_accuracy=0.25, val_robust_accuracy=0.125)
+    record = {**RECORD, "command": shlex.join(command)}
+    for name, value in (
+        ("report", report),
+        ("history", history),
+        ("record", record),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(value))
+
+
+def draw(figure, tmp_path, accuracies):
+    """The JSON of a figure whose runs have these clean accuracies."""
+    flags = (
+        f"--figure={figure}",
+        "--preset=cpu",
+        f"--runs_dir={tmp_path / 'runs'}",
+        f"--output_dir={tmp_path}",
+    )
+    listed = run_example("figures", *flags, "--list")
+    assert listed.returncode == 0, listed.stderr
+    commands = [shlex.split(line)[1:] for line in listed.stdout.splitlines()]
+    for command, accuracy in zip(commands, accuracies, strict=True):
+        finish(command, accuracy)
+    drawn = run_example("figures", *flags)
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+    path = tmp_path / f"figure-{figure}-cpu"
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def test_curves_are_those_of_the_histories(tmp_path):
+    found = draw(7, tmp_path, [0.2, 0.4, 0.6, 0.8])
+    panels = found["panels"]
+    assert list(panels["clean accuracy"]) == [
+        "ReLU",
+        "PReLU",
+        "LeakyReLU",
+        "Tanh",
+    ]
+    tanh = panels["clean accuracy"]["Tanh"]
+    assert tanh["training"] == [[1, 40], [2, 80]]
+    assert tanh["test"] == [[1, 20], [2, 40]]
+    assert panels["robust accuracy"]["ReLU"] == {
+        "training": [[2, 25]],
+        "test": [[2, 12.5]],
+    }
+    assert found["attack"] == "PGD40, linf 0.1"
+    assert found["device"] == RECORD["device"]
+
+
+def test_sweep_has_a_point_for_each_run(tmp_path):
+    found = draw(5, tmp_path, [0.2, 0.4, 0.6, 0.8])
+    lines = {
+        "s = 0.1": [[1, 20], [100, 40]],
+        "s = 1": [[1, 60], [100, 80]],
+    }
+    clean = found["panels"]["mnist, clean"]
+    assert clean == {
+        label: [[x, pytest.approx(y)] for x, y in points]
+        for label, points in lines.items()
+    }
+    robust = found["panels"]["mnist, PGD40, linf 0.1"]
+    assert robust == {
+        label: [[x, pytest.approx(y / 2)] for x, y in points]
+        for label, points in lines.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("figure", ["3", "4", "5", "6", "7"])
+def test_figure_runs_from_end_to_end(figure, small_cifar, tmp_path):
+    result = run_example(
+        "figures",
+        f"--figure={figure}",
+        "--preset=smoke",
+        f"--data_dir={small_cifar('cifar10', 10)}",
+        f"--runs_dir={tmp_path / 'runs'}",
+        f"--output_dir={tmp_path}",
+        timeout=1800,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    found = json.loads((tmp_path / f"figure-{figure}-smoke.json").read_text())
+    assert found["panels"]
+    assert (tmp_path / f"figure-{figure}-smoke.png").exists()
