@@ -65,6 +65,9 @@ def test_saved_images_give_the_reports_numbers(model, data, report, saved):
         assert entry["robust_accuracy"] == result.robust_accuracy
         assert (entry["name"], entry["eps"]) == (result.name, result.eps)
         images = arrays[entry["images"]]
+        np.testing.assert_array_equal(
+            arrays[entry["attacked"]], report.clean_correct
+        )
         fooled = predictions(model, images) != data[1]
         found = np.isfinite(result.distance)
         np.testing.assert_array_equal(fooled, found | ~report.clean_correct)

@@ -25,9 +25,11 @@ def save(path, keeper, kept):
 
     It holds `x`, the images `(n, ...)` float32; `y`, their labels `(n,)`;
     `x_adv_0`, `x_adv_1`, ...: for each attack and eps, adversarial images in
-    the same order, and the images as they are where it failed; and `attacks`,
-    a JSON text: for each result its `name`, `norm`, `eps`, the array with its
-    `images`, and its `robust_accuracy`.
+    the same order, and the images as they are where it failed; `attacked_0`,
+    `attacked_1`, ... `(n,)` bool: which images it was tried on; and `attacks`,
+    a JSON text: for each result its `name`, `norm`, `eps`, the arrays with
+    its `images` and with those that were `attacked`, and its
+    `robust_accuracy`.
 
     Args:
         path: The file.
@@ -43,6 +45,7 @@ def save(path, keeper, kept):
             "norm": result.norm,
             "eps": result.eps,
             "images": f"x_adv_{place}",
+            "attacked": f"attacked_{place}",
             "robust_accuracy": result.robust_accuracy,
         }
         for place, (results, _) in enumerate(kept)
@@ -55,7 +58,8 @@ def save(path, keeper, kept):
         _write(file, "attacks", np.asarray(json.dumps(index)))
         _write(file, "y", keeper.labels.astype(np.int32))
         _stream(file, "x", x.shape, lambda i: x[i])
-        for place, (_, pictures) in enumerate(kept):
+        for place, (results, pictures) in enumerate(kept):
+            _write(file, f"attacked_{place}", results[0].attacked)
 
             def image(i, pictures=pictures):
                 found = pictures.get(keeper.identities[i])

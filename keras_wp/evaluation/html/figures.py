@@ -12,7 +12,7 @@ from keras_wp.evaluation.html.markup import element
 from keras_wp.evaluation.statistics import wilson
 
 _WIDTH, _HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 30, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 30, 52
 # Beyond this many points, a curve looks the same with fewer.
 _POINTS = 200
 SERIES = 7
@@ -59,7 +59,7 @@ class Axes:
                 element(
                     "line", x1=x, x2=x, y1=bottom, y2=bottom + 5, class_="axis"
                 ),
-                _label(x, bottom + 19, f"{tick:.6g}"),
+                _label(x, bottom + 20, f"{tick:.6g}"),
             ]
         parts += [
             element(

@@ -145,7 +145,7 @@ footer { margin-top: 2.6rem; border-top: 1px solid var(--rule);
   td .range-text { display: block; margin: 0; }
   .finding dl, .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .4rem; }
-  svg.plot text { font-size: 17px; } .sample { gap: .9rem; }
+  svg.plot text { font-size: 20px; } .sample { gap: .9rem; }
   .tiles { grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
   .tile { padding: .7rem .8rem; } .tile b { font-size: 1.7rem; }
   .sample img, .sample .original { width: 72px; }

@@ -50,6 +50,8 @@ def interval(successes, count):
 
 def value_text(value):
     """A plain value, on one line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
