@@ -12,7 +12,7 @@ import pytest
 from reports import attack_result, full_report, identities
 
 from keras_wp import Report
-from keras_wp.evaluation.html import angles, figures, png, style, words
+from keras_wp.evaluation.html import angles, code, figures, png, style, words
 from keras_wp.evaluation.html.markup import Markup, element
 
 HOSTILE = (
@@ -174,6 +174,26 @@ def test_call_that_reproduces_is_shown(report, page):
     assert "kwp.attacks.PGD(eps=0.1, steps=20)" in page.text
     assert "eps={'linf': [0.1, 0.2]}" in page.text
     assert "seed=4" in page.text
+
+
+def test_call_names_options_and_what_cannot_be_written_in_a_call():
+    ones = np.ones(3, bool)
+    through = {"attack": "PGD", "surrogate": {"rescale": "image"}}
+    suite = {"attack": "AutoAttack", "eps": 0.1, "parts": [{"steps": 100}]}
+    report = Report(
+        ones,
+        (
+            attack_result("PGD", ones, ones, attack=through),
+            attack_result("AutoAttack", ones, ones, attack=suite),
+            attack_result("adaptive", ones, ones, attack={"attack": "InTurn"}),
+        ),
+        {"model": "net", "adaptive": True, "audit": True, "seed": 1},
+    )
+    text = code.call(report)
+    assert "    ...  # 'PGD': {'attack': 'PGD', 'surrogate'" in text
+    assert "kwp.attacks.AutoAttack(eps=0.1)," in text
+    assert "InTurn" not in text
+    assert "    seed=1,\n    adaptive=True,\n    audit=True,\n)" in text
 
 
 @pytest.mark.parametrize("where", ["class", "attack", "finding", "model"])
