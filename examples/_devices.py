@@ -75,6 +75,11 @@ def set_up():
             "Several processes train with --distribute=jax only. "
             f"Received: --distribute={FLAGS.distribute}"
         )
+    if FLAGS.num_processes > 1 and FLAGS.robust_every:
+        raise SystemExit(
+            "Attacks run in one process: leave out --robust_every. "
+            f"Received: --num_processes={FLAGS.num_processes}"
+        )
     cpus = _split_cpu(backend, FLAGS.num_logical_devices)
     if FLAGS.distribute == "none":
         return Devices()

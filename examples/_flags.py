@@ -9,7 +9,14 @@ from absl import flags
 FLAGS = flags.FLAGS
 
 # Flags that say where a run lives or how it is shown, not what it computes.
-_NOT_SETTINGS = ("output_dir", "data_dir", "resume", "process_id")
+_NOT_SETTINGS = (
+    "output_dir",
+    "data_dir",
+    "resume",
+    "coordinator",
+    "num_processes",
+    "process_id",
+)
 
 # What presets change in every experiment; a script adds its own.
 _PRESETS = {
