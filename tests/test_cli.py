@@ -338,7 +338,7 @@ def test_saved_model_without_gradients_meets_square_only(
     )
     assert capsys.readouterr().err == f"keras_wp: {sentence}\n"
     report = kwp.Report.from_json(path)
-    assert [r.name for r in report.results] == ["Square5000"]
+    assert [r.name for r in report.results] == ["Square"]
     assert report.robust_accuracy < report.clean_accuracy
     (finding,) = report.findings
     assert (finding.severity, finding.message) == ("warning", sentence)
