@@ -9,7 +9,6 @@ Words are mixed by the 32-bit finalizer of MurmurHash3 (Appleby, 2011).
 import hashlib
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -104,11 +103,3 @@ def image_keys(x):
     first = _mix(ops.add(sums[0], ops.multiply(sums[1], _word(_GOLDEN))))
     second = _mix(ops.add(sums[2], ops.multiply(sums[3], _word(_GOLDEN))))
     return ops.stack([first, second], axis=1)
-
-
-def draw_keys(count, seed_generator):
-    """`count` fresh keys inside a training step, from a Keras generator."""
-    words = keras.random.randint(
-        (count, 2), 0, np.iinfo(np.int32).max, seed=seed_generator
-    )
-    return ops.cast(words, "uint32")

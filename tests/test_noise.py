@@ -1,6 +1,5 @@
 import math
 
-import keras
 import numpy as np
 import pytest
 from helpers import to_numpy, uniformity
@@ -232,14 +231,36 @@ def test_a_seed_is_its_value_and_not_its_type(rng):
     )
 
 
-def test_drawn_keys_are_fresh_and_follow_the_generator():
-    def draw(seed):
-        generator = keras.random.SeedGenerator(seed)
-        return [to_numpy(noise.draw_keys(50, generator)) for _ in range(2)]
+def reference_image_key(image):
+    """The key of one image, in Python's own integers."""
+    sums = [0, 0, 0, 0]
+    for i, pixel in enumerate(np.ravel(image)):
+        word = mix((int(np.round(pixel * 2.0**12)) + i * GOLDEN) & MASK)
+        for byte in range(4):
+            sums[byte] += (word >> 8 * byte) & 255
+    first = mix((sums[0] + sums[1] * GOLDEN) & MASK)
+    return first, mix((sums[2] + sums[3] * GOLDEN) & MASK)
 
-    first, second = draw(1)
-    assert first.shape == (50, 2)
-    assert first.dtype == np.uint32
-    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 100
-    np.testing.assert_array_equal(draw(1), [first, second])
-    assert (draw(2)[0] != first).any(1).all()
+
+def test_keys_of_images_match_a_reference(rng):
+    x = rng.uniform(-1, 2, (3, 5, 4, 2)).astype(np.float32)
+    keys = to_numpy(noise.image_keys(ops.convert_to_tensor(x)))
+    assert keys.dtype == np.uint32
+    np.testing.assert_array_equal(keys, [reference_image_key(i) for i in x])
+
+
+def test_keys_of_images_do_not_depend_on_the_batch(rng):
+    x = rng.random((7, 32, 32, 3), dtype=np.float32)
+    together = to_numpy(noise.image_keys(ops.convert_to_tensor(x)))
+    alone = [
+        to_numpy(noise.image_keys(ops.convert_to_tensor(i[None])))[0] for i in x
+    ]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_keys_of_images_tell_one_pixel_from_another():
+    x = np.zeros((785, 28, 28, 1), np.float32)
+    for place in range(784):
+        x[place].ravel()[place] = 1 / 255
+    keys = to_numpy(noise.image_keys(ops.convert_to_tensor(x)))
+    assert len(np.unique(keys, axis=0)) == 785

@@ -230,6 +230,41 @@ def test_kl_is_finite_where_probabilities_vanish():
     assert np.isfinite(gradient).all()
 
 
+def boosted(z, y):
+    """MART's BCE by its definition, one image at a time, in float64."""
+    p = np.exp(np.float64(z) - np.float64(z).max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    rows = np.arange(len(y))
+    rivals = p.copy()
+    rivals[rows, y] = 0
+    return -np.log(p[rows, y]) - np.log(1 - rivals.max(-1))
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_boosted_cross_entropy_is_that_of_the_definition(classes):
+    z, y, _ = batch(1.0, classes=classes)
+    values, gradient = value_and_gradient(
+        lambda logits: objectives.boosted_cross_entropy(logits, y), z
+    )
+    np.testing.assert_allclose(values, boosted(z, y), rtol=1e-5)
+    numeric = np.zeros(z.shape)
+    for k in range(classes):
+        step = np.zeros(classes)
+        step[k] = 1e-6
+        numeric[:, k] = (boosted(z + step, y) - boosted(z - step, y)) / 2e-6
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-5)
+
+
+def test_boosted_cross_entropy_is_finite_where_a_probability_is_one():
+    z = np.array([[0.0, 2e4, -1e4], [1e4, 0.0, 0.0]], np.float32)
+    values, gradient = value_and_gradient(
+        lambda logits: objectives.boosted_cross_entropy(logits, [0, 0]), z
+    )
+    np.testing.assert_allclose(values, [4e4, 0.0], rtol=1e-6)
+    # Of the first: all the weight from class 1 to class 0, twice.
+    np.testing.assert_allclose(gradient, [[-2, 2, 0], [0, 0, 0]], atol=1e-6)
+
+
 def test_objectives_take_labels_of_any_integer_type():
     z, y, target = batch(1.0, count=5)
     for kind in ("uint8", "int64"):

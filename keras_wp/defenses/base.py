@@ -9,14 +9,19 @@ It passes images through the model with `train_pass`, in the order in which
 """
 
 import abc
+import random
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_wp import checks, noise
-from keras_wp.attacks import Attack
 from keras_wp.classifier import Classifier
+from keras_wp.defenses import arguments
 from keras_wp.problem import Problem
+
+# How many images `fit` looks at before it starts.
+_EXAMINED = 1000
 
 
 class Defense(keras.Model, abc.ABC):
@@ -56,15 +61,26 @@ class Defense(keras.Model, abc.ABC):
                 "Argument `model` must be a Keras model, and no defence. "
                 f"Received: {type(model).__name__}"
             )
-        _check_attack(attack)
+        arguments.check_attack(attack)
         # The inner model casts for itself; and its policy says whether the
         # loss is to be scaled.
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
         self.model = model
         self.attack = attack
         self._view = Classifier(model)
-        self._noise = keras.random.SeedGenerator()
+        # A weight, so that it is saved with the others, as the state of
+        # Keras's own generators is not.
+        seed = random.randint(0, 2**31 - 1)
+        self._noise = self.add_weight(
+            shape=(2,),
+            initializer=lambda shape, dtype: ops.cast([seed, 0], dtype),
+            dtype="int32",
+            trainable=False,
+            name="noise",
+        )
         self._mean = _Mean(name="mean")
+        # Callbacks that restore weights want to know before the first call.
+        self.built = model.built
 
     @abc.abstractmethod
     def training_loss(self, x, x_adv, y, sample_weight):
@@ -95,13 +111,24 @@ class Defense(keras.Model, abc.ABC):
         """
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        _check_loss(loss)
+        arguments.check_loss(loss)
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
                 "A defence has one loss, and takes no `loss_weights`. "
                 f"Received: loss_weights={kwargs['loss_weights']!r}"
             )
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def fit(self, x=None, *args, **kwargs):
+        """Trains the inner model, as `keras.Model.fit` does.
+
+        Raises:
+            ValueError: If `x` is an array of images, and the first of them are
+                not within the bounds of the attack.
+        """
+        if isinstance(x, np.ndarray):
+            checks.images(x[:_EXAMINED], self.attack.bounds)
+        return super().fit(x, *args, **kwargs)
 
     def call(self, inputs):
         """The inner model's logits in inference mode, in training too.
@@ -183,7 +210,7 @@ class Defense(keras.Model, abc.ABC):
         )
 
     def _defend(self, x, y, clean_logits, sample_weight):
-        x, y = _images(x), _labels(y)
+        x, y = arguments.images(x), arguments.labels(y)
         checks.classes(self.attack, clean_logits.shape[-1])
         if self.attack.needs_clean_logits:
             clean_logits = ops.stop_gradient(clean_logits)
@@ -191,13 +218,12 @@ class Defense(keras.Model, abc.ABC):
             # Not `zeros_like`: a graph may keep the pass for its shape.
             shape = (ops.shape(x)[0], clean_logits.shape[-1])
             clean_logits = ops.zeros(shape, "float32")
-        step = noise.draw_keys(1, self._noise)
         problem = Problem(
             self._view,
             x=x,
             y=y,
             target=y,
-            keys=ops.bitwise_xor(noise.image_keys(x), step),
+            keys=self._keys(x),
             clean_logits=clean_logits,
             bounds=self.attack.bounds,
         )
@@ -207,6 +233,13 @@ class Defense(keras.Model, abc.ABC):
         with keras.StatelessScope(frozen):
             x_adv = self.attack.perturb(problem)
         return self.training_loss(x, x_adv, y, sample_weight)
+
+    def _keys(self, x):
+        """Keys for the images that no other step has."""
+        seed, step = ops.unstack(ops.convert_to_tensor(self._noise), 2)
+        self._noise.assign(ops.stack([seed, step + 1]))
+        keys = noise.fold_in(noise.image_keys(x), seed)
+        return noise.fold_in(keys, step)
 
 
 class _Mean(keras.losses.Loss):
@@ -220,54 +253,3 @@ class _Mean(keras.losses.Loss):
 def _values(model):
     """The model's variables, each with its value as a tensor."""
     return [(v, ops.convert_to_tensor(v)) for v in model.variables]
-
-
-def _check_attack(attack):
-    if not isinstance(attack, Attack):
-        raise ValueError(
-            "Argument `attack` must be a keras_wp.attacks.Attack. Received: "
-            f"{type(attack).__name__}"
-        )
-    if len(attack.parts) > 1 or attack.minimum_norm:
-        raise ValueError(
-            "A defence needs an attack of one part with a budget of its own, "
-            f"such as PGD. Received: {attack.label}"
-        )
-    if getattr(attack, "targeted", False):
-        raise ValueError(
-            "A defence needs an untargeted attack. Received: "
-            f"{attack.label} with targeted=True"
-        )
-
-
-def _check_loss(loss):
-    if not isinstance(loss, keras.losses.Loss):
-        raise ValueError(
-            "Argument `loss` must be a keras.losses.Loss of integer labels "
-            "and logits, such as SparseCategoricalCrossentropy("
-            f"from_logits=True). Received: loss={loss!r}"
-        )
-    if not getattr(loss, "from_logits", True):
-        raise ValueError(
-            "Argument `loss` must take logits: give it `from_logits=True`. "
-            f"Received: {type(loss).__name__} with from_logits=False"
-        )
-
-
-def _images(x):
-    if not hasattr(x, "dtype") or "float" not in str(x.dtype):
-        raise ValueError(
-            "Images must be one tensor of floating-point numbers within the "
-            f"attack's bounds. Received: {getattr(x, 'dtype', type(x))}"
-        )
-    return ops.cast(x, "float32")
-
-
-def _labels(y):
-    shape = getattr(y, "shape", None)
-    if shape is None or len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
-        raise ValueError(
-            "Labels must be integers of the shape (N,). Received: "
-            + ("none" if shape is None else f"shape {tuple(shape)}")
-        )
-    return ops.cast(ops.reshape(y, (-1,)), "int32")

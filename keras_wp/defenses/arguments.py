@@ -1,0 +1,76 @@
+"""What defences take, each checked in one place."""
+
+import keras
+from keras import ops
+
+from keras_wp.attacks import Attack
+
+
+def check_attack(attack):
+    """Raise a ValueError unless one can train against this attack."""
+    if not isinstance(attack, Attack):
+        raise ValueError(
+            "Argument `attack` must be a keras_wp.attacks.Attack. Received: "
+            f"{type(attack).__name__}"
+        )
+    if len(attack.parts) > 1 or attack.minimum_norm:
+        raise ValueError(
+            "A defence needs an attack of one part with a budget of its own, "
+            f"such as PGD. Received: {attack.label}"
+        )
+    if getattr(attack, "targeted", False):
+        raise ValueError(
+            "A defence needs an untargeted attack. Received: "
+            f"{attack.label} with targeted=True"
+        )
+
+
+def check_loss(loss):
+    """Raise a ValueError unless this is a loss of labels and logits."""
+    if not isinstance(loss, keras.losses.Loss):
+        raise ValueError(
+            "Argument `loss` must be a keras.losses.Loss of integer labels "
+            "and logits, such as SparseCategoricalCrossentropy("
+            f"from_logits=True). Received: loss={loss!r}"
+        )
+    if not getattr(loss, "from_logits", True):
+        raise ValueError(
+            "Argument `loss` must take logits: give it `from_logits=True`. "
+            f"Received: {type(loss).__name__} with from_logits=False"
+        )
+
+
+def images(x):
+    """A batch of images as float32.
+
+    Raises:
+        ValueError: If they are not one tensor of floating-point numbers.
+    """
+    dtype = getattr(x, "dtype", type(x).__name__)
+    if hasattr(x, "dtype"):
+        dtype = keras.backend.standardize_dtype(dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            "Images must be one tensor of floating-point numbers within the "
+            f"attack's bounds. Received: {dtype}"
+        )
+    return ops.cast(x, "float32")
+
+
+def labels(y):
+    """A batch of labels as int32 of shape `(N,)`.
+
+    Raises:
+        ValueError: If they are not of the shape `(N,)` or `(N, 1)`.
+    """
+    shape = getattr(y, "shape", None)
+    if (
+        shape is None
+        or len(shape) not in (1, 2)
+        or tuple(shape)[1:] not in ((), (1,))
+    ):
+        raise ValueError(
+            "Labels must be integers of the shape (N,). Received: "
+            + ("none" if shape is None else f"shape {tuple(shape)}")
+        )
+    return ops.cast(ops.reshape(y, (-1,)), "int32")
