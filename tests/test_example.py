@@ -43,7 +43,7 @@ def without_times(value):
         return {
             key: without_times(item)
             for key, item in value.items()
-            if key != "seconds"
+            if key not in ("seconds", "date")
         }
     if isinstance(value, list):
         return [without_times(item) for item in value]
