@@ -27,11 +27,10 @@ import _quiet
 import _record
 import keras
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 import keras_wp as kwp
 
-logging.set_verbosity(logging.ERROR)
 FLAGS = flags.FLAGS
 
 _STATE = (

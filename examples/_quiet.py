@@ -5,6 +5,9 @@ import os
 import sys
 import tempfile
 
+from absl import logging
+
+logging.set_verbosity(logging.ERROR)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
