@@ -152,9 +152,17 @@ footer { margin-top: 2.6rem; border-top: 1px solid var(--rule);
   .sample .attempt { width: 148px; }
 }
 @media print {
-  body { background: #fff; font-size: 10.5pt; } main { max-width: none;
-  padding: 0; } .card, .tile, .finding, figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } pre { white-space: pre-wrap; }
+  body { background: #fff; font-size: 9.5pt; }
+  main { max-width: none; padding: 0; }
+  h2 { margin-top: 1.4rem; }
+  .card, .tile, .finding, figure, tr { break-inside: avoid; }
+  .card.scroll { break-inside: auto; overflow: visible; padding: .2rem .6rem; }
+  th, td { padding: .22rem .4rem; } td.chart { width: 16%; min-width: 60px; }
+  thead th { white-space: normal; }
+  h2, h3, section > p { break-after: avoid; } pre { white-space: pre-wrap; }
+  .sample { gap: .6rem; padding: .5rem .7rem; margin: .4rem 0; }
+  .sample img, .sample .original { width: 58px; }
+  .sample .attempt { width: 120px; } figcaption { font-size: 7.5pt; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
