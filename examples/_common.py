@@ -9,7 +9,8 @@ with `_training.train` and ends with `evaluate`. A run lives in a folder:
     model.keras              the trained model
     saved_model/             the same for TensorFlow Serving
     evaluation/              verdicts as they come
-    report.json, report.md   the result
+    report.html              the result, to read
+    report.json, report.md   the same, to compute with and to paste
     record.json              what the result depends on
 """
 
@@ -40,6 +41,7 @@ _STATE = (
     "model.keras",
     "saved_model",
     "evaluation",
+    "report.html",
     "report.json",
     "report.md",
     "record.json",
@@ -168,12 +170,13 @@ def evaluate(run, model, test):
         progress=sys.stdout.isatty(),
     )
     print(report)
+    report.to_html(run.path("report.html"))
     report.to_json(run.path("report.json"))
     run.path("report.md").write_text(report.to_markdown())
     with _quiet.stderr():
         model.export(run.path("saved_model"), verbose=False)
     write_json(run.path("record.json"), _dependencies(run, report))
-    names = "model.keras, saved_model, report.md and report.json"
+    names = "model.keras, saved_model and report.html, .json and .md"
     print(f"\nWritten to {run.folder}: {names}")
     return report
 

@@ -106,8 +106,8 @@ def test_example_shows_training_and_a_table_and_nothing_else(finished):
     for attack in ("FGSM", "PGD40"):
         assert attack in result.stdout
     assert lines[-1] == (
-        f"Written to {folder}: model.keras, saved_model, report.md and "
-        "report.json"
+        f"Written to {folder}: model.keras, saved_model and report.html, "
+        ".json and .md"
     )
 
 
