@@ -146,8 +146,9 @@ class Defense(keras.Model, abc.ABC):
         Metrics are updated here too: on JAX the logits of a training step
         exist nowhere else.
         """
+        labels = arguments.labels(y)
         if training:
-            loss, logits = self._defend(x, y, y_pred, sample_weight)
+            loss, logits = self._defend(x, labels, y_pred, sample_weight)
         else:
             loss, logits = (
                 super().compute_loss(x, y, y_pred, sample_weight, training),
@@ -210,7 +211,7 @@ class Defense(keras.Model, abc.ABC):
         )
 
     def _defend(self, x, y, clean_logits, sample_weight):
-        x, y = arguments.images(x), arguments.labels(y)
+        x = arguments.images(x)
         checks.classes(self.attack, clean_logits.shape[-1])
         if self.attack.needs_clean_logits:
             clean_logits = ops.stop_gradient(clean_logits)

@@ -1,0 +1,155 @@
+"""What a step of adversarial training costs beyond its gradients.
+
+A step with `k` attack steps needs `k` gradients with respect to the images,
+and an ordinary training step on what comes out. Three programs on the same
+batch of random images are timed in turns, each round in another order,
+because the machine's speed wanders:
+
+- a bare compiled value-and-gradient of the model, as `floor.py` has it;
+- `train_on_batch` of the model;
+- `train_on_batch` of `AdversarialTraining(model, PGD(steps=k))`.
+
+The ratio is the median over the rounds of
+
+    seconds of the third / (k * seconds of the first + seconds of the second)
+
+with a 95 % bootstrap interval; once in wall-clock time, and once in the
+processor time of the process, which other programs disturb less. The same is
+reported of `TRADES` and `MART`, which train on two passes: `needs` says how
+many ordinary steps are counted. (The forward pass in inference mode that
+TRADES compares with is not.)
+
+    python benchmarks/defense_cost.py --form=cifar --steps=10 --rounds=15
+"""
+
+import keras
+import numpy as np
+from _common import FLAGS, median_and_interval, now, record
+from absl import app, flags
+
+import keras_wp as kwp
+from keras_wp import _backend
+from keras_wp.classifier import Classifier
+
+flags.DEFINE_enum("form", "cifar", ["mnist", "cifar"], "Form of the CNN.")
+flags.DEFINE_integer("steps", 10, "Steps of the attack.")
+flags.DEFINE_integer("batch", 128, "Images of a step.")
+flags.DEFINE_integer("rounds", 15, "Measurements of each program.")
+
+SHAPES = {"mnist": (28, 28, 1), "cifar": (32, 32, 3)}
+WIDTHS = {"mnist": (32, 32, 64, 64), "cifar": (64, 64, 128, 128)}
+EPS = {"mnist": 0.3, "cifar": 8 / 255}
+NUM_CLASSES = 10
+WARM_UP = 2
+# How many ordinary training steps the passes of each amount to.
+NEEDS = {"AdversarialTraining": 1, "TRADES": 2, "MART": 2}
+
+
+def small_cnn():
+    """The network, the same weights each time."""
+    keras.utils.set_random_seed(FLAGS.seed)
+    return kwp.models.small_cnn(
+        SHAPES[FLAGS.form],
+        NUM_CLASSES,
+        widths=[width // FLAGS.narrow for width in WIDTHS[FLAGS.form]],
+    )
+
+
+def compiled(model):
+    """The model, ready to train, with an accuracy as users have it."""
+    model.compile(
+        keras.optimizers.Adam(0.001),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def bare_gradient(x, y):
+    """A function of no arguments: one gradient of the images."""
+    model = small_cnn()
+    classifier = Classifier(model)
+
+    def value_and_grad(images, labels):
+        def loss(x):
+            return kwp.objectives.cross_entropy(classifier(x), labels)
+
+        values, pullback = _backend.vjp(loss, images)
+        return pullback(keras.ops.ones_like(values))
+
+    gradient = _backend.compile(value_and_grad, classifier.variables)
+    # The model lives as long as the function does.
+    return lambda model=model: keras.ops.convert_to_numpy(gradient(x, y))
+
+
+def training_step(model, x, y):
+    """A function of no arguments: one training step."""
+    model = compiled(model)
+    # The loss it returns is a number, so the step is over.
+    return lambda: model.train_on_batch(x, y)
+
+
+def programs(x, y):
+    """What is timed, by name."""
+    attack = kwp.attacks.PGD(eps=EPS[FLAGS.form], steps=FLAGS.steps)
+    return {
+        "gradient": bare_gradient(x, y),
+        "ordinary": training_step(small_cnn(), x, y),
+        **{
+            name: training_step(
+                getattr(kwp.defenses, name)(small_cnn(), attack), x, y
+            )
+            for name in NEEDS
+        },
+    }
+
+
+def measure(timed):
+    """Seconds of each program: arrays (rounds, clocks)."""
+    seconds = {name: [] for name in timed}
+    for number in range(-WARM_UP, FLAGS.rounds):
+        for name in reversed(timed) if number % 2 else timed:
+            # A bare gradient is short beside the clock of a busy machine.
+            repeats = FLAGS.steps if name == "gradient" else 1
+            begun = now()
+            for _ in range(repeats):
+                timed[name]()
+            if number >= 0:
+                seconds[name].append((now() - begun) / repeats)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def main(_):
+    """Time the programs in turns and print the ratios."""
+    rng = np.random.default_rng(FLAGS.seed)
+    shape = (FLAGS.batch, *SHAPES[FLAGS.form])
+    x = keras.ops.convert_to_tensor(rng.random(shape, dtype=np.float32))
+    y = rng.integers(0, NUM_CLASSES, FLAGS.batch).astype(np.int32)
+    y = keras.ops.convert_to_tensor(y)
+    seconds = measure(programs(x, y))
+    figures = {}
+    for name, count in NEEDS.items():
+        needed = FLAGS.steps * seconds["gradient"] + count * seconds["ordinary"]
+        ratios = seconds[name] / needed
+        figures[name] = {"needs": count}
+        for i, clock in enumerate(("wall", "processor")):
+            median, interval = median_and_interval(ratios[:, i], rng)
+            figures[name][f"ratio_{clock}"] = median
+            figures[name][f"ratio_{clock}_interval"] = interval
+    record(
+        {
+            "data": f"random images, {FLAGS.form} form",
+            "batch": FLAGS.batch,
+            "steps": FLAGS.steps,
+            "rounds": FLAGS.rounds,
+            "milliseconds": {
+                name: (1000 * np.median(values, axis=0)).round(2).tolist()
+                for name, values in seconds.items()
+            },
+            **figures,
+        }
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
