@@ -50,7 +50,7 @@ ATTACKS = {
     "square": lambda: kwp.attacks.Square(eps=EPS, steps=500),
     "square-l2": lambda: kwp.attacks.Square(eps=0.5, steps=500, norm="l2"),
 }
-WARM_UP = 40
+WARM_UP = 4
 
 
 def bare_forward(model, x):
