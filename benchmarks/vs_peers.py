@@ -31,7 +31,12 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("peers", [], "Only these libraries; all if empty.")
 flags.DEFINE_integer("images", None, "Images, instead of the work's own.")
-flags.DEFINE_integer("repeats", 3, "Timings of our own before each peer.")
+flags.DEFINE_integer(
+    "repeats",
+    3,
+    "Timings of our own before each peer; with 0 only results are compared, "
+    "and the times mean little.",
+)
 
 # Kind of work: images, norm, budget.
 WORK = {
@@ -110,7 +115,8 @@ def compare(work, model, module, data):
     count, norm, eps = WORK[work]
     x, y = correct_images(model, data, FLAGS.images or count)
     our_run = ours(work, model)
-    our_run(x, y)  # Traces and warms up.
+    if FLAGS.repeats:
+        our_run(x, y)  # Traces and warms up.
     our_times = []
     rows = []
     for name, (distribution, make) in PEERS.items():
@@ -128,12 +134,13 @@ def compare(work, model, module, data):
         before = [timed(our_run, x, y)[0] for _ in range(FLAGS.repeats)]
         seconds, x_adv = timed(run, x, y)
         our_times += before
+        ratio = statistics.median(before) / seconds if before else None
         rows.append(
             {
                 "library": name,
                 "version": importlib.metadata.version(distribution),
                 "seconds": round(seconds, 3),
-                "ours_over_it": round(statistics.median(before) / seconds, 4),
+                "ours_over_it": ratio and round(ratio, 4),
                 **score(model, x, y, x_adv, norm, eps),
             }
         )
@@ -167,13 +174,13 @@ def table(figures):
             if "error" in row:
                 lines.append([label, row["library"], row["error"], *[""] * 3])
                 continue
-            median = row["median_distance"]
+            ratio, median = row["ours_over_it"], row["median_distance"]
             lines.append(
                 [
                     label,
                     f"{row['library']} {row['version']}",
                     f"{row['seconds']:.2f}",
-                    f"{row['ours_over_it']:.3f}",
+                    "" if ratio is None else f"{ratio:.3f}",
                     f"{row['robust_accuracy']:.1%}",
                     "" if median is None else f"{median:.4f}",
                 ]
@@ -186,8 +193,10 @@ def main(_):
     model = network(data)
     module = twin(model, data[1][0][:64])
     wanted = WORK if FLAGS.work == ["all"] else FLAGS.work
-    figures = [compare(work, model, module, data) for work in wanted]
-    print(table(figures))
+    figures = []
+    for work in wanted:
+        figures.append(compare(work, model, module, data))
+        print(table(figures[-1:]), flush=True)
     record(
         {
             "torch": torch.__version__,
