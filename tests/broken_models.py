@@ -175,10 +175,11 @@ def true_accuracy(name, build=dense_network, count=IMAGES):
 def strongly_attacked(model, count=IMAGES):
     """The accuracy that the strongest attacks here leave at `EPS`."""
     attacks = [
-        kwp.attacks.APGD(eps=EPS, loss="cross_entropy"),
-        kwp.attacks.APGD(eps=EPS, loss="dlr", targets=9),
+        kwp.attacks.APGD(eps=EPS, steps=50, loss="margin"),
+        kwp.attacks.APGD(eps=EPS, steps=50, loss="dlr", targets=9),
     ]
-    return kwp.evaluate(model, digits(count)[1], attacks).robust_accuracy
+    turn = kwp.attacks.InTurn(members=attacks)
+    return kwp.evaluate(model, digits(count)[1], [turn]).robust_accuracy
 
 
 def audited(model, count=IMAGES, **options):

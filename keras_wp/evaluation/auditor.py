@@ -7,53 +7,48 @@ from keras_wp.evaluation.findings import Finding, gravest_first, severity_of
 from keras_wp.evaluation.trial import Trial
 
 
-def audit(report, attacks, classifier, clean, images, surrogates, options):
+def audit(session, report, attacks, surrogates, bounds):
     """Look for reasons why the accuracies of a report may be too good.
 
     In each norm it looks at one budget: the largest at which a share worth a
     remark resists (see `findings.severity_of`), or the largest there is.
 
     Args:
-        report: The `Report`, without findings.
+        session: The `Session`, with its `keeper` open.
+        report: Its `Report`, without findings.
         attacks: The attacks asked for.
-        classifier: The `Classifier`.
-        clean: The `Clean` pass.
-        images: Maps indices to pairs `(index, image)`.
         surrogates: The surrogates that the model gives reason to try.
-        options: A dictionary of `adaptive` (whether adaptive attacks ran),
-            `blind` (for each attack that follows gradients: norm, budgets,
-            and on which images it could not), `bounds`, `seed` and
-            `batch_size`.
+        bounds: Lowest and highest value of a pixel.
 
     Returns:
         The findings, gravest first. The last one says what was done.
     """
     begun = time.perf_counter()
-    findings = list(symptoms.of_the_model(clean))
+    findings = list(symptoms.of_the_model(session.clean))
     tried = []
-    options = dict(options)
-    adapted, blind = options.pop("adaptive"), options.pop("blind")
     for norm, eps in _budgets(report):
+        rows = [r for r in report.results if r.norm == norm]
+        adapted = any(r.name == adaptive.NAME and r.eps == eps for r in rows)
         trial = Trial(
-            classifier=classifier,
-            clean=clean,
+            classifier=session.classifier,
+            clean=session.clean,
             norm=norm,
             eps=eps,
+            bounds=bounds,
+            seed=session.seed,
+            batch_size=session.batch_size,
             robust=report.robust(norm, eps),
-            rows=[r for r in report.results if r.norm == norm],
+            rows=rows,
             attacks=[a for a in attacks if a.norm == norm],
-            adaptive=None,
+            adaptive=adaptive.attack(surrogates, norm, eps, bounds)
+            if adapted
+            else None,
             blind=[
-                b for n, budgets, b in blind if n == norm and eps in budgets
+                b for n, own, b in session.blind if n == norm and eps in own
             ],
             surrogates=surrogates,
-            **options,
         )
-        if adapted:
-            trial.adaptive = adaptive.attack(
-                surrogates, norm, eps, options["bounds"]
-            )
-        trial.pick(images)
+        trial.pick(session.keeper.images)
         tried.append(trial)
         if not trial.sample:
             continue

@@ -3,25 +3,15 @@
 import dataclasses
 import warnings
 
-import keras
-import numpy as np
-
 from keras_wp import checks
-from keras_wp._version import __version__
 from keras_wp.classifier import Classifier
 from keras_wp.evaluation import adaptive as adapting
 from keras_wp.evaluation import archive, auditor, plan
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
-from keras_wp.evaluation.environment import environment
-from keras_wp.evaluation.geometry import head_geometry
-from keras_wp.evaluation.jobs import Job
 from keras_wp.evaluation.keeper import Keeper
 from keras_wp.evaluation.progress import Progress
-from keras_wp.evaluation.report import Report
-from keras_wp.evaluation.results import AttackResult
-from keras_wp.evaluation.samples import collect
-from keras_wp.evaluation.store import fingerprint
+from keras_wp.evaluation.session import Session
 
 
 def evaluate(
@@ -70,7 +60,8 @@ def evaluate(
             are the result `"adaptive"`, and part of the worst case: `APGD` on
             the margin with the gradients of surrogates, if the model ends in
             an activation that saturates, such as that of a `RobustHead`; then
-            with its own; and on the cross-entropy of standardized logits. A
+            with its own; on the cross-entropy of standardized logits; and on
+            the margins of the likeliest wrong classes, one after another. A
             `keras_wp.Surrogate`, or a list of them, is tried before these.
         audit: Whether to look for reasons why the accuracies may be too good,
             on a few of the images: `report.findings`. Models that return
@@ -127,108 +118,45 @@ def evaluate(
         )
         for attack in attacks:
             checks.classes(attack, clean.logits.shape[-1])
-        predictions = clean.logits.argmax(-1)
-        header = {
-            "model": [fingerprint(model, predictions), *clean.probe],
-            "seed": int(seed),
-            "version": [__version__, keras.__version__],
-        }
         everything = save_adversarial is not None
-        kept, blind = [], []
         with Keeper(
             data, clean, bounds, len(attacks), everything, resume_dir
         ) as keeper:
-
-            def run(attack, budget, attacked):
-                job = Job(attack, budget, header, seed, batch_size)
-                pictures = keeper.pictures(job.attack)
-                outcome = job.run(
-                    classifier,
-                    data,
-                    clean,
-                    resume_dir,
-                    bars,
-                    pictures,
-                    attacked,
-                )
-                judged = list(_judge(attack, budget, outcome, attacked))
-                kept.append((judged, pictures))
-                if outcome.blind is not None:
-                    blind.append((attack.norm, budget, outcome.blind))
-
-            def report(**more):
-                results = [result for judged, _ in kept for result in judged]
-                return Report(
-                    clean_correct=clean.correct,
-                    results=tuple(results),
-                    environment={
-                        **environment(int(seed), model),
-                        "adaptive": bool(adaptive),
-                        "audit": bool(audit),
-                    },
-                    identities=tuple(clean.identities),
-                    **more,
-                )
-
+            session = Session(
+                model=model,
+                classifier=classifier,
+                data=data,
+                clean=clean,
+                keeper=keeper,
+                seed=int(seed),
+                batch_size=batch_size,
+                resume_dir=resume_dir,
+                bars=bars,
+            )
             for attack, attack_eps in zip(attacks, budgets, strict=True):
                 for budget in plan.separate(attack, attack_eps):
-                    run(attack, budget, clean.correct)
+                    session.run(attack, budget, clean.correct)
             surrogates = own
             if adaptive or audit:
                 surrogates += adapting.fitting(classifier, clean.shape)
             if adaptive:
-                asked = report()
+                asked = session.report()
                 for norm, radius in radii:
                     attack = adapting.attack(surrogates, norm, radius, bounds)
-                    run(attack, [radius], asked.robust(norm, radius))
-            found = report(
-                samples=collect(keeper, kept, classifier, batch_size),
-                geometry=head_geometry(model),
+                    session.run(attack, [radius], asked.robust(norm, radius))
+            report = session.report(
+                adaptive=bool(adaptive), audit=bool(audit), pictures=True
             )
             if everything:
-                archive.save(save_adversarial, keeper, kept)
+                archive.save(save_adversarial, keeper, session.kept)
             if audit:
-                findings = auditor.audit(
-                    found,
-                    attacks,
-                    classifier,
-                    clean,
-                    keeper.images,
-                    surrogates,
-                    {
-                        "adaptive": bool(adaptive),
-                        "blind": blind,
-                        "bounds": bounds,
-                        "seed": int(seed),
-                        "batch_size": batch_size,
-                    },
-                )
-                found = dataclasses.replace(found, findings=findings)
-    _warn_of_bad_gradients(found.results)
-    return found
-
-
-def _judge(attack, budgets, outcomes, attacked):
-    """The results of an attack, one for each budget."""
-    for budget in budgets:
-        limit = np.inf
-        if budget is not None:
-            limit = budget + checks.tolerance(budget, attack.bounds)
-        hit = outcomes.success & (outcomes.distance <= limit)
-        yield AttackResult(
-            name=attack.label,
-            norm=attack.norm,
-            eps=budget,
-            attack=attack.config(),
-            minimum_norm=attack.minimum_norm,
-            attacked=attacked,
-            robust=attacked & ~hit,
-            distance=outcomes.distance,
-            steps=outcomes.steps,
-            zero_gradients=outcomes.zero_gradients,
-            bad_gradients=outcomes.bad_gradients,
-            seconds=outcomes.seconds,
-        )
+                with bars.task("audit", None):
+                    findings = auditor.audit(
+                        session, report, attacks, surrogates, bounds
+                    )
+                report = dataclasses.replace(report, findings=findings)
+    _warn_of_bad_gradients(report.results)
+    return report
 
 
 def _warn_of_bad_gradients(results):

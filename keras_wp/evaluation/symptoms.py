@@ -88,10 +88,10 @@ def one_step_wins(trial):
     yield Finding(
         "warning",
         f"A single gradient step fooled {only} of {len(trial.sample)} images "
-        f"that {trial.base.label} did not fool at {trial.norm} "
+        f"that {trial.strongest.name} did not fool at {trial.norm} "
         f"{trial.eps:.4g}: many steps ought to do better.",
         trial.evidence(
-            attack=trial.base.label,
+            attack=trial.strongest.name,
             images=len(trial.sample),
             one_step=int(single.sum()),
             many_steps=int(many.sum()),

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_wp import _backend, engine, finish, noise, objectives
 from keras_wp.attacks import APGD, PGD
+from keras_wp.evaluation.findings import severity_of
 from keras_wp.problem import Problem
 
 # So many images for each question. Of 50 that stand for 60 % of the data, one
@@ -86,8 +87,23 @@ class Trial:
         return min(results, key=lambda r: r.robust_accuracy, default=None)
 
     @property
+    def adapted(self):
+        """Which images the adaptive attack has added to those fooled."""
+        fooled = np.zeros_like(self.robust)
+        for row in self.results:
+            if self.adaptive is not None and row.name == self.adaptive.label:
+                fooled |= row.attacked & ~row.robust
+        return fooled
+
+    @property
     def base(self):
-        """The attack of `strongest`; PGD if there is none."""
+        """The attack to begin with, where more effort is tried.
+
+        The first of the adaptive ones, if they have found more than those
+        asked for; or the attack of `strongest`; or PGD.
+        """
+        if severity_of(self.adapted.mean()) is not None:
+            return self.adaptive.members[0]
         if self.strongest is None:
             return PGD(
                 eps=self.eps, norm=self.norm, bounds=self.bounds, steps=_STEPS

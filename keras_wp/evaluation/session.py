@@ -1,0 +1,124 @@
+"""One evaluation under way: attacks run, one after another, and reported."""
+
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+
+from keras_wp import checks
+from keras_wp._version import __version__
+from keras_wp.evaluation.environment import environment
+from keras_wp.evaluation.geometry import head_geometry
+from keras_wp.evaluation.jobs import Job
+from keras_wp.evaluation.report import Report
+from keras_wp.evaluation.results import AttackResult
+from keras_wp.evaluation.samples import collect
+from keras_wp.evaluation.store import fingerprint
+
+
+@dataclasses.dataclass
+class Session:
+    """What all attacks of an evaluation share, and what they have found.
+
+    Attributes:
+        model: The model, as it was given.
+        classifier: Its `Classifier`.
+        data: The `Data`.
+        clean: Its `Clean` pass.
+        keeper: The `Keeper` of images.
+        seed: The seed.
+        batch_size: How many images a device works on at a time, at most.
+        resume_dir: See `evaluate`.
+        bars: The `Progress`.
+        kept: For each run, its `AttackResult`s and `Pictures`.
+        blind: For each run that follows gradients: norm, budgets, and
+            `(n,)` bool, on which images it could not.
+    """
+
+    model: object
+    classifier: object
+    data: object
+    clean: object
+    keeper: object
+    seed: int
+    batch_size: int
+    resume_dir: object
+    bars: object
+    kept: list = dataclasses.field(default_factory=list)
+    blind: list = dataclasses.field(default_factory=list)
+
+    @functools.cached_property
+    def _header(self):
+        """What outcomes depend on, besides the attack."""
+        predictions = self.clean.logits.argmax(-1)
+        known = fingerprint(self.model, predictions)
+        return {
+            "model": [known, *self.clean.probe],
+            "seed": self.seed,
+            "version": [__version__, keras.__version__],
+        }
+
+    def run(self, attack, budgets, attacked):
+        """Run an attack on the images `attacked`, `(n,)` bool."""
+        job = Job(attack, budgets, self._header, self.seed, self.batch_size)
+        pictures = self.keeper.pictures(job.attack)
+        outcomes = job.run(
+            self.classifier,
+            self.data,
+            self.clean,
+            self.resume_dir,
+            self.bars,
+            pictures,
+            attacked,
+        )
+        judged = list(_judge(attack, budgets, outcomes, attacked))
+        self.kept.append((judged, pictures))
+        if outcomes.blind is not None:
+            self.blind.append((attack.norm, budgets, outcomes.blind))
+
+    def report(self, pictures=False, **settings):
+        """The `Report` so far.
+
+        Args:
+            pictures: Whether with samples and the head's geometry.
+            **settings: What the environment is to say besides.
+        """
+        report = Report(
+            clean_correct=self.clean.correct,
+            results=tuple(r for judged, _ in self.kept for r in judged),
+            environment={**environment(self.seed, self.model), **settings},
+            identities=tuple(self.clean.identities),
+        )
+        if not pictures:
+            return report
+        return dataclasses.replace(
+            report,
+            samples=collect(
+                self.keeper, self.kept, self.classifier, self.batch_size
+            ),
+            geometry=head_geometry(self.model),
+        )
+
+
+def _judge(attack, budgets, outcomes, attacked):
+    """The results of an attack, one for each budget."""
+    for budget in budgets:
+        limit = np.inf
+        if budget is not None:
+            limit = budget + checks.tolerance(budget, attack.bounds)
+        hit = outcomes.success & (outcomes.distance <= limit)
+        yield AttackResult(
+            name=attack.label,
+            norm=attack.norm,
+            eps=budget,
+            attack=attack.config(),
+            minimum_norm=attack.minimum_norm,
+            attacked=attacked,
+            robust=attacked & ~hit,
+            distance=outcomes.distance,
+            steps=outcomes.steps,
+            zero_gradients=outcomes.zero_gradients,
+            bad_gradients=outcomes.bad_gradients,
+            seconds=outcomes.seconds,
+        )
