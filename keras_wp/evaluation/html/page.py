@@ -27,7 +27,7 @@ def page(report, class_names=None, title=None):
         gallery(report, name),
         sections.geometry(report, name),
         sections.reproduce(report),
-        sections.reading(),
+        sections.reading(report),
     )
 
 

@@ -168,7 +168,7 @@ def _code(text):
     return element("pre", element("code", text), tabindex=0)
 
 
-def reading():
+def reading(report):
     """How to read the numbers."""
     lines = [
         "An accuracy under attack is an upper bound: a stronger attack may "
@@ -180,6 +180,12 @@ def reading():
         "found, over all images it attacked; where it failed, the distance "
         "counts as infinite.",
     ]
+    if report.environment.get("adaptive"):
+        lines.append(
+            "The row adaptive is that of attacks chosen to fit the model; "
+            "they were tried on the images that withstood all others, so "
+            "that it is the worst case."
+        )
     return element(
         "footer",
         [element("p", line) for line in lines],
