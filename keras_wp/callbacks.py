@@ -18,7 +18,7 @@ class RobustAccuracy(keras.callbacks.Callback):
     see them, such as `keras.callbacks.TensorBoard`, come after this one in
     the list.
 
-    With a defence (`keras_wp.defenses`), it is the inner model that is
+    With a defense (`keras_wp.defenses`), it is the inner model that is
     attacked. The images meet the same random numbers each time.
 
     Args:

@@ -72,7 +72,7 @@ def log_softmax(z):
 
 
 def numpy_loss(kind, clean, attacked, y, weights=1.0):
-    """The loss of a defence in float64, from logits."""
+    """The loss of a defense in float64, from logits."""
     rows = np.arange(len(y))
     log_q = log_softmax(attacked)
     if kind is AdversarialTraining:
@@ -391,8 +391,8 @@ def message_of(function, *args, **kwargs):
 
 def test_saving_the_defense_itself_is_refused():
     assert message_of(TRADES(tiny_cnn(), SHIFT).get_config) == (
-        "A defence has no configuration of its own: save its inner model, by "
-        "`defence.save(path)` or `defence.model.save(path)`, and wrap that "
+        "A defense has no configuration of its own: save its inner model, by "
+        "`defense.save(path)` or `defense.model.save(path)`, and wrap that "
         "after loading. Received: a call of `get_config` of TRADES"
     )
 
@@ -400,7 +400,7 @@ def test_saving_the_defense_itself_is_refused():
 @pytest.mark.parametrize("model", [None, len, keras.layers.Dense(2)])
 def test_what_is_no_model_is_refused(model):
     assert message_of(AdversarialTraining, model, SHIFT) == (
-        "Argument `model` must be a Keras model, and no defence. Received: "
+        "Argument `model` must be a Keras model, and no defense. Received: "
         f"{type(model).__name__}"
     )
 
@@ -408,7 +408,7 @@ def test_what_is_no_model_is_refused(model):
 def test_a_defense_within_a_defense_is_refused():
     inner = AdversarialTraining(tiny_cnn(), SHIFT)
     assert message_of(MART, inner, SHIFT) == (
-        "Argument `model` must be a Keras model, and no defence. Received: "
+        "Argument `model` must be a Keras model, and no defense. Received: "
         "AdversarialTraining"
     )
 
@@ -423,17 +423,17 @@ def test_a_defense_within_a_defense_is_refused():
         ),
         (
             attacks.DeepFool(),
-            "A defence needs an attack of one part with a budget of its own, "
+            "A defense needs an attack of one part with a budget of its own, "
             "such as PGD. Received: DeepFool50",
         ),
         (
             attacks.AutoAttack(eps=0.1),
-            "A defence needs an attack of one part with a budget of its own, "
+            "A defense needs an attack of one part with a budget of its own, "
             "such as PGD. Received: AutoAttack",
         ),
         (
             attacks.PGD(eps=0.1, steps=2, targeted=True),
-            "A defence needs an untargeted attack. Received: PGD2-targeted "
+            "A defense needs an untargeted attack. Received: PGD2-targeted "
             "with targeted=True",
         ),
     ],
@@ -472,7 +472,7 @@ def test_a_loss_of_probabilities_is_refused():
         f"Received: loss={name!r}"
     )
     assert message_of(defense.compile, "adam", loss_weights=[2.0]) == (
-        "A defence has one loss, and takes no `loss_weights`. Received: "
+        "A defense has one loss, and takes no `loss_weights`. Received: "
         "loss_weights=[2.0]"
     )
 
@@ -593,7 +593,7 @@ print(json.dumps(results))
 
 
 def test_two_devices_train_as_one_does(backend):
-    # On JAX one program spans the devices, and one defence shows it.
+    # On JAX one program spans the devices, and one defense shows it.
     kinds = DEFENSES if backend == "tensorflow" else [MART]
     names = [kind.__name__ for kind in kinds]
     done = subprocess.run(

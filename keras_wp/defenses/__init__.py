@@ -1,4 +1,4 @@
-"""Defences: models that train the model inside them on attacked images."""
+"""Defenses: models that train the model inside them on attacked images."""
 
 from keras_wp.defenses.adversarial_training import AdversarialTraining
 from keras_wp.defenses.base import Defense

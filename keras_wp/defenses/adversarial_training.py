@@ -24,7 +24,7 @@ class AdversarialTraining(Defense):
             logits `(N, K)`; see `Defense`.
         attack: An untargeted attack with a budget, such as
             `keras_wp.attacks.PGD`.
-        name: Name of the defence.
+        name: Name of the defense.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -34,9 +34,9 @@ class AdversarialTraining(Defense):
     Example:
 
     >>> attack = keras_wp.attacks.PGD(eps=8 / 255, steps=10, step_size=2 / 255)
-    >>> defence = keras_wp.defenses.AdversarialTraining(model, attack)
-    >>> defence.compile("adam", metrics=["accuracy"])
-    >>> history = defence.fit(x_train, y_train, batch_size=128, epochs=10)
+    >>> defense = keras_wp.defenses.AdversarialTraining(model, attack)
+    >>> defense.compile("adam", metrics=["accuracy"])
+    >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
     >>> model.save("robust.keras")
     """
 

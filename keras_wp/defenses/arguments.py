@@ -1,4 +1,4 @@
-"""What defences take, each checked in one place."""
+"""What defenses take, each checked in one place."""
 
 import keras
 from keras import ops
@@ -15,12 +15,12 @@ def check_attack(attack):
         )
     if len(attack.parts) > 1 or attack.minimum_norm:
         raise ValueError(
-            "A defence needs an attack of one part with a budget of its own, "
+            "A defense needs an attack of one part with a budget of its own, "
             f"such as PGD. Received: {attack.label}"
         )
     if getattr(attack, "targeted", False):
         raise ValueError(
-            "A defence needs an untargeted attack. Received: "
+            "A defense needs an untargeted attack. Received: "
             f"{attack.label} with targeted=True"
         )
 

@@ -1,6 +1,6 @@
-"""What all defences share: the attack inside a training step, and the passes.
+"""What all defenses share: the attack inside a training step, and the passes.
 
-A defence is one method of a subclass of `Defense`:
+A defense is one method of a subclass of `Defense`:
 
     training_loss(x, x_adv, y, sample_weight) -> (loss, logits)
 
@@ -25,11 +25,11 @@ _EXAMINED = 1000
 
 
 class Defense(keras.Model, abc.ABC):
-    """The base of all defences: a model to train in place of another.
+    """The base of all defenses: a model to train in place of another.
 
     Compile and fit it like any model; what learns is `model`, the model
     inside. A training step attacks the images, in the step's own graph, and
-    trains on what comes out. Everywhere else a defence is its inner model in
+    trains on what comes out. Everywhere else a defense is its inner model in
     inference mode: `predict`, `evaluate` and `validation_data` show what that
     makes of the images as they are.
 
@@ -58,7 +58,7 @@ class Defense(keras.Model, abc.ABC):
     def __init__(self, model, attack, name=None):
         if not isinstance(model, keras.Model) or isinstance(model, Defense):
             raise ValueError(
-                "Argument `model` must be a Keras model, and no defence. "
+                "Argument `model` must be a Keras model, and no defense. "
                 f"Received: {type(model).__name__}"
             )
         arguments.check_attack(attack)
@@ -114,7 +114,7 @@ class Defense(keras.Model, abc.ABC):
         arguments.check_loss(loss)
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
-                "A defence has one loss, and takes no `loss_weights`. "
+                "A defense has one loss, and takes no `loss_weights`. "
                 f"Received: loss_weights={kwargs['loss_weights']!r}"
             )
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
@@ -141,7 +141,7 @@ class Defense(keras.Model, abc.ABC):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        """The defence's loss in training, the clean one in evaluation.
+        """The defense's loss in training, the clean one in evaluation.
 
         Metrics are updated here too: on JAX the logits of a training step
         exist nowhere else.
@@ -204,8 +204,8 @@ class Defense(keras.Model, abc.ABC):
     def get_config(self):
         """Refuses: the inner model is what can be saved."""
         raise ValueError(
-            "A defence has no configuration of its own: save its inner model, "
-            "by `defence.save(path)` or `defence.model.save(path)`, and wrap "
+            "A defense has no configuration of its own: save its inner model, "
+            "by `defense.save(path)` or `defense.model.save(path)`, and wrap "
             "that after loading. Received: a call of `get_config` of "
             f"{type(self).__name__}"
         )

@@ -37,7 +37,7 @@ class MART(Defense):
         attack: An untargeted attack with a budget, such as
             `keras_wp.attacks.PGD`.
         beta: Weight of the divergence, above 0.
-        name: Name of the defence.
+        name: Name of the defense.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -49,9 +49,9 @@ class MART(Defense):
     >>> attack = keras_wp.attacks.PGD(
     ...     eps=0.031, steps=10, step_size=0.007, random_start="normal"
     ... )
-    >>> defence = keras_wp.defenses.MART(model, attack, beta=5.0)
-    >>> defence.compile("adam", metrics=["accuracy"])
-    >>> history = defence.fit(x_train, y_train, batch_size=128, epochs=10)
+    >>> defense = keras_wp.defenses.MART(model, attack, beta=5.0)
+    >>> defense.compile("adam", metrics=["accuracy"])
+    >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
     """
 
     def __init__(self, model, attack, beta=5.0, name=None):

@@ -34,7 +34,7 @@ class TRADES(Defense):
             by `loss="kl_divergence"` and `random_start="normal"`; the rest
             stands. See the attribute `attack`.
         beta: Weight of the divergence, above 0.
-        name: Name of the defence.
+        name: Name of the defense.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -44,9 +44,9 @@ class TRADES(Defense):
     Example:
 
     >>> attack = keras_wp.attacks.PGD(eps=0.031, steps=10, step_size=0.007)
-    >>> defence = keras_wp.defenses.TRADES(model, attack, beta=6.0)
-    >>> defence.compile("adam", metrics=["accuracy"])
-    >>> history = defence.fit(x_train, y_train, batch_size=128, epochs=10)
+    >>> defense = keras_wp.defenses.TRADES(model, attack, beta=6.0)
+    >>> defense.compile("adam", metrics=["accuracy"])
+    >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
     """
 
     def __init__(self, model, attack, beta=6.0, name=None):
