@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 _SIZE = 3.2  # inches, of a panel
 _STYLES = {"training": "--", "test": "-"}
@@ -70,6 +71,7 @@ def curves(data):
                     marker="." if len(points) < 20 else None,
                     label=f"{label}, {part}",
                 )
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _label(axis, "epoch")
     figure.suptitle(f"Robust accuracy is that under {data['attack']}", size=9)
     _legend(figure, panels)

@@ -129,7 +129,7 @@ def curves(runs, panels):
         found[panel] = {
             label: {
                 part: [
-                    [epoch, 100 * record[key]]
+                    [epoch, round(100 * record[key], 2)]
                     for epoch, record in enumerate(run.history(), start=1)
                     if key in record
                 ]
@@ -169,7 +169,7 @@ def sweep(more, x_flag, x_values, line_flag, line_values):
         for panel, accuracy in points.items():
             lines = panels.setdefault(panel, {})
             label = f"{line_flag} = {line}"
-            lines.setdefault(label, []).append([x, 100 * accuracy])
+            lines.setdefault(label, []).append([x, round(100 * accuracy, 2)])
     runs = {str(key): run for key, run in runs.items()}
     return runs, {"panels": panels, "x": x_flag}, _drawing.sweeps
 
