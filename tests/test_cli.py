@@ -330,7 +330,7 @@ def test_saved_model_without_gradients_meets_square_only(
         pytest.skip("a SavedModel runs on TensorFlow")
     path = tmp_path / "report.json"
     args = ["--dataset", "mnist", "--attacks", "pgd20,fgsm", "--limit", 8]
-    args += ["--eps", "0.2", "--report", path]
+    args += ["--eps", "0.2", "--audit", "--adaptive", "--report", path]
     assert run("evaluate", export(rounded), *args) == 0
     sentence = (
         "The model gives no gradients, so that only Square, which needs none, "
@@ -342,6 +342,10 @@ def test_saved_model_without_gradients_meets_square_only(
     assert report.robust_accuracy < report.clean_accuracy
     (finding,) = report.findings
     assert (finding.severity, finding.message) == ("warning", sentence)
+    assert finding.evidence == {
+        "attacks": ["Square"],
+        "left out": ["pgd20", "fgsm", "audit", "adaptive"],
+    }
 
 
 def test_saved_model_needs_tensorflow(backend, export, capsys):

@@ -93,6 +93,8 @@ def _evaluate(args, model, data, save_adversarial=None, resume_dir=None):
         )
     if args.eps is None:
         chosen = [attacks.get(name, args.dataset) for name in chosen]
+    options = {"audit": args.audit, "adaptive": args.adaptive}
+    options = {name: True for name, wanted in options.items() if wanted}
     if not models.has_gradients(model):
         chosen = _gradient_free(chosen, args.eps)
         finding = Finding(
@@ -100,11 +102,13 @@ def _evaluate(args, model, data, save_adversarial=None, resume_dir=None):
             "The model gives no gradients, so that only Square, which needs "
             "none, was run: attacks that follow gradients might fool more "
             "images.",
-            {"attacks": [attack.label for attack in chosen]},
+            {
+                "attacks": [attack.label for attack in chosen],
+                "left out": [*args.attacks, *options],
+            },
         )
-        findings = (finding,)
+        findings, options = (finding,), {}
         print(f"keras_wp: {finding.message}", file=sys.stderr)
-    options = {"audit": args.audit, "adaptive": args.adaptive}
     report = evaluate_model(
         model,
         data,
@@ -114,7 +118,7 @@ def _evaluate(args, model, data, save_adversarial=None, resume_dir=None):
         seed=args.seed,
         resume_dir=resume_dir or args.resume_dir,
         save_adversarial=save_adversarial,
-        **{name: True for name, wanted in options.items() if wanted},
+        **options,
     )
     command = shlex.join(["python", "-m", "keras_wp", *args.argv])
     return dataclasses.replace(
