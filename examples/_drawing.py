@@ -55,6 +55,7 @@ def embeddings(data):
                 bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
             )
         axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(True)
     return figure
 
 
