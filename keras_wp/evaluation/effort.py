@@ -78,8 +78,9 @@ def _tries(trial):
             ]
             what = f"{base.label} with the gradient of a surrogate"
             yield "surrogates", what, InTurn(members=through)
-    square = Square(**common, steps=QUERIES)
-    yield "gradient_free", "A random search without gradients", square
+    if len(trial.clean.shape) <= 3:  # What `Square` can draw squares in.
+        square = Square(**common, steps=QUERIES)
+        yield "gradient_free", "A random search without gradients", square
 
 
 def _common(trial):
