@@ -89,7 +89,7 @@ def to_markdown(table, rows, record):
             *ours["worst_case_by_budget"].values(),
             max(a["zero_gradients"] for a in ours["attacks"].values()),
         ]
-        lines.append([row["method"], "ours", *map(_number, shown)])
+        lines.append([row["method"], "measured", *map(_number, shown)])
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     first = rows[0]["measured"]
     images, attacks = first["images"], first["attacks"].values()
@@ -99,8 +99,8 @@ def to_markdown(table, rows, record):
     return (
         f"# Table {FLAGS.table}: {table.title}\n\n"
         f"Accuracy in %. {CITED.format(number=FLAGS.table)}\n\n{body}\n\n"
-        f"Ours: preset `{FLAGS.preset}`, data {record['data']}, {images} test "
-        f"images (a 95 % interval is up to ±{98 / images**0.5:.0f} points); "
+        f"Measured: preset `{FLAGS.preset}`, data {record['data']}, {images} "
+        f"test images (a 95 % interval is up to ±{98 / images**0.5:.0f} points); "
         f"{as_run}. The worst case counts an image as robust if all attacks "
         "fail on it. `zero grad` is the largest share of images, over the "
         "attacks, that met a gradient of exactly zero. Device: "

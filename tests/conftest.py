@@ -94,12 +94,18 @@ def small_cifar(write_tfds):
             "label": tfds.features.ClassLabel(num_classes=num_classes),
         }
 
+        coarse = {}
+        if name == "cifar100":
+            features["coarse_label"] = tfds.features.ClassLabel(num_classes=20)
+            coarse = {"coarse_label": 0}
+
         def examples(count):
             return [
                 {
                     "id": str(i),
                     "image": rng.integers(0, 256, (32, 32, 3), dtype="uint8"),
                     "label": num_classes - 1 - i % num_classes,
+                    **coarse,
                 }
                 for i in range(count)
             ]
