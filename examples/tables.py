@@ -100,7 +100,7 @@ def to_markdown(table, rows, record):
         f"# Table {FLAGS.table}: {table.title}\n\n"
         f"Accuracy in %. {CITED.format(number=FLAGS.table)}\n\n{body}\n\n"
         f"Measured: preset `{FLAGS.preset}`, data {record['data']}, {images} "
-        f"test images (a 95 % interval is up to ±{98 / images**0.5:.0f} points); "
+        f"test images (95 % intervals are up to ±{98 / images**0.5:.0f}); "
         f"{as_run}. The worst case counts an image as robust if all attacks "
         "fail on it. `zero grad` is the largest share of images, over the "
         "attacks, that met a gradient of exactly zero. Device: "
