@@ -124,7 +124,7 @@ def test_page_says_who_is_right_more_often(tmp_path):
     assert path.read_text(encoding="utf-8") == text
     assert "<script" not in text and "&lt;script&gt;new" in text
     assert "No difference is shown in the worst case, ℓ∞ ≤ 0.1" in text
-    assert "+33.3" in text and "-24.6 to +70.7" in text
+    assert "+33.3" in text and "−24.6 to +70.7" in text
     better = compare(report(CLEAN & False), report(CLEAN)).to_html()
     assert "B is right more often in the worst case, ℓ∞ ≤ 0.1" in better
     worse = compare(report(CLEAN), report(CLEAN & False)).to_html()

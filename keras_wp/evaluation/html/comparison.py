@@ -70,7 +70,7 @@ def _summary(comparison):
 
 
 def _points(share):
-    return f"{100 * share:+.1f}"
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _table(comparison):

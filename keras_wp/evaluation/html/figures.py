@@ -12,7 +12,7 @@ from keras_wp.evaluation.html.markup import element
 from keras_wp.evaluation.statistics import wilson
 
 _WIDTH, _HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 30, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 36, 52
 # Beyond this many points, a curve looks the same with fewer.
 _POINTS = 200
 SERIES = 7
@@ -66,7 +66,7 @@ class Axes:
                 "line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"
             ),
             _label((left + right) / 2, self._height - 6, x_label),
-            _label(left - 8, 14, y_label, "start"),
+            _label(left - 8, 18, y_label, "start"),
         ]
         return parts
 

@@ -159,7 +159,8 @@ footer { margin-top: 2.6rem; border-top: 1px solid var(--rule);
   .card.scroll { break-inside: auto; overflow: visible; padding: .2rem .6rem; }
   th, td { padding: .22rem .4rem; } td.chart { width: 16%; min-width: 60px; }
   thead th { white-space: normal; }
-  h2, h3, section > p { break-after: avoid; } pre { white-space: pre-wrap; }
+  h2, h3, section > p { break-after: avoid; } p { break-inside: avoid; }
+  pre { white-space: pre-wrap; }
   .sample { gap: .6rem; padding: .5rem .7rem; margin: .4rem 0; }
   .sample img, .sample .original { width: 58px; }
   .sample .attempt { width: 120px; } figcaption { font-size: 7.5pt; }
