@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-_SIZE = 3.2  # inches, of a panel
+_SIZE, _LEGEND = 3.2, 1.8  # inches, of a panel and beside the last
 _STYLES = {"training": "--", "test": "-"}
 
 
@@ -21,13 +21,13 @@ def save(figure, path):
     return paths
 
 
-def _panels(data):
+def _panels(data, beside=_LEGEND):
     """A figure with one axis for each panel, and its title."""
     panels = data["panels"]
     figure, axes = plt.subplots(
         1,
         len(panels),
-        figsize=(_SIZE * len(panels) + 0.6, _SIZE + 0.5),
+        figsize=(_SIZE * len(panels) + beside, _SIZE + 0.5),
         squeeze=False,
         layout="constrained",
     )
@@ -39,7 +39,7 @@ def _panels(data):
 
 def embeddings(data):
     """Figure 3: a point for each image, a number for each class."""
-    figure, panels = _panels(data)
+    figure, panels = _panels(data, beside=0)
     for axis, panel in panels:
         points, labels = np.array(panel["points"]), np.array(panel["labels"])
         axis.scatter(*points.T, c=labels, cmap="tab10", s=4, vmin=0, vmax=9)
