@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from helpers import linear_model, random_images, randomize, tiny_cnn
-from keras import ops
 
 import keras_wp as kwp
 from keras_wp.classifier import Classifier
@@ -74,19 +73,26 @@ def test_survivors_of_what_was_asked_fall_at_each_budget():
 
 
 def test_the_users_surrogates_come_first():
-    model, other = saturated(), tiny_cnn()
-    transfer = kwp.Surrogate(model=other)
-    report = kwp.evaluate(model, labelled(model), [PGD], adaptive=transfer)
-    first, *more = report["adaptive"].attack["parts"]
-    assert first["surrogate"]["model"]["name"] == other.name
-    assert [part.get("surrogate", {}).get("rescale") for part in more] == [
-        "image",
-        "unit",
-        None,
-        None,
-        "image",
+    transfer = kwp.Surrogate(model=tiny_cnn())
+    own = adaptive.asked(transfer)
+    attack = adaptive.attack((*own, *adaptive.OF_HEAD), "l2", 0.5, (0.0, 1.0))
+    used = [(m.surrogate, m.loss, m.targets) for m in attack.members]
+    assert used == [
+        (transfer, "margin", None),
+        *[(surrogate, "margin", None) for surrogate in adaptive.OF_HEAD],
+        (None, "margin", None),
+        (adaptive.STANDARDIZE, "cross_entropy", None),
+        (adaptive.OF_HEAD[0], "margin", adaptive.TARGETS),
     ]
-    assert more[-1]["targets"] == adaptive.TARGETS
+    assert (attack.norm, attack.eps, attack.label) == ("l2", 0.5, "adaptive")
+    assert adaptive.asked([transfer]) == own
+    assert adaptive.asked(True) == adaptive.asked(False) == ()
+
+
+def test_without_a_head_the_model_s_own_gradient_is_followed():
+    attack = adaptive.attack((), "linf", 0.1, (0.0, 1.0))
+    used = [member.surrogate for member in attack.members]
+    assert used == [None, adaptive.STANDARDIZE, None]
 
 
 def test_it_resumes_with_the_same_numbers(tmp_path):
@@ -104,18 +110,6 @@ def test_it_resumes_with_the_same_numbers(tmp_path):
     np.testing.assert_array_equal(
         first["adaptive"].steps, again["adaptive"].steps
     )
-
-
-def test_a_plain_callable_gets_the_attacks_without_a_head():
-    model = saturated("relu", factor=1.0)
-
-    def call(x):
-        return 1e4 * model(ops.convert_to_tensor(x))
-
-    data = labelled(model)
-    report = kwp.evaluate(call, data, [PGD], adaptive=True)
-    assert len(report["adaptive"].attack["parts"]) == 3
-    assert report.robust_accuracy <= report["PGD5"].robust_accuracy
 
 
 def test_what_is_no_surrogate_is_refused():
