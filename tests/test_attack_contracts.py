@@ -85,6 +85,14 @@ ATTACKS = {
         loss="dlr",
         targeted=True,
     ),
+    "pgd-kl": Case(
+        attacks.PGD,
+        fools=0.3,
+        eps=LINF,
+        steps=4,
+        loss="kl_divergence",
+        random_start="normal",
+    ),
     "apgd": Case(attacks.APGD, eps=LINF, steps=6),
     "apgd-l2-targets": Case(
         attacks.APGD, eps=L2, steps=4, norm="l2", loss="dlr", targets=2
@@ -385,7 +393,9 @@ def test_configurations_are_plain_and_complete(case):
     attack = case()
     config = json.loads(json.dumps(attack.config()))
     assert config["attack"] == type(attack).__name__
-    fields = {f.name: config[f.name] for f in dataclasses.fields(attack)}
+    # What is left out, as a surrogate that there is none of, is the default.
+    names = [field.name for field in dataclasses.fields(attack)]
+    fields = {name: config[name] for name in names if name in config}
     assert type(attack)(**fields) == attack
 
 

@@ -284,11 +284,22 @@ def test_perturb_passes_no_gradient_on():
     np.testing.assert_array_equal(gradient, 0)
 
 
-def starts(norm, count=1500, run=0, seed=0, bounds=(-9.0, 9.0), shape=(3,)):
+def starts(
+    norm,
+    count=1500,
+    run=0,
+    seed=0,
+    bounds=(-9.0, 9.0),
+    shape=(3,),
+    eps=0.5,
+    random_start=True,
+):
     x = random_images(count, shape)
     model = linear_model(np.ones((*shape, 2), np.float32))
     problem = problem_of(model, x, np.zeros(count), seed=seed, bounds=bounds)
-    attack = PGD(eps=0.5, steps=3, norm=norm, bounds=bounds)
+    attack = PGD(
+        eps=eps, steps=3, norm=norm, bounds=bounds, random_start=random_start
+    )
     runs = ops.convert_to_tensor(np.full(count, run, np.int32))
     return to_numpy(attack.init(problem, runs)["x_adv"]) - x
 
@@ -316,6 +327,20 @@ def test_random_starts_differ_between_runs_and_seeds(norm):
     for other in (starts(norm, 400, run=1), starts(norm, 400, seed=1)):
         correlation = np.corrcoef(first.ravel(), other.ravel())[0, 1]
         assert abs(correlation) * np.sqrt(first.size) < 4.5
+
+
+def test_normal_starts_are_a_thousandth_of_the_range():
+    delta = starts("linf", random_start="normal") / 0.018
+    assert abs(delta.mean()) * np.sqrt(delta.size) < 4.5
+    spread = (delta.astype(np.float64) ** 2).mean() - 1
+    assert abs(spread) * np.sqrt(delta.size / 2) < 4.5
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_normal_starts_keep_to_the_ball(norm):
+    delta = starts(norm, random_start="normal", eps=0.01)
+    lengths = length(norm, delta)
+    assert 0.009 < lengths.max() <= 0.01 + 1e-6
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -355,6 +380,32 @@ def test_an_attack_without_random_start_ignores_its_seed():
     np.testing.assert_array_equal(
         PGD(**settings, seed=1)(model, x, y),
         PGD(**settings, seed=2)(model, x, y),
+    )
+
+
+def test_divergence_is_that_from_the_clean_prediction():
+    kernel, bias = random_linear(3)
+    model = linear_model(kernel, bias)
+    attack = PGD(
+        eps=0.1, steps=1, step_size=0.01, loss="kl_divergence", norm="l2"
+    )
+    clean = linear_logits(kernel, bias, IMAGES)
+    problem = problem_of(model, IMAGES, clean.argmax(-1))
+    problem.clean_logits = ops.convert_to_tensor(clean.astype(np.float32))
+    # From a start of our own, as the direction from there is to be seen.
+    x = np.clip(IMAGES + 0.05, 0.2, 0.8)
+    state, _ = attack.step(problem, {"x_adv": ops.convert_to_tensor(x)})
+    moved = linear_logits(kernel, bias, x)
+    p, q = (np.exp(z - z.max(-1, keepdims=True)) for z in (clean, moved))
+    p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+    slope = (q - p) @ kernel.reshape(-1, 3).T
+    slope /= np.linalg.norm(slope, axis=-1, keepdims=True)
+    expected = x + 0.01 * slope.reshape(x.shape)
+    delta = expected - IMAGES
+    size = length("l2", delta).reshape(-1, 1, 1, 1)
+    expected = IMAGES + delta * np.minimum(1, 0.1 / size)
+    np.testing.assert_allclose(
+        to_numpy(state["x_adv"]), expected.clip(0, 1), atol=2e-5
     )
 
 

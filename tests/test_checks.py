@@ -325,7 +325,22 @@ def test_batch_sizes_are_whole_and_positive(value):
         (
             {"loss": "kl"},
             "Invalid value for argument `loss`. Expected one of "
-            "['cross_entropy', 'dlr', 'margin']. Received: loss='kl'",
+            "['cross_entropy', 'dlr', 'kl_divergence', 'margin']. Received: "
+            "loss='kl'",
+        ),
+        (
+            {"loss": "kl_divergence", "random_start": False},
+            "The KL divergence needs a random start, as its gradient is zero "
+            "at the image. Received: random_start=False",
+        ),
+        (
+            {"loss": "kl_divergence", "targeted": True},
+            "The KL divergence has no targeted form. Received: targeted=True",
+        ),
+        (
+            {"random_start": "gaussian"},
+            "Argument `random_start` must be True, False or 'normal'. "
+            "Received: random_start='gaussian'",
         ),
         (
             {"bounds": (1.0, 0.0)},

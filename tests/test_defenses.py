@@ -592,9 +592,15 @@ print(json.dumps(results))
 """
 
 
-def test_two_devices_train_as_one_does(backend):
-    # On JAX one program spans the devices, and one defense shows it.
-    kinds = DEFENSES if backend == "tensorflow" else [MART]
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        # It has all that the others have.
+        [MART],
+        pytest.param([AdversarialTraining, TRADES], marks=pytest.mark.slow),
+    ],
+)
+def test_two_devices_train_as_one_does(kinds):
     names = [kind.__name__ for kind in kinds]
     done = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES, *names],
