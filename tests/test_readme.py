@@ -14,11 +14,12 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "readme"}
     blocks = [code for language, code in BLOCKS if language == "python"]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for code in blocks:
         exec(compile(code, str(README), "exec"), names)
     assert "worst case" in capsys.readouterr().out
     assert names["report"].clean_accuracy > 0.8
+    assert "val_robust_accuracy" in names["defense"].history.history
     assert (tmp_path / "model.keras").exists()
     assert (tmp_path / "report.html").exists()
 
