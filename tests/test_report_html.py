@@ -12,6 +12,7 @@ import pytest
 from reports import attack_result, full_report, identities
 
 from keras_wp import Report
+from keras_wp.evaluation.findings import Finding
 from keras_wp.evaluation.html import angles, code, figures, png, style, words
 from keras_wp.evaluation.html.markup import Markup, element
 
@@ -129,15 +130,17 @@ def test_findings_come_first_and_the_gravest_before_all(page):
 
 
 def test_verdict_without_findings_says_whether_there_was_an_audit(rng):
-    def verdict(**environment):
+    def verdict(*findings, **environment):
         report = Report(
             np.ones(4, bool),
             (attack_result("A", [1] * 4, [1, 1, 0, 0]),),
             {"model": "net", "keras": "3", "backend": "jax", **environment},
+            findings=findings,
         )
         return Page(report.to_html()).text
 
     assert "No audit was run" in verdict()
+    assert "with care: 1 warning" in verdict(Finding("warning", "Hm.", {}))
     assert "found no sign that the attacks failed" in verdict(audit=True)
 
 

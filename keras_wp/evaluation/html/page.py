@@ -84,7 +84,7 @@ def _verdict(report):
     elif warning:
         tone = "warning"
         text = (
-            "The robust accuracy may be too high: "
+            "Read the robust accuracy with care: "
             f"{_count(warning, 'warning')} below."
         )
     elif report.environment.get("audit") or severities:
