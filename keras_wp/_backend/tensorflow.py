@@ -61,7 +61,9 @@ def _join(*parts):
 
 def spread(tree, devices, shares=None):
     def one(x):
-        if shares is None:
+        if len(devices) == 1:
+            parts = [x]
+        elif shares is None:
             parts = np.array_split(x, len(devices))
         else:
             parts = np.split(x, np.cumsum(shares)[:-1])
