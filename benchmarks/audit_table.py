@@ -79,7 +79,7 @@ def main(_):
         rows.append(row(name, make(build), truth))
     common.record(
         {
-            "data_used": f"mnist5k, {count} images",
+            "data": f"mnist5k, {count} images",
             "eps": broken_models.EPS,
             "backend": keras.backend.backend(),
             "rows": rows,
