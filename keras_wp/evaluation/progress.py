@@ -1,10 +1,28 @@
 """A progress bar with an estimate of what is left, on a terminal only."""
 
 import contextlib
+import datetime
 import sys
+from time import monotonic
 
 from rich import console as rich_console
 from rich import progress as rich_progress
+from rich import text as rich_text
+
+
+class _TimeLeft(rich_progress.ProgressColumn):
+    """What is left, if all goes on at the average speed so far.
+
+    Images come in bursts, as those that begin together and resist end
+    together, with long pauses: the speed of the last moments says nothing.
+    """
+
+    def render(self, task):
+        end = task.fields["end"]
+        if end is None:
+            return rich_text.Text("-:--:-- left")
+        seconds = max(0, round(end - monotonic()))
+        return rich_text.Text(f"{datetime.timedelta(seconds=seconds)} left")
 
 
 class Progress:
@@ -23,7 +41,7 @@ class Progress:
                 rich_progress.BarColumn(bar_width=24),
                 rich_progress.MofNCompleteColumn(),
                 rich_progress.TextColumn("{task.fields[note]}"),
-                rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+                _TimeLeft(),
                 console=rich_console.Console(stderr=True),
                 transient=True,
             )
@@ -43,10 +61,20 @@ class Progress:
         if self._bars is None:
             yield lambda done, note="": None
             return
-        task = self._bars.add_task(description, total=total, note="")
+        begun = monotonic()
+        known = None
+        task = self._bars.add_task(description, total=total, note="", end=None)
+
+        def report(done, note=""):
+            nonlocal known
+            # What is there at the first call took no time.
+            known = done if known is None else known
+            now, end = monotonic(), None
+            if total is not None and done > known:
+                end = now + (now - begun) * (total - done) / (done - known)
+            self._bars.update(task, completed=done, note=note, end=end)
+
         try:
-            yield lambda done, note="": self._bars.update(
-                task, completed=done, note=note
-            )
+            yield report
         finally:
             self._bars.remove_task(task)
