@@ -153,7 +153,7 @@ def _backend_version():
 
 
 def _commit():
-    command = ["git", "rev-parse", "--short", "HEAD"]
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
         return subprocess.check_output(command, text=True).strip()
     except (OSError, subprocess.CalledProcessError):

@@ -40,7 +40,8 @@ class Stream:
     def __iter__(self):
         for seed in range(0, self._count, BATCH):
             rng = np.random.default_rng([FLAGS.seed, seed])
-            x = rng.uniform(size=(BATCH, *SHAPE)).astype(np.float32)
+            size = min(BATCH, self._count - seed)
+            x = rng.uniform(size=(size, *SHAPE)).astype(np.float32)
             logits = self._model(x, training=False)
             yield x, keras.ops.convert_to_numpy(logits).argmax(-1)
 

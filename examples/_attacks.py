@@ -83,12 +83,16 @@ def in_training(images):
     many times as those published.
     """
     published = _PUBLISHED[FLAGS.defense, budgets(images)]
-    eps = FLAGS.attack_eps or published.eps
-    steps = FLAGS.attack_steps or published.steps
-    scale = (eps / published.eps) * (published.steps / steps)
+    eps = _given(FLAGS.attack_eps, published.eps)
+    steps = _given(FLAGS.attack_steps, published.steps)
+    scale = (eps / published.eps) * (published.steps / max(steps, 1))
     return kwp.attacks.PGD(
         eps=eps,
         steps=steps,
-        step_size=FLAGS.attack_step_size or scale * published.step_size,
+        step_size=_given(FLAGS.attack_step_size, scale * published.step_size),
         random_start=True if FLAGS.defense == "at" else "normal",
     )
+
+
+def _given(value, otherwise):
+    return otherwise if value is None else value

@@ -188,6 +188,7 @@ def _dependencies(run, report):
         "versions": _record.versions(),
         "device": _record.device(),
         "data": FLAGS.dataset,
+        "preset_changes": _flags.preset_changes(),
         "seed": FLAGS.seed,
         "seconds": {
             "training": sum(e["seconds"] for e in run.read("history.json")),

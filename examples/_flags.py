@@ -1,6 +1,7 @@
 """The flags of every experiment, and presets that shrink it.
 
-A flag's default is the paper's value. `--preset` changes those that are not
+The default of a flag of the training is the paper's value; `tables.py` gives
+each row of a table its attacks. `--preset` changes those that are not
 given on the command line, and says which.
 """
 
@@ -43,6 +44,7 @@ _PRESETS = {
 # Of the wide residual networks, which the cpu preset makes small.
 SMALL_WIDE_RESNETS = {"cpu": {"depth": 10, "width": 2}}
 _presets = {}
+_preset_changes = []
 
 
 def define(presets=None, **defaults):
@@ -175,6 +177,12 @@ def apply_preset():
             changed.append(f"--{name}={value}")
     if changed:
         print(f"--preset={FLAGS.preset} stands for {' '.join(changed)}")
+    _preset_changes[:] = changed
+
+
+def preset_changes():
+    """What the preset has changed of the paper's experiment, as flags."""
+    return list(_preset_changes)
 
 
 def settings():

@@ -20,7 +20,7 @@ def commit():
     """The commit of this copy, or "unknown"."""
     try:
         return subprocess.check_output(
-            ["git", "rev-parse", "--short", "HEAD"],
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],
             text=True,
             cwd=_HERE,
             stderr=subprocess.DEVNULL,

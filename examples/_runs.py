@@ -130,6 +130,10 @@ def records(experiments):
             key: shared(key)
             for key in ("commit", "versions", "device", "data", "seed")
         },
+        # In any of the experiments.
+        "preset_changes": list(
+            dict.fromkeys(c for r in found for c in r.get("preset_changes", []))
+        ),
         "seconds": round(sum(sum(r["seconds"].values()) for r in found), 1),
         "experiments": [record["command"] for record in found],
     }

@@ -54,9 +54,16 @@ def defend(model, images):
     if FLAGS.defense == "at":
         return kwp.defenses.AdversarialTraining(model, attack)
     if FLAGS.defense == "mart":
-        return kwp.defenses.MART(model, attack, FLAGS.beta or 5.0)
-    digits = _attacks.budgets(images) == "mnist"
-    beta = FLAGS.beta or (1.0 if digits else 6.0)
+        if FLAGS.head == "mmc":
+            raise SystemExit(
+                "--defense=mart has a loss of its own, and cannot train "
+                "--head=mmc with the Max-Mahalanobis center loss: use "
+                "--defense=at or trades."
+            )
+        beta = 5.0 if FLAGS.beta is None else FLAGS.beta
+        return kwp.defenses.MART(model, attack, beta)
+    beta = 1.0 if _attacks.budgets(images) == "mnist" else 6.0
+    beta = beta if FLAGS.beta is None else FLAGS.beta
     return kwp.defenses.TRADES(model, attack, beta)
 
 
@@ -82,10 +89,17 @@ def _batch_size(run, data):
     return size - size % run.devices.count
 
 
+def _validation_batch_size(run, data):
+    """Less than that of training, if whole batches are to hold all images."""
+    largest = _batch_size(run, data)
+    sizes = range(largest, largest // 2, -run.devices.count)
+    return next((s for s in sizes if len(data[0]) % s == 0), largest)
+
+
 def _fit(run, model, train_data, test_data):
     batch_size = _batch_size(run, train_data)
     steps = len(train_data[0]) // batch_size
-    history, first_epoch = _restore(run, model, steps)
+    history, first_epoch = _restore(run, model)
     part = {"part": run.devices.process, "parts": run.devices.processes}
     batches = kwp.datasets.batches(
         *train_data,
@@ -96,7 +110,7 @@ def _fit(run, model, train_data, test_data):
         **part,
     )
     validation = kwp.datasets.batches(
-        *test_data, _batch_size(run, test_data), seed=None, **part
+        *test_data, _validation_batch_size(run, test_data), seed=None, **part
     )
     print(f"Training on {len(train_data[0])} images.{_angle_sentence(model)}")
     print(_TITLES)
@@ -115,15 +129,28 @@ def _fit(run, model, train_data, test_data):
     )
 
 
-def _restore(run, model, steps_per_epoch):
+def _restore(run, model):
     """The history so far, and the epoch to go on with."""
     path = run.path("checkpoint.weights.h5")
     if not path.exists():
         return [], 0
     model.load_weights(path)
-    epoch = int(model.optimizer.iterations) // steps_per_epoch
+    steps = iterations(model)
+    history = run.read("history.json")
+    # Not steps by the epoch: with scaled losses some steps do not count.
+    epoch = max(
+        number
+        for number, record in enumerate(history, start=1)
+        if record["iterations"] <= steps
+    )
     print(f"Resuming after epoch {epoch}.")
-    return run.read("history.json")[:epoch], epoch
+    return history[:epoch], epoch
+
+
+def iterations(model):
+    """How many steps of the optimizer there have been."""
+    # Not `int`, which does not know a mirrored variable.
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 def _robustness(train_data, test_data):
@@ -164,6 +191,7 @@ class Epochs(keras.callbacks.Callback):
         if angle is not None:
             record["min_angle"] = angle
         record["seconds"] = seconds
+        record["iterations"] = iterations(self.model)
         self._history.append(record)
         lead = "\r" if sys.stdout.isatty() else ""
         shown = "" if angle is None else f"{angle:.2f}°"

@@ -7,7 +7,7 @@ Classification Layer", section 4.2: four convolutions, Adam, learning rate
     python examples/cifar10_small_cnn.py
 
 reads CIFAR-10 through TensorFlow Datasets, and is meant for a GPU;
-`--preset=cpu` trains on 5,000 images for 10 epochs.
+`--preset=cpu` trains on 2,000 images for 10 epochs.
 
     --head=plain --activation=relu --defense=at       adversarial training
     --head=mmc                                        Max-Mahalanobis center

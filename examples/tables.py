@@ -29,6 +29,15 @@ CITED = (
     "Rows marked *cited* are the paper's own numbers, which nothing here has "
     "measured (Xu, Li and Yang, Table {number}): 400 epochs, all test images."
 )
+# What has to be known of a table's cited rows besides.
+CITED_BESIDES = {
+    "2": " Only *Ours* was trained by its authors; they cite the other rows "
+    "from the defenses' own papers, with other recipes.",
+    "4": " Its MTA moved features away from the class aimed at, by a sign "
+    "error in the published script; ours moves them towards it.",
+    "5": " Its MTA moved features away from the class aimed at, by a sign "
+    "error in the published script; ours moves them towards it.",
+}
 
 
 def measure(table, experiment):
@@ -98,8 +107,10 @@ def to_markdown(table, rows, record):
     )
     return (
         f"# Table {FLAGS.table}: {table.title}\n\n"
-        f"Accuracy in %. {CITED.format(number=FLAGS.table)}\n\n{body}\n\n"
-        f"Measured: preset `{FLAGS.preset}`, data {record['data']}, {images} "
+        f"Accuracy in %. {CITED.format(number=FLAGS.table)}"
+        f"{CITED_BESIDES.get(FLAGS.table, '')}\n\n{body}\n\n"
+        f"Measured: preset `{FLAGS.preset}`{_changes(record)}, data "
+        f"{record['data']}, {images} "
         f"test images (95 % intervals are up to ±{98 / images**0.5:.0f}); "
         f"{as_run}. The worst case counts an image as robust if all attacks "
         "fail on it. `zero grad` is the largest share of images, over the "
@@ -107,6 +118,14 @@ def to_markdown(table, rows, record):
         f"{record['device']}; {record['seconds']:.0f} s in all.\n\n"
         f"    {record['command']}\n"
     )
+
+
+def _changes(record):
+    """What the preset has changed of the title's experiment, if anything."""
+    changes = record["preset_changes"]
+    if not changes:
+        return ""
+    return f" (which stands for `{' '.join(changes)}`)"
 
 
 def _number(value):

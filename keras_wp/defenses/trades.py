@@ -22,7 +22,8 @@ class TRADES(Defense):
     in inference mode. Metrics in training are measured on the clean logits.
 
     `BatchNormalization` sees two passes a step: of the clean images, then of
-    the attacked ones.
+    the attacked ones. (In the authors' code it sees the clean ones once more,
+    in a pass for the divergence that repeats the first.)
 
     The authors' settings: on CIFAR-10 10 steps of 0.007 at 0.031 and
     `beta=6`; on MNIST 40 steps of 0.01 at 0.3 and `beta=1`.
