@@ -269,6 +269,13 @@ def test_perturb_in_a_graph_takes_the_steps_of_numpy(norm, kind):
     np.testing.assert_allclose(to_numpy(eager), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("times", [1, 3, 60])
+def test_steps_are_repeated_looped_or_unrolled(times):
+    zeros = {"steps": ops.zeros((2,), "int32")}
+    state = _backend.repeat(times, lambda s: {"steps": s["steps"] + 1}, zeros)
+    np.testing.assert_array_equal(to_numpy(state["steps"]), [times, times])
+
+
 def test_perturb_passes_no_gradient_on():
     model, x = tiny_cnn(), random_images(3)
     attack = PGD(eps=0.1, steps=2, random_start=False)

@@ -17,6 +17,7 @@ module offers:
   `shares[0]` rows on the first, and so on. Without `shares` they are equal, or
   differ by one.
 - `to_numpy(x)`: all the rows of a tensor, in order, on the host.
+- `repeat(times, body, state)`: `body(body(... state))`, within a graph.
 - `rows(x, places)`: some of them, in rising order.
 - `DYNAMIC_BATCH`: whether a compiled function serves every batch size with
   one trace. If not, the shares must always be the same.
@@ -33,6 +34,7 @@ if keras.backend.backend() == "tensorflow":
         compile,
         devices,
         preferred_slots,
+        repeat,
         rows,
         spread,
         to_numpy,
@@ -45,6 +47,7 @@ elif keras.backend.backend() == "jax":
         compile,
         devices,
         preferred_slots,
+        repeat,
         rows,
         spread,
         to_numpy,
@@ -62,6 +65,7 @@ __all__ = [
     "compile",
     "devices",
     "preferred_slots",
+    "repeat",
     "rows",
     "spread",
     "to_numpy",

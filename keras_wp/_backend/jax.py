@@ -8,6 +8,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 ANYWHERE = (None,)
 DYNAMIC_BATCH = False
 
+# More copies of a loop's body take too long to compile.
+_MOST_UNROLLED = 50
 _AXIS = "slots"
 _EVERYWHERE, _BY_ROWS = PartitionSpec(), PartitionSpec(_AXIS)
 
@@ -125,3 +127,12 @@ def preferred_slots(batch_size):
     if jax.default_backend() == "cpu":
         return min(batch_size, 8)
     return batch_size
+
+
+def repeat(times, body, state):
+    # In a loop, XLA on a CPU takes several times as long for a convolution.
+    if jax.default_backend() == "cpu" and times <= _MOST_UNROLLED:
+        for _ in range(times):
+            state = body(state)
+        return state
+    return jax.lax.fori_loop(0, times, lambda _, s: body(s), state)

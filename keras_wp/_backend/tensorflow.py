@@ -158,3 +158,7 @@ def preferred_slots(batch_size):
     if tf.config.list_logical_devices("GPU"):
         return batch_size
     return min(batch_size, 32)
+
+
+def repeat(times, body, state):
+    return keras.ops.fori_loop(0, times, lambda _, s: body(s), state)

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import direct, norms
+from keras_wp import _backend, direct, norms
 from keras_wp.surrogates import Surrogate
 
 
@@ -216,13 +216,12 @@ class Attack(abc.ABC):
         """
         state = self.init(problem, ops.zeros_like(problem.y))
 
-        def body(index, state):
-            del index
+        def body(state):
             iteration = state["iteration"] + 1
             # A fresh view: counts taken inside a loop must not leave it.
             state, _ = self.step(self.adapted(problem.fresh()), state)
             return {**state, "iteration": iteration}
 
         state = {**state, "iteration": ops.zeros_like(problem.y)}
-        state = ops.fori_loop(0, self.updates, body, state)
+        state = _backend.repeat(self.updates, body, state)
         return ops.stop_gradient(state["x_adv"])
