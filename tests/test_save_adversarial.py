@@ -6,13 +6,17 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from helpers import mixed_labels, predictions, random_images, tiny_cnn
+from reports import attack_result
 
 import keras_wp as kwp
 from keras_wp import Report, evaluate
+from keras_wp.classifier import Classifier
+from keras_wp.evaluation.samples import collect
 
 RECHECK = pathlib.Path(__file__).parent.parent / "examples" / "recheck.py"
 ATTACKS = (
@@ -142,6 +146,38 @@ def test_resumed_run_saves_the_same_images(
         assert attacks == saved[1]
         for name, array in saved[0].items():
             np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
+def test_sample_withstands_what_lies_outside_of_eps(model, data):
+    attack = kwp.attacks.DeepFool(norm="l2", steps=10, eps=1e-4)
+    report = evaluate(model, data, [attack])
+    assert report.samples
+    for sample in report.samples:
+        assert np.isfinite(report[attack.label].distance[sample.index])
+        assert sample.attempts == ()
+        assert sample.resisted == (attack.label,)
+
+
+def test_attacks_of_one_name_are_told_apart_by_their_norm(model, data):
+    one = np.ones(1, bool)
+    image = data[0][0]
+    keeper = types.SimpleNamespace(
+        sampled=[0],
+        images=lambda indices: [(i, image) for i in indices],
+        identities=["a"],
+        labels=[1],
+    )
+    pictures = types.SimpleNamespace(get=lambda identity: image)
+    outcomes = [("adaptive", "linf", ~one), ("adaptive", "l2", one)]
+    outcomes += [("PGD", "l2", one)]
+    kept = [
+        ([attack_result(name, one, robust, norm=norm)], pictures)
+        for name, norm, robust in outcomes
+    ]
+    (sample,) = collect(keeper, kept, Classifier(model), 8)
+    (attempt,) = sample.attempts
+    assert (attempt.name, attempt.norm) == ("adaptive", "linf")
+    assert sample.resisted == ("adaptive (l2)", "PGD")
 
 
 def test_repeated_images_are_saved_each_time(model, data, tmp_path):

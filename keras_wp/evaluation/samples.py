@@ -9,7 +9,7 @@ from keras_wp import _backend, engine, finish
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """What an attack made of a sample, where it succeeded.
+    """What an attack made of a sample, where it succeeded within its eps.
 
     Attributes:
         name: The attack's label.
@@ -35,7 +35,8 @@ class Sample:
         label: Its class.
         image: The image itself, float32.
         attempts: An `Attempt` for each attack that succeeded.
-        resisted: The labels of the attacks that failed.
+        resisted: The labels of the attacks that failed, each with its norm
+            where attacks in several norms share it.
     """
 
     index: int
@@ -58,14 +59,19 @@ def collect(keeper, kept, classifier, batch_size):
     Returns:
         A tuple of `Sample`.
     """
-    largest = {results[-1].name: (results[-1], p) for results, p in kept}
+    largest = {}
+    for results, pictures in kept:
+        result = results[-1]
+        largest[result.name, result.norm] = (result, pictures)
+    names = [name for name, _ in largest]
     images = dict(keeper.images(keeper.sampled))
+    # Pictures may be of an earlier run, or lie outside of eps.
     found = {
-        (i, name): pictures.get(keeper.identities[i])
+        (i, key): pictures.get(keeper.identities[i])
         for i in images
-        for name, (_, pictures) in largest.items()
+        for key, (result, pictures) in largest.items()
+        if result.attacked[i] and not result.robust[i]
     }
-    found = {key: image for key, image in found.items() if image is not None}
     predicted = {}
     if found:
         x = np.stack(list(found.values()))
@@ -80,19 +86,18 @@ def collect(keeper, kept, classifier, batch_size):
             image=images[i],
             attempts=tuple(
                 Attempt(
-                    name,
-                    result.norm,
+                    *key,
                     float(result.distance[i]),
-                    predicted[i, name],
-                    found[i, name],
+                    predicted[i, key],
+                    found[i, key],
                 )
-                for name, (result, _) in largest.items()
-                if (i, name) in found
+                for key, (result, _) in largest.items()
+                if (i, key) in found
             ),
             resisted=tuple(
-                name
-                for name, (result, _) in largest.items()
-                if (i, name) not in found and result.attacked[i]
+                name if names.count(name) == 1 else f"{name} ({norm})"
+                for (name, norm), (result, _) in largest.items()
+                if result.robust[i]
             ),
         )
         for i in keeper.sampled
