@@ -148,6 +148,23 @@ def test_resumed_run_saves_the_same_images(
             np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
+def test_images_of_another_run_are_left_out(model, data, tmp_path):
+    path = tmp_path / "adversarial.npz"
+    options = {"resume_dir": tmp_path, "save_adversarial": path}
+    first = evaluate(model, data, ATTACKS[:1], **options)
+    for outcomes in tmp_path.glob("*.jsonl"):
+        outcomes.unlink()
+    second = evaluate(tiny_cnn(seed=3), data, ATTACKS[:1], **options)
+    fooled = [r["PGD5"].attacked & ~r["PGD5"].robust for r in (first, second)]
+    stale = fooled[0] & ~fooled[1]
+    assert stale.any()
+    images = read(path)[0]["x_adv_0"]
+    np.testing.assert_array_equal(images[stale], data[0][stale])
+    for sample in second.samples:
+        assert bool(sample.attempts) == fooled[1][sample.index]
+        assert bool(sample.resisted) != fooled[1][sample.index]
+
+
 def test_sample_withstands_what_lies_outside_of_eps(model, data):
     attack = kwp.attacks.DeepFool(norm="l2", steps=10, eps=1e-4)
     report = evaluate(model, data, [attack])

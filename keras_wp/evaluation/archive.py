@@ -59,11 +59,13 @@ def save(path, keeper, kept):
         _write(file, "y", keeper.labels.astype(np.int32))
         _stream(file, "x", x.shape, lambda i: x[i])
         for place, (results, pictures) in enumerate(kept):
-            _write(file, f"attacked_{place}", results[0].attacked)
+            result = results[0]
+            _write(file, f"attacked_{place}", result.attacked)
+            # An earlier run may have left pictures of other images.
+            found = result.attacked & np.isfinite(result.distance)
 
-            def image(i, pictures=pictures):
-                found = pictures.get(keeper.identities[i])
-                return x[i] if found is None else found
+            def image(i, pictures=pictures, found=found):
+                return pictures.get(keeper.identities[i]) if found[i] else x[i]
 
             _stream(file, f"x_adv_{place}", (n, *x.shape[1:]), image)
     os.replace(partial, path)
