@@ -212,6 +212,11 @@ def test_attacks_by_name_take_the_budget_given(model, data):
     assert report["FGSM"].eps == 0.05
 
 
+def test_settings_are_those_of_the_run(model, data):
+    report = evaluate(model, data, "fgsm", eps=[0.01, 0.05])
+    assert [r.attack["eps"] for r in report.results] == [0.01, 0.05]
+
+
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.6)])
 def test_pixels_up_to_255_are_judged_as_those_up_to_1(norm, eps):
     x = 255 * random_images(60)

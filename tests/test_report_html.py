@@ -199,6 +199,23 @@ def test_call_names_options_and_what_cannot_be_written_in_a_call():
     assert "    seed=1,\n    adaptive=True,\n    audit=True,\n)" in text
 
 
+def test_settings_show_the_eps_of_the_run():
+    ones = np.ones(3, bool)
+    config = {"attack": "DeepFool", "eps": 0.5, "name": None}
+    report = Report(
+        ones,
+        (
+            attack_result(
+                "Mine", ones, ones, 0.1, minimum_norm=True, attack=config
+            ),
+        ),
+        {"model": "net"},
+    )
+    text = Page(report.to_html()).text
+    assert '"name": "Mine"' in text and '"eps": 0.1' in text
+    assert '"eps": 0.5' not in text
+
+
 @pytest.mark.parametrize("where", ["class", "attack", "finding", "model"])
 def test_hostile_names_are_text(rng, where):
     name = "".join(HOSTILE)

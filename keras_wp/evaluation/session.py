@@ -72,7 +72,7 @@ class Session:
             pictures,
             attacked,
         )
-        judged = list(_judge(attack, budgets, outcomes, attacked))
+        judged = list(_judge(job.attack, budgets, outcomes, attacked))
         self.kept.append((judged, pictures))
         if outcomes.blind is not None:
             self.blind.append((attack.norm, budgets, outcomes.blind))

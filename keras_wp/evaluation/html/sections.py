@@ -143,7 +143,7 @@ def reproduce(report):
     ]
     command = env.get("command")
     configs = [
-        {"name": r.name, "eps": r.eps, **r.attack} for r in report.results
+        {**r.attack, "name": r.name, "eps": r.eps} for r in report.results
     ]
     return element(
         "section",
