@@ -68,6 +68,23 @@ def test_conditions_are_those_of_both():
     assert comparison["worst case"].accuracies[0] == 1 / 6
 
 
+def with_any_distance(robust):
+    """With an attack without eps besides, which fools every image."""
+    near = report(CLEAN & False, eps=None, name="DeepFool")
+    given = report(robust)
+    return dataclasses.replace(given, results=given.results + near.results)
+
+
+def test_verdict_is_about_a_budget_where_there_is_one():
+    comparison = compare(
+        with_any_distance(CLEAN & False), with_any_distance(CLEAN)
+    )
+    assert comparison["worst case"].eps == 0.1
+    assert comparison["DeepFool"].eps is None
+    text = comparison.to_html()
+    assert "B is right more often in the worst case, ℓ∞ ≤ 0.1" in text
+
+
 @pytest.mark.parametrize(
     "second, common",
     [

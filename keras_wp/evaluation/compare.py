@@ -69,6 +69,9 @@ class Pair:
 class Comparison:
     """The result of `keras_wp.compare`. Printing it shows a table.
 
+    `comparison["PGD20"]` is the `Pair` of that condition, with the largest eps
+    if there are several; `comparison["PGD20", 0.1]` is that with eps 0.1.
+
     Attributes:
         names: What the two models are called.
         pairs: A `Pair` for the clean images; then for each budget of both
@@ -86,7 +89,9 @@ class Comparison:
         if not found:
             known = ", ".join(dict.fromkeys(p.condition for p in self.pairs))
             raise KeyError(f"No condition {key!r}. There are: {known}")
-        return found[-1]
+        # Within any distance almost every image is fooled.
+        budgeted = [p for p in found if p.eps is not None]
+        return (budgeted or found)[-1]
 
     def _rows(self):
         a, b = self.names

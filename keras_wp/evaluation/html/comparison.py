@@ -50,15 +50,10 @@ def page(comparison):
 
 
 def _summary(comparison):
-    """What the last row says, which is the widest threat."""
-    pair = comparison.pairs[-1]
+    """What the worst case within the largest budget says."""
+    pair = comparison["worst case"]
     low, high = pair.interval
-    where = {
-        "clean": "on the images as they are",
-        "worst case": "in the worst case",
-    }.get(pair.condition, f"under {pair.condition}")
-    if pair.norm is not None:
-        where += f", {words.within(pair.norm, pair.eps)}"
+    where = f"in the worst case, {words.within(pair.norm, pair.eps)}"
     if low <= 0 <= high:
         who = "No difference is shown"
     else:
