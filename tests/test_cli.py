@@ -11,7 +11,7 @@ import pytest
 from helpers import mixed_labels, random_images, tiny_cnn
 
 import keras_wp as kwp
-from keras_wp.cli import arguments, main
+from keras_wp.cli import arguments, commands, main
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,23 @@ def test_compare_reads_written_reports(models, images, tmp_path, capsys):
     assert run("compare", tmp_path / "a.json", tmp_path / "b.json") == 0
     out = capsys.readouterr().out
     assert "30 images, paired" in out and "FGSM, linf 0.1" in out
+
+
+def test_compare_asks_for_a_common_budget_before_it_attacks(
+    models, images, tmp_path, monkeypatch, capsys
+):
+    model = keras.saving.load_model(models / "a.keras")
+    path = tmp_path / "a.json"
+    kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)]).to_json(path)
+    monkeypatch.setattr(commands, "evaluate_model", None)
+    options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.2,0.05"]
+    assert run("compare", path, models / "b.keras", *options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        "keras_wp: error: The two models must be attacked within the same norm "
+        "and eps at least once. Received: linf 0.1 for the first, and "
+        "linf 0.05, linf 0.2 for the second"
+    )
 
 
 def test_info_shows_the_geometry(tmp_path, capsys):

@@ -85,6 +85,15 @@ def test_verdict_is_about_a_budget_where_there_is_one():
     assert "B is right more often in the worst case, ℓ∞ ≤ 0.1" in text
 
 
+def test_reports_without_a_common_budget_are_refused():
+    with pytest.raises(ValueError) as error:
+        compare(report(FIRST, eps=0.3), report(SECOND, eps=None))
+    assert str(error.value) == (
+        "The two models must be attacked within the same norm and eps at "
+        "least once. Received: linf 0.3 for the first, and linf for the second"
+    )
+
+
 @pytest.mark.parametrize(
     "second, common",
     [

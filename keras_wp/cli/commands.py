@@ -10,6 +10,8 @@ from rich.console import Console
 from keras_wp import attacks, datasets
 from keras_wp.cli import models
 from keras_wp.cli.arguments import SUFFIXES
+from keras_wp.evaluation import plan
+from keras_wp.evaluation.compare import common_budgets
 from keras_wp.evaluation.compare import compare as compare_reports
 from keras_wp.evaluation.evaluate import evaluate as evaluate_model
 from keras_wp.evaluation.findings import Finding
@@ -44,6 +46,7 @@ def compare(args):
     data = None
     if not all(isinstance(side, Report) for side in sides):
         data = _data(args)
+        common_budgets(*(_budgets(args, side) for side in sides))
     reports = []
     for side, letter in zip(sides, "AB", strict=True):
         if not isinstance(side, Report):
@@ -83,20 +86,10 @@ def info(args):
 
 
 def _evaluate(args, model, data, save_adversarial=None, resume_dir=None):
-    chosen, findings = args.attacks, ()
-    used = sorted({attacks.get(name).norm for name in chosen})
-    if isinstance(args.eps, list) and len(used) > 1:
-        raise ValueError(
-            "--eps must name the norm of each budget when the attacks use "
-            "several, as in linf=8/255,l2=0.5. Received: no norm for attacks "
-            f"in {' and '.join(used)}"
-        )
-    if args.eps is None:
-        chosen = [attacks.get(name, args.dataset) for name in chosen]
+    chosen, findings = _attacks(args, model), ()
     options = {"audit": args.audit, "adaptive": args.adaptive}
     options = {name: True for name, wanted in options.items() if wanted}
     if not models.has_gradients(model):
-        chosen = _gradient_free(chosen, args.eps)
         finding = Finding(
             "warning",
             "The model gives no gradients, so that only Square, which needs "
@@ -130,6 +123,31 @@ def _evaluate(args, model, data, save_adversarial=None, resume_dir=None):
             "command": command,
         },
     )
+
+
+def _attacks(args, model):
+    """The attacks to run on a model: those asked for, if it has gradients."""
+    chosen = args.attacks
+    used = sorted({attacks.get(name).norm for name in chosen})
+    if isinstance(args.eps, list) and len(used) > 1:
+        raise ValueError(
+            "--eps must name the norm of each budget when the attacks use "
+            "several, as in linf=8/255,l2=0.5. Received: no norm for attacks "
+            f"in {' and '.join(used)}"
+        )
+    if args.eps is None:
+        chosen = [attacks.get(name, args.dataset) for name in chosen]
+    if models.has_gradients(model):
+        return chosen
+    return _gradient_free(chosen, args.eps)
+
+
+def _budgets(args, side):
+    """The pairs `(norm, eps)` that a side's report has, or will have."""
+    if isinstance(side, Report):
+        return side.budgets
+    chosen = plan.resolve(_attacks(args, side), args.eps)
+    return plan.radii(chosen, plan.budgets(chosen, args.eps))
 
 
 def _gradient_free(chosen, eps):

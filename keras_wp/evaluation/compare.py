@@ -196,7 +196,8 @@ def compare(first, second, names=None):
         it (`adaptive=True`).
 
     Raises:
-        ValueError: If the reports are not of the same images.
+        ValueError: If the reports are not of the same images, or have no
+            budget in common.
 
     Example:
 
@@ -208,9 +209,7 @@ def compare(first, second, names=None):
     order = _order(first, second)
     pairs = [_pair("clean", first.clean_correct, second.clean_correct[order])]
     theirs = {(r.name, r.norm, r.eps): r for r in second.results}
-    for norm, eps in first.budgets:
-        if (norm, eps) not in second.budgets:
-            continue
+    for norm, eps in common_budgets(first.budgets, second.budgets):
         for result in first.results:
             other = theirs.get((result.name, norm, eps))
             if other is not None and (result.norm, result.eps) == (norm, eps):
@@ -225,6 +224,26 @@ def compare(first, second, names=None):
             for letter, report in (("A", first), ("B", second))
         )
     return Comparison(tuple(names), tuple(pairs))
+
+
+def common_budgets(first, second):
+    """The pairs `(norm, eps)` of both lists.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    common = [pair for pair in first if pair in second]
+    if not common:
+        one, other = (
+            ", ".join(report_text.budget(*pair) for pair in pairs)
+            for pairs in (first, second)
+        )
+        raise ValueError(
+            "The two models must be attacked within the same norm and eps at "
+            f"least once. Received: {one} for the first, and {other} for the "
+            "second"
+        )
+    return common
 
 
 def _order(first, second):
