@@ -175,7 +175,7 @@ def test_budgets_are_written_as_people_do(page):
 
 def test_call_that_reproduces_is_shown(report, page):
     assert "kwp.attacks.PGD(eps=0.1, steps=20)" in page.text
-    assert "eps={'linf': [0.1, 0.2]}" in page.text
+    assert "eps={'linf': [0.1, 0.2], 'l2': [1.0]}" in page.text
     assert "seed=4" in page.text
 
 
@@ -197,6 +197,31 @@ def test_call_names_options_and_what_cannot_be_written_in_a_call():
     assert "kwp.attacks.AutoAttack(eps=0.1)," in text
     assert "InTurn" not in text
     assert "    seed=1,\n    adaptive=True,\n    audit=True,\n)" in text
+    report.environment["adaptive"] = ["linear", "model-teacher"]
+    text = code.call(report)
+    assert "    adaptive=[...],  # 'linear, model-teacher'\n" in text
+
+
+def test_call_leaves_each_attack_its_own_budget():
+    ones = np.ones(3, bool)
+    near = {"attack": "DeepFool", "eps": 0.1, "steps": 50}
+    results = [
+        attack_result("PGD", ones, ones, 0.3),
+        attack_result("Near", ones, ones, 0.1, minimum_norm=True, attack=near),
+    ]
+    text = code.call(Report(ones, tuple(results), {"model": "net"}))
+    assert "kwp.attacks.PGD(eps=0.3, steps=20)," in text
+    assert "kwp.attacks.DeepFool(eps=0.1)," in text
+    assert "    eps=" not in text
+
+
+def test_call_does_not_write_attacks_whose_members_it_cannot():
+    ones = np.ones(3, bool)
+    members = {"attack": "InTurn", "eps": 0.1, "parts": [{"attack": "PGD"}]}
+    report = Report(
+        ones, (attack_result("Mine", ones, ones, attack=members),), {}
+    )
+    assert "    ...  # 'Mine': {'attack': 'InTurn'," in code.call(report)
 
 
 def test_settings_show_the_eps_of_the_run():

@@ -145,7 +145,9 @@ def evaluate(
                     attack = adapting.attack(surrogates, norm, radius, bounds)
                     session.run(attack, [radius], asked.robust(norm, radius))
             report = session.report(
-                adaptive=bool(adaptive), audit=bool(audit), pictures=True
+                adaptive=[s.label for s in own] or bool(adaptive),
+                audit=bool(audit),
+                pictures=True,
             )
             if everything:
                 archive.save(save_adversarial, keeper, session.kept)

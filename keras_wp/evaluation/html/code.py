@@ -7,23 +7,24 @@ import keras_wp.attacks as kwp_attacks
 
 def call(report):
     """A Python script that evaluates the same attacks with the same seed."""
-    attacks, curves = [], {}
-    options = [
-        f"    {name}=True,"
-        for name in ("adaptive", "audit")
-        if report.environment.get(name)
+    env = report.environment
+    # These attacks come from the option of that name.
+    results = [
+        r for r in report.results if r.name != "adaptive" or not env.get(r.name)
     ]
-    for name in dict.fromkeys(r.name for r in report.results):
-        mine = [r for r in report.results if r.name == name]
-        # These attacks come from the option of that name.
-        if name == "adaptive" and report.environment.get("adaptive"):
-            continue
-        attacks.append(f"    {_attack(mine[0])},")
-        budgets = {r.eps for r in mine if r.eps is not None}
-        needs_list = len(budgets) > 1 or mine[0].minimum_norm
-        if budgets and needs_list:
-            curves.setdefault(mine[0].norm, set()).update(budgets)
-    eps = {norm: sorted(values) for norm, values in curves.items()}
+    asked = {}
+    for result in results:
+        asked.setdefault(result.name, []).append(result)
+    attacks = [f"    {_attack(mine[0])}," for mine in asked.values()]
+    options = []
+    if isinstance(env.get("adaptive"), (list, tuple)):
+        labels = ", ".join(env["adaptive"])
+        options.append(f"    adaptive=[...],  # {labels!r}")
+    elif env.get("adaptive"):
+        options.append("    adaptive=True,")
+    if env.get("audit"):
+        options.append("    audit=True,")
+    eps = _shared_budgets(asked.values())
     return "\n".join(
         [
             "import keras",
@@ -38,11 +39,27 @@ def call(report):
             "    (x, y),",
             "    attacks,",
             *([f"    eps={eps!r},"] if eps else []),
-            f"    seed={report.environment.get('seed', 0)!r},",
+            f"    seed={env.get('seed', 0)!r},",
             *options,
             ")",
         ]
     )
+
+
+def _shared_budgets(asked):
+    """By norm, the budgets that all of its attacks have.
+
+    Where they differ, each attack has its own `eps`.
+    """
+    found = {}
+    for mine in asked:
+        budgets = [result.eps for result in mine]
+        found.setdefault(mine[0].norm, []).append(budgets)
+    return {
+        norm: given[0]
+        for norm, given in found.items()
+        if None not in given[0] and all(one == given[0] for one in given)
+    }
 
 
 def _attack(result):
@@ -51,13 +68,17 @@ def _attack(result):
         config["eps"] = result.eps
     kind = config.get("attack")
     known = getattr(kwp_attacks, str(kind), None)
-    fields = ()
+    there, missing = [], []
     if dataclasses.is_dataclass(known):
-        fields = [f for f in dataclasses.fields(known) if f.name in config]
-    if not fields or any(_is_composed(config[f.name]) for f in fields):
+        for field in dataclasses.fields(known):
+            (there if field.name in config else missing).append(field)
+    # Such as the members of InTurn, which are attacks.
+    unknown = any(f.default is dataclasses.MISSING for f in missing)
+    composed = any(_is_composed(config[f.name]) for f in there)
+    if not there or unknown or composed:
         return f"...  # {result.name!r}: {config!r}".replace("\n", " ")
     given = []
-    for field in fields:
+    for field in there:
         value = config[field.name]
         if isinstance(value, list):
             value = tuple(value)
