@@ -331,6 +331,30 @@ def test_full_curve_counts_every_distance():
     assert right.tolist() == [4, 3, 2, 1]
 
 
+def test_thinned_curve_is_never_too_high(rng):
+    count = 1000
+    attacked = np.ones(count, bool)
+    distance = rng.permutation(np.arange(1, count + 1) / count)
+    result = attack_result(
+        "A", attacked, attacked, 1.0, minimum_norm=True, distance=distance
+    )
+    report = Report(attacked, (result,), {}, identities=identities(count))
+    svg, _ = figures.accuracy_curve(report, "linf")
+    (line,) = [
+        attributes["d"]
+        for attributes in Page(svg).all("path")
+        if attributes["class"] == "line c0"
+    ]
+    x, y = np.array(re.findall(r"[\d.]+", line), float).reshape(-1, 2).T
+    axes = figures.Axes((0.0, 1.0), (0.0, 1.0))
+    eps = (x - axes.x(0.0)) / (axes.x(1.0) - axes.x(0.0)) * 1.12
+    share = (y - axes.y(0.0)) / (axes.y(1.0) - axes.y(0.0))
+    # At the right end of each step, before it falls.
+    left = [(distance > e - 1e-4).mean() for e in eps]
+    assert len(eps) < count
+    assert (share <= np.array(left) + 1e-4).all()
+
+
 def test_points_are_where_their_accuracy_is(rng):
     attacked = np.ones(10, bool)
     robust = np.arange(10) < 4

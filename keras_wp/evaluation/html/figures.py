@@ -179,7 +179,9 @@ def _steps(axes, eps, right, total, limit, kind, name):
     eps, right = eps[inside], right[inside]
     if len(eps) > _POINTS:
         chosen = np.linspace(0, len(eps) - 1, _POINTS).round().astype(int)
-        eps, right = eps[chosen], right[chosen]
+        # The lowest count up to the next point: better too low than too high.
+        last = np.append(chosen[1:] - 1, chosen[-1])
+        eps, right = eps[chosen], right[last]
     xs = np.append(np.repeat(eps, 2)[1:], limit)
     counts = np.repeat(right, 2)
     bounds = [wilson(int(k), total) for k in counts]
