@@ -5,10 +5,10 @@
 
     python examples/recheck.py adversarial.npz saved_model
 
-The model is the directory of a SavedModel, or a `.keras` file. For each attack
-it counts the images that the model still classifies rightly, and checks that
-the others lie within eps and within [0, 1]. It ends with an error if a number
-is not the one that was saved.
+The model is the directory of a SavedModel, or a `.keras` file of Keras's own
+layers. For each attack it counts the images that the model still classifies
+rightly, and checks that the others lie within eps and within [0, 1]. It ends
+with an error if a number is not the one that was saved.
 """
 
 import json
@@ -37,7 +37,14 @@ def load(path):
         ].numpy()
     import keras
 
-    model = keras.saving.load_model(path, compile=False)
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except TypeError as error:
+        raise SystemExit(
+            "The model must be the directory of a SavedModel, which "
+            "`model.export` writes, or a .keras file of Keras's own layers. "
+            f"Received: {path!r}, which has others"
+        ) from error
     return lambda x: model.predict(x, verbose=0)
 
 

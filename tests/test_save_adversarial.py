@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 
+import keras
 import numpy as np
 import pytest
 from helpers import mixed_labels, predictions, random_images, tiny_cnn
@@ -228,21 +229,39 @@ def test_other_files_are_no_reports(tmp_path):
     )
 
 
-def test_images_are_checked_without_this_package(model, folder, report):
-    model.save(folder / "model.keras")
+def recheck_alone(folder, model_path):
+    """Run the check where this package is not."""
     blocked = (
         "import runpy, sys; sys.modules['keras_wp'] = None; "
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], "
         "run_name='__main__')"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", blocked, str(RECHECK), "adversarial.npz"]
-        + ["model.keras"],
+        + [model_path],
         cwd=folder,
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         capture_output=True,
         text=True,
     )
+
+
+def test_check_says_which_models_it_takes(folder):
+    head = keras.Sequential([keras.Input((8,)), kwp.RobustHead(3)])
+    head.save(folder / "head.keras")
+    done = recheck_alone(folder, "head.keras")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "The model must be the directory of a SavedModel, which "
+        "`model.export` writes, or a .keras file of Keras's own layers. "
+        "Received: 'head.keras', which has others"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_images_are_checked_without_this_package(model, folder, report):
+    model.save(folder / "model.keras")
+    done = recheck_alone(folder, "model.keras")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"clean: {report.clean_accuracy:.2%} of 40 images"
