@@ -132,7 +132,7 @@ class Surrogate:
         parts += [] if self.rescale is None else [f"rescale-{self.rescale}"]
         parts += ["standardize"] if self.standardize else []
         if self.model is not None:
-            parts.append(f"model-{getattr(self._source, 'name', 'unnamed')}")
+            parts.append(f"model-{getattr(self.stand_in, 'name', 'unnamed')}")
         return "-".join(parts)
 
     def config(self):
@@ -144,13 +144,14 @@ class Surrogate:
         }
         if self.model is not None:
             values["model"] = {
-                "name": self._source.name,
-                "digest": weights_digest(self._source),
+                "name": self.stand_in.name,
+                "digest": weights_digest(self.stand_in),
             }
         return values
 
     @property
-    def _source(self):
+    def stand_in(self):
+        """The model whose gradient is taken, or None."""
         held = self.model
         return held.model if isinstance(held, _Weak) else held
 
@@ -158,11 +159,13 @@ class Surrogate:
         """The same surrogate, but one that does not keep its model alive."""
         if self.model is None:
             return self
-        return dataclasses.replace(self, model=_Weak(weakref.ref(self._source)))
+        return dataclasses.replace(
+            self, model=_Weak(weakref.ref(self.stand_in))
+        )
 
     def variables(self):
         """The variables that the stand-in has and the model has not."""
-        return () if self.model is None else self._source.variables
+        return () if self.model is None else self.stand_in.variables
 
     def prepare(self, classifier, shape):
         """Build and check, before anything is traced.
@@ -178,7 +181,7 @@ class Surrogate:
         image = ops.convert_to_tensor(image.astype(np.float32))
         expected = ops.convert_to_numpy(classifier(image))
         if self.model is not None:
-            found = ops.convert_to_numpy(Classifier(self._source)(image))
+            found = ops.convert_to_numpy(Classifier(self.stand_in)(image))
             if found.shape != expected.shape:
                 raise ValueError(
                     "The surrogate's model must have the classes of the model "
@@ -238,7 +241,7 @@ class _View:
 
     def __call__(self, x):
         if self._surrogate.model is not None:
-            stand_in = Classifier(self._surrogate._source)
+            stand_in = Classifier(self._surrogate.stand_in)
             return _with_gradient_of(self._model(x), stand_in(x))
         head = self._head()
         return head.after(self._features(head, x))

@@ -1,5 +1,6 @@
 """`evaluate`: the worst case, the curve, streams, and what it refuses."""
 
+import dataclasses
 import functools
 import json
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import linear_model, mixed_labels, random_images, tiny_cnn
+from keras import ops
 
 import keras_wp as kwp
 from keras_wp import evaluate
@@ -189,6 +191,45 @@ def test_resume_refuses_another_model_with_the_same_weights(
     evaluate(scaled(1.0), data, [FGSM], resume_dir=tmp_path)
     with pytest.raises(ValueError, match="holds an evaluation with another mo"):
         evaluate(scaled(100.0), data, [FGSM], resume_dir=tmp_path)
+
+
+class Rounding(keras.layers.Layer):
+    """Rounds pixels, with a straight-through gradient or with none."""
+
+    def __init__(self, straight):
+        super().__init__()
+        self.straight = straight
+
+    def call(self, x):
+        rounded = ops.round(4.0 * x) / 4.0
+        if not self.straight:
+            return rounded
+        return ops.stop_gradient(rounded) + (x - ops.stop_gradient(x))
+
+
+@pytest.mark.parametrize("kind", ["attacked", "stand-in"])
+def test_resume_refuses_another_gradient(kind, model, data, tmp_path):
+    def outcomes(straight):
+        # Another name would be another attack.
+        layers = [Rounding(straight), model]
+        rounding = keras.Sequential(layers, name="rounding")
+        if kind == "attacked":
+            return evaluate(rounding, data, [FGSM], resume_dir=tmp_path)
+        stand_in = kwp.Surrogate(model=rounding)
+        attack = dataclasses.replace(FGSM, surrogate=stand_in)
+        return evaluate(model, data, [attack], resume_dir=tmp_path)
+
+    blind = outcomes(False)
+    assert blind.results[0].vanished_gradients == 1.0
+    same(blind, outcomes(False))
+    with pytest.raises(ValueError) as error:
+        outcomes(True)
+    (name,) = [path.name for path in tmp_path.iterdir()]
+    assert str(error.value) == (
+        "`resume_dir` holds an evaluation with another gradient: name an "
+        f"empty directory, or delete {name}. Received: resume_dir="
+        f"{str(tmp_path)!r}"
+    )
 
 
 def test_fresh_weights_are_seen(data):

@@ -6,16 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_wp import _backend, checks, engine, finish, noise
+from keras_wp.evaluation import probe
 from keras_wp.evaluation.data import identities
 
 
 class Clean(NamedTuple):
     """Per image: logits `(n, K)`, label, digest, name, and whether right.
 
-    And the logits of an image of noise, which tell apart models that have the
-    same weights; the shape of an image; whether the logits look like
-    probabilities; and by how much they change from call to call, None if they
-    do not.
+    And an image of noise `(1, ...)`, at which models are told apart; the shape
+    of an image; whether the logits look like probabilities; and by how much
+    they change from call to call, None if they do not.
     """
 
     logits: np.ndarray
@@ -23,7 +23,7 @@ class Clean(NamedTuple):
     digests: np.ndarray
     identities: list
     correct: np.ndarray
-    probe: list
+    noise: np.ndarray
     shape: tuple
     probabilities: bool = False
     change: float | None = None
@@ -42,7 +42,7 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
             audit to tell of them.
     """
     size = _backend.preferred_slots(batch_size)
-    parts, probe, change = [], [], None
+    parts, change = [], None
     done = 0
     try:
         total = len(data)
@@ -55,10 +55,10 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
             logits = finish.forward(program, x, size)
             checks.logits(logits, classifier.model, probabilities=lenient)
             if not parts:
+                blank = probe.image(x.shape[1:], bounds)
                 change = _unsteadiness(
                     program, x[:size], logits[:size], size, lenient
                 )
-                probe = _probe(program, x.shape[1:], bounds, size)
             y = checks.labels(y, len(x), logits.shape[-1])
             parts.append((logits, y, noise.image_digests(x)))
             done += len(x)
@@ -74,17 +74,11 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
         digests,
         identities(digests, labels),
         logits.argmax(-1) == labels,
-        probe,
+        blank,
         x.shape[1:],
         checks.are_probabilities(logits),
         change,
     )
-
-
-def _probe(program, shape, bounds, size):
-    image = np.random.default_rng(0).uniform(*bounds, (1, *shape))
-    logits = finish.forward(program, image.astype(np.float32), size)[0]
-    return np.nan_to_num(logits).tolist()
 
 
 def _unsteadiness(program, x, logits, size, lenient):

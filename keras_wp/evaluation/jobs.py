@@ -28,7 +28,10 @@ class Outcomes(NamedTuple):
 
 
 class Job:
-    """One attack with one budget (or, at minimum norm, with all)."""
+    """One attack with one budget (or, at minimum norm, with all).
+
+    `header` maps a part of the attack to what its outcomes depend on besides.
+    """
 
     def __init__(self, attack, budgets, header, seed, batch_size):
         if not attack.minimum_norm and budgets[0] is not None:
@@ -59,7 +62,7 @@ class Job:
             config = {**part.config(), "name": None}
             store = Store(
                 resume_dir,
-                {**self._header, "attack": config},
+                {**self._header(part), "attack": config},
                 self._description.replace("=", "-"),
             )
             alive = attacked & ~total.success

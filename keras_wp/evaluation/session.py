@@ -8,6 +8,8 @@ import numpy as np
 
 from keras_wp import checks
 from keras_wp._version import __version__
+from keras_wp.classifier import Classifier
+from keras_wp.evaluation import probe
 from keras_wp.evaluation.environment import environment
 from keras_wp.evaluation.geometry import head_geometry
 from keras_wp.evaluation.jobs import Job
@@ -49,15 +51,42 @@ class Session:
     blind: list = dataclasses.field(default_factory=list)
 
     @functools.cached_property
-    def _header(self):
-        """What outcomes depend on, besides the attack."""
+    def _shared_header(self):
+        """What the outcomes of every attack depend on."""
         predictions = self.clean.logits.argmax(-1)
         known = fingerprint(self.model, predictions)
+        logits = probe.logits(
+            self.classifier, self.clean.noise, self.batch_size
+        )
         return {
-            "model": [known, *self.clean.probe],
+            "model": [known, *logits],
             "seed": self.seed,
             "version": [__version__, keras.__version__],
         }
+
+    @functools.cached_property
+    def _gradient(self):
+        return probe.gradient(
+            self.classifier, self.clean.noise, self.batch_size
+        )
+
+    def _header(self, part):
+        """What outcomes depend on, besides the settings of the attack.
+
+        The gradient is that of the stand-in, where an attack follows one.
+        """
+        if self.resume_dir is None:
+            return {}
+        header = {**self._shared_header, "gradient": None}
+        stand_in = part.surrogate and part.surrogate.stand_in
+        # That of a randomized model is another one each time.
+        if stand_in is not None:
+            header["gradient"] = probe.gradient(
+                Classifier(stand_in), self.clean.noise, self.batch_size
+            )
+        elif part.follows_gradient and self.clean.change is None:
+            header["gradient"] = self._gradient
+        return header
 
     def run(self, attack, budgets, attacked):
         """Run an attack on the images `attacked`, `(n,)` bool."""

@@ -14,19 +14,22 @@ import numpy as np
 
 from keras_wp.classifier import weights_digest
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 # Logits of one model may differ so much, relative to the largest of them,
-# from one process or device to another.
+# from one process or device to another; gradients, which jump where a unit
+# falls silent, by more.
 _TOLERANCE = 1e-3
+_TOLERANCE_OF_GRADIENTS = 1e-2
 
 
 def fingerprint(model, predictions):
     """What tells a model from another: its weights, or its predictions.
 
     Models may differ in what is no weight, such as an activation or the
-    scale of the logits. A header takes some logits beside this.
+    scale of the logits, or in their gradients only. A header takes some of
+    both beside this.
     """
     if hasattr(model, "weights"):
         return weights_digest(model)
@@ -34,12 +37,13 @@ def fingerprint(model, predictions):
     return hashlib.blake2b(predictions, digest_size=8).hexdigest()
 
 
-def _same(found, wanted):
+def _same(found, wanted, tolerance=_TOLERANCE):
     """Whether entries of headers agree; numbers in lists up to rounding."""
-    if not isinstance(found, list) or len(found) != len(wanted):
+    both = isinstance(found, list) and isinstance(wanted, list)
+    if not both or len(found) != len(wanted):
         return found == wanted
     numbers = [abs(value) for value in wanted if isinstance(value, float)]
-    limit = _TOLERANCE * max(numbers, default=0.0)
+    limit = tolerance * max(numbers, default=0.0)
 
     def close(a, b):
         both = isinstance(a, float) and isinstance(b, float)
@@ -88,7 +92,14 @@ class Store:
         if not lines:
             return
         found = json.loads(lines[0])
-        changed = [k for k in header if not _same(found.get(k), header[k])]
+        limits = {"gradient": _TOLERANCE_OF_GRADIENTS}
+        changed = [
+            key
+            for key in header
+            if not _same(
+                found.get(key), header[key], limits.get(key, _TOLERANCE)
+            )
+        ]
         if changed:
             raise ValueError(
                 f"`resume_dir` holds an evaluation with another {changed[0]}: "

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
-from keras_wp import _backend, engine, finish, noise, objectives
+from keras_wp import _backend, engine, finish, noise
 from keras_wp.attacks import APGD, PGD
+from keras_wp.evaluation import probe
 from keras_wp.evaluation.findings import severity_of
-from keras_wp.problem import Problem
 
 # So many images for each question. Of 50 that stand for 60 % of the data, one
 # is 1.2 points of accuracy: enough to see what is judged (`findings.HIGH`).
@@ -137,23 +137,9 @@ class Trial:
 
     def gradients(self, x, labels):
         """The gradient of the margin at any number of points, on the host."""
-        classifier = self.classifier
-
-        def gradient(x, y):
-            view = Problem(classifier, x, y, y, None, None)
-            return view.value_and_grad(objectives.get("margin"), x)[1]
-
-        key = ("margin gradient", x.shape[1:])
-        program = classifier.compile(key, lambda: gradient)
-        size = _backend.preferred_slots(self.batch_size)
-        size *= len(program.devices)
-        found = []
-        for begin in range(0, len(x), size):
-            places = np.arange(begin, begin + size).clip(max=len(x) - 1)
-            batch = x[places], labels[places].astype(np.int32)
-            batch = _backend.spread(batch, program.devices)
-            found.append(_backend.to_numpy(program(*batch)))
-        return np.concatenate(found)[: len(x)]
+        return probe.margin_gradients(
+            self.classifier, x, labels, self.batch_size
+        )
 
     def _stream(self, attack, indices):
         clean = self.clean
