@@ -247,6 +247,14 @@ def test_each_norm_is_audited_where_something_is_left():
     assert auditor._budgets(report) == [("l2", 0.01), ("linf", 0.01)]
 
 
+def test_the_largest_budget_is_audited_where_nothing_is_left():
+    report = types.SimpleNamespace(
+        budgets=[("l2", 0.5), ("l2", 1.0), ("l2", None)],
+        robust=lambda norm, eps: np.zeros(10, bool),
+    )
+    assert auditor._budgets(report) == [("l2", 1.0)]
+
+
 def test_an_attack_that_does_worse_with_more_is_reported():
     # One step overshoots the strip in which an image is misclassified.
     def strip(x):

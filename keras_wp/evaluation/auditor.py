@@ -63,12 +63,12 @@ def audit(session, report, attacks, surrogates, bounds):
 
 def _budgets(report):
     """The budget to look at in each norm."""
-    chosen = {}
-    for norm, eps in report.budgets:
-        if eps is None:
-            continue
+    budgets = [(norm, eps) for norm, eps in report.budgets if eps is not None]
+    # In rising order: the largest is the last to be set.
+    chosen = dict(budgets)
+    for norm, eps in budgets:
         left = float(report.robust(norm, eps).mean())
-        if norm not in chosen or severity_of(left) is not None:
+        if severity_of(left) is not None:
             chosen[norm] = eps
     return list(chosen.items())
 
