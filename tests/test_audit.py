@@ -255,6 +255,24 @@ def test_the_largest_budget_is_audited_where_nothing_is_left():
     assert auditor._budgets(report) == [("l2", 1.0)]
 
 
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "linear"])
+def test_only_a_head_that_levels_off_is_called_saturated(activation):
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Rescaling(1000.0),
+            keras.layers.Dense(8, activation),
+            keras.layers.Dense(5),
+        ]
+    )
+    trial = trial_of(model, random_images(10), 0.1)
+    # As the user may ask for, whatever the model.
+    trial.surrogates = (kwp.Surrogate(model=tiny_cnn()),)
+    found = checks(symptoms.saturation(trial))
+    assert found == ({"saturated_units"} if activation == "tanh" else set())
+
+
 def test_an_attack_that_does_worse_with_more_is_reported():
     # One step overshoots the strip in which an image is misclassified.
     def strip(x):

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_wp import _backend, links
 from keras_wp.attacks import FGSM
+from keras_wp.evaluation import adaptive
 from keras_wp.evaluation.findings import Finding, severity_of
 
 # A unit is saturated where the activation's slope is below this share of its
@@ -128,7 +129,7 @@ def accuracy_rises(trial):
 
 def saturation(trial):
     """Units of the last activation that have no slope left."""
-    if not trial.surrogates:
+    if not adaptive.fitting(trial.classifier, trial.clean.shape):
         return
     head = links.head(trial.classifier.model)
     x = np.stack([trial.images[i] for i in trial.sample])
