@@ -467,8 +467,9 @@ def test_nan_weights_are_refused(data):
     )
 
 
-def test_training_mode_is_refused(data):
-    model = tiny_cnn()
+@pytest.mark.parametrize("size", [60, 2, 1])
+def test_training_mode_is_refused(size, data):
+    model, data = tiny_cnn(), Batches(*data, size)
     training = functools.partial(model, training=True)
     with pytest.raises(ValueError, match="is it in training mode") as error:
         evaluate(training, data, [FGSM])

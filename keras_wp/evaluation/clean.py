@@ -57,7 +57,7 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
             if not parts:
                 blank = probe.image(x.shape[1:], bounds)
                 change = _unsteadiness(
-                    program, x[:size], logits[:size], size, lenient
+                    program, x[:size], logits[:size], blank, size, lenient
                 )
             y = checks.labels(y, len(x), logits.shape[-1])
             parts.append((logits, y, noise.image_digests(x)))
@@ -81,15 +81,17 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
     )
 
 
-def _unsteadiness(program, x, logits, size, lenient):
+def _unsteadiness(program, x, logits, blank, size, lenient):
     """How much the logits of an image change without cause, or None.
 
     Two images change places, as a jitted function of JAX draws the same
-    random numbers for the same place.
+    random numbers for the same place; and an image of noise, `blank`, joins
+    them, as there may be but one image.
     """
     tolerance = 1e-3 * (np.abs(logits).max() + np.ptp(logits))
-    pair = finish.forward(program, x[:2][::-1], size)
-    change = np.abs(pair[::-1] - logits[:2]).max()
+    others = np.concatenate([x[1:2], blank, x[:1]])
+    found = finish.forward(program, others, size)[[-1, 0]]
+    change = np.abs(found[: len(x)] - logits[:2]).max()
     if not change > tolerance:
         return None
     if lenient:
@@ -106,5 +108,5 @@ def _unsteadiness(program, x, logits, size, lenient):
         "The model's logits for an image must not depend on the other "
         "images of its batch: is it in training mode? Received: logits "
         f"that differ by {change:.2g} between an image in a batch of "
-        f"{len(pair)} and in one of {len(x)}"
+        f"{len(others)} and in one of {len(x)}"
     )
