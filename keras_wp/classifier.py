@@ -15,6 +15,7 @@ from keras import ops
 from keras_wp import _backend, features
 
 _compiled = weakref.WeakKeyDictionary()
+_TAKEN = ("activation", "dtype_policy")
 
 
 class Classifier:
@@ -87,8 +88,8 @@ class Classifier:
     def compile(self, key, make, more_variables=lambda: ()):
         """The compiled form of `make()`, kept as long as the model lives.
 
-        It is made anew when the model has got other layers or activations,
-        or lies on other devices.
+        It is made anew when the model has got other layers, activations,
+        variables or types, or lies on other devices.
         That of a callable which is no Keras layer is kept with this object
         only: what it closes over may change unseen, and a compiled function
         would go on with the old.
@@ -102,7 +103,7 @@ class Classifier:
         """
         known, devices = self._compiled, self.devices()
         if self._is_layer:
-            layers = [devices, *_layers(self.model)]
+            layers = [devices, *_variables(self.model), *_layers(self.model)]
             old, known = _compiled.get(self.model, (None, {}))
             if old != layers:
                 known = {}
@@ -126,9 +127,16 @@ def weights_digest(model):
     return digest.hexdigest()
 
 
+def _variables(model):
+    """Which variables there are: a function reads those that it has met."""
+    # Not the variables themselves: they are equal where their values are.
+    return [(variable.path, id(variable)) for variable in model.variables]
+
+
 def _layers(layer):
-    """What a compiled function takes for granted: layers, activations."""
-    yield weakref.ref(layer), getattr(layer, "activation", None)
+    """What a compiled function takes for granted."""
+    taken = (getattr(layer, name, None) for name in _TAKEN)
+    yield weakref.ref(layer), *taken
     for part in getattr(layer, "layers", ()):
         yield from _layers(part)
 

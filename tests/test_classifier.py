@@ -202,6 +202,34 @@ def test_other_layers_or_activations_are_seen(change):
     np.testing.assert_allclose(logits(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("change", ["lora", "quantize"])
+def test_other_variables_are_seen(change):
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5),
+        ]
+    )
+    x = random_images(5)
+
+    def logits():
+        classifier = Classifier(model)
+        compiled = classifier.compile("key", lambda: classifier)
+        return to_numpy(compiled(ops.convert_to_tensor(x)))
+
+    before = logits()
+    if change == "lora":
+        dense = model.layers[-1]
+        dense.enable_lora(2)
+        dense.lora_kernel_b.assign(np.ones((2, 5)))
+    else:
+        model.layers[-1].quantize("int8")
+    after = to_numpy(model(ops.convert_to_tensor(x)))
+    assert np.abs(after - before).max() > 1e-4
+    np.testing.assert_allclose(logits(), after, atol=1e-5)
+
+
 def test_compiled_functions_of_a_callable_are_kept_with_its_classifier():
     owner = Owner()
     made = []
