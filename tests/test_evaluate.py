@@ -12,6 +12,7 @@ from keras import ops
 
 import keras_wp as kwp
 from keras_wp import evaluate
+from keras_wp.evaluation import probe
 
 FGSM = kwp.attacks.FGSM(eps=0.05)
 PGD = kwp.attacks.PGD(eps=0.05, steps=5)
@@ -230,6 +231,21 @@ def test_resume_refuses_another_gradient(kind, model, data, tmp_path):
         f"empty directory, or delete {name}. Received: resume_dir="
         f"{str(tmp_path)!r}"
     )
+
+
+def test_models_are_told_apart_without_a_derivative_where_none_is_needed(
+    model, data, tmp_path, monkeypatch
+):
+    def refuse(*args):
+        raise RuntimeError("There is no derivative.")
+
+    monkeypatch.setattr(probe, "margin_gradients", refuse)
+    evaluate(model, data, [FGSM])
+    square = kwp.attacks.Square(eps=0.05, steps=5)
+    first = evaluate(model, data, [square], resume_dir=tmp_path)
+    same(first, evaluate(model, data, [square], resume_dir=tmp_path))
+    with pytest.raises(RuntimeError, match="There is no derivative"):
+        evaluate(model, data, [FGSM], resume_dir=tmp_path)
 
 
 def test_fresh_weights_are_seen(data):
