@@ -128,6 +128,23 @@ ATTACKS = {
 each_attack = pytest.mark.parametrize("case", ATTACKS.values(), ids=ATTACKS)
 
 
+def quickly(name, quick):
+    """A case of the table, left to the slow tests unless `quick`."""
+    marks = () if quick else pytest.mark.slow
+    return pytest.param(ATTACKS[name], id=name, marks=marks)
+
+
+# A suite compiles the programs of all its parts, which the table has as well.
+each_attack_but_suites_quickly = pytest.mark.parametrize(
+    "case", [quickly(name, name != "autoattack") for name in ATTACKS]
+)
+# With one slot everything is compiled once more.
+each_attack_alone = pytest.mark.parametrize(
+    "case",
+    [quickly(name, name.startswith(("fgsm", "pgd"))) for name in ATTACKS],
+)
+
+
 @pytest.fixture(scope="module")
 def model():
     """One model for all tests: what is compiled for it is compiled once."""
@@ -230,7 +247,7 @@ def test_ball_and_bounds_are_kept(case, model, eps, seed, form):
     check_ball_and_bounds(attack, changes.get("eps"), x, x_adv)
 
 
-@each_attack
+@each_attack_but_suites_quickly
 def test_other_bounds_are_kept(case, model, x):
     attack = case(bounds=(-1.0, 1.5))
     x = x * 2.5 - 1.0
@@ -239,8 +256,16 @@ def test_other_bounds_are_kept(case, model, x):
 
 
 @each_attack
-@pytest.mark.parametrize("count", [1, 128])
-def test_results_depend_on_no_other_image(case, count, model, monkeypatch):
+def test_results_depend_on_no_other_image(case, model, monkeypatch):
+    check_slots_do_not_matter(case, 128, model, monkeypatch)
+
+
+@each_attack_alone
+def test_results_are_those_of_images_alone(case, model, monkeypatch):
+    check_slots_do_not_matter(case, 1, model, monkeypatch)
+
+
+def check_slots_do_not_matter(case, count, model, monkeypatch):
     x = random_images(24)
     y = case.labels(model, x)
     attack = case()
@@ -281,7 +306,7 @@ def eager_functions(backend):
         tf.config.run_functions_eagerly(False)
 
 
-@each_attack
+@each_attack_but_suites_quickly
 def test_compiled_equals_eager(case, model, backend):
     x = random_images(8)
     y = case.labels(model, x)

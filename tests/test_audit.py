@@ -59,6 +59,7 @@ def test_a_saturated_head_is_undone_by_surrogates():
     assert {"zero_gradients", "saturated_units", "adaptive_attack"} <= found
 
 
+@pytest.mark.slow
 def test_without_adaptive_attacks_the_audit_says_what_they_would_find():
     report = audited(BROKEN["tanh x100"](), adaptive=False)
     assert report.robust_accuracy > 0.5
