@@ -28,7 +28,7 @@ test-tensorflow: $(VENV)/.dev ## the test suite on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) $(ARGS)
 
 test-jax: $(VENV)/.dev ## the test suite on JAX
-	KERAS_BACKEND=jax $(PYTEST) $(ARGS)
+	KERAS_BACKEND=jax $(PYTEST) -m "not slow and not once" $(ARGS)
 
 slow: $(VENV)/.dev ## the tests that take more than a minute, on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow $(ARGS)

@@ -203,6 +203,7 @@ def test_killed_evaluation_resumes_to_the_same_numbers(
     assert results(folder) == results(finished[1])
 
 
+@pytest.mark.once
 def test_resuming_with_other_settings_is_refused(digits, tmp_path):
     settings = json.dumps({"epochs": 3})
     (tmp_path / "settings.json").write_text(settings)
@@ -220,6 +221,7 @@ def test_resuming_with_other_settings_is_refused(digits, tmp_path):
     )
 
 
+@pytest.mark.once
 def test_missing_data_are_one_sentence(tmp_path):
     result = run(
         "--dataset=cifar100",

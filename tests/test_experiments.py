@@ -33,6 +33,7 @@ def run_well(*command, folder, data, **variables):
     return result.stdout
 
 
+@pytest.mark.once
 def test_without_data_there_is_one_sentence(tmp_path):
     result = run_example(
         *WIDE,

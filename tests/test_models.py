@@ -27,6 +27,7 @@ def layer_sizes(model):
     return convolutions, dense
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "shape, convolutions, dense",
     [
@@ -43,6 +44,7 @@ def test_channels_decide_the_default_sizes(shape, convolutions, dense):
     assert model.get_layer("head").kernel.shape == (dense[-1], 10)
 
 
+@pytest.mark.once
 def test_sizes_can_be_chosen():
     model = small_cnn((16, 16, 3), 4, widths=(2, 3, 4, 5), dense=(6, 7))
     assert layer_sizes(model) == ([2, 3, 4, 5], [6, 7])
@@ -57,6 +59,7 @@ def test_mnist_form_has_as_many_weights_as_counted_by_hand():
     assert model.count_params() == convolutions + dense + batch_norms
 
 
+@pytest.mark.once
 def test_batch_norms_have_the_authors_momentum():
     momenta = {
         layer.momentum
@@ -185,6 +188,7 @@ np.save(folder + "/logits.npy", served.serve(np.load(folder + "/x.npy")))
     )
 
 
+@pytest.mark.once
 def test_training_separates_two_digits():
     (x, y), _ = keras_wp.datasets.load("mnist5k")
     chosen = np.flatnonzero(y < 2)[:256]
@@ -436,6 +440,7 @@ def test_width_must_be_positive():
     )
 
 
+@pytest.mark.once
 def test_names_tell_depth_and_width():
     assert wide_resnet(10, 2, (8, 8, 1), 3).name == "wide_resnet_10_2"
     assert wide_resnet(10, 2, (8, 8, 1), 3, name="mine").name == "mine"

@@ -246,6 +246,7 @@ def recheck_alone(folder, model_path):
     )
 
 
+@pytest.mark.once
 def test_check_says_which_models_it_takes(folder):
     head = keras.Sequential([keras.Input((8,)), kwp.RobustHead(3)])
     head.save(folder / "head.keras")
@@ -259,6 +260,7 @@ def test_check_says_which_models_it_takes(folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.once
 def test_images_are_checked_without_this_package(model, folder, report):
     model.save(folder / "model.keras")
     done = recheck_alone(folder, "model.keras")
