@@ -28,6 +28,22 @@ class Clean(NamedTuple):
     probabilities: bool = False
     change: float | None = None
 
+    def to_attack(self, i, image, key):
+        """An image by its number, as the engine takes it.
+
+        Its target is the wrong class that the model finds likeliest.
+        """
+        others = self.logits[i].copy()
+        others[self.labels[i]] = -np.inf
+        return engine.Image(
+            int(i),
+            image,
+            int(self.labels[i]),
+            int(others.argmax()),
+            key,
+            self.logits[i],
+        )
+
 
 def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
     """One forward pass over the data, with every check of the input.

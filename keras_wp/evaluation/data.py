@@ -1,6 +1,9 @@
 """Data to evaluate on: arrays, or batches that can be read more than once."""
 
+import numpy as np
 from keras import ops
+
+from keras_wp import checks, noise
 
 _CHUNK = 512
 
@@ -60,6 +63,14 @@ class Data:
             if y.ndim == 0:
                 x, y = x[None], y[None]
             yield x, y
+
+    def named(self, bounds):
+        """Yield `(identity, image)` of each image, checked, in order."""
+        for raw, y in self:
+            x = checks.images(raw, bounds)
+            labels = np.asarray(y).reshape(-1)
+            names = identities(noise.image_digests(x), labels)
+            yield from zip(names, x, strict=True)
 
     def _read(self):
         data = self._data

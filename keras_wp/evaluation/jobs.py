@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_wp import checks, engine, noise
-from keras_wp.evaluation.data import identities
+from keras_wp import engine, noise
 from keras_wp.evaluation.store import Store
 
 
@@ -144,28 +143,16 @@ class Job:
 
     def _stream(self, part, data, clean, wanted):
         """The wanted images as they are read, each once."""
+        if not wanted:
+            return
         keys = noise.seeded(clean.digests, self._seed, part.seed)
-        hidden = clean.logits.copy()
-        hidden[np.arange(len(hidden)), clean.labels] = -np.inf
-        targets = hidden.argmax(-1)
-        for raw, y in data:
+        for name, image in data.named(part.bounds):
+            i = wanted.pop(name, None)
+            if i is None:
+                continue
+            yield clean.to_attack(i, image, keys[i])
             if not wanted:
                 return
-            x = checks.images(raw, part.bounds)
-            labels = np.asarray(y).reshape(-1)
-            names = identities(noise.image_digests(x), labels)
-            for image, name in zip(x, names, strict=True):
-                i = wanted.pop(name, None)
-                if i is None:
-                    continue
-                yield engine.Image(
-                    int(i),
-                    image,
-                    int(clean.labels[i]),
-                    int(targets[i]),
-                    keys[i],
-                    clean.logits[i],
-                )
 
 
 def _blind(total, store, alive, clean):

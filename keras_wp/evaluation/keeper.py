@@ -12,9 +12,6 @@ import tempfile
 
 import numpy as np
 
-from keras_wp import checks, noise
-from keras_wp.evaluation.data import identities
-
 # A report shows so many images at most, and so many numbers in all of them
 # and of what attacks made of them.
 _SAMPLES = 10
@@ -128,15 +125,13 @@ class Keeper:
         places = {}
         for i in indices:
             places.setdefault(self.identities[i], []).append(i)
-        for raw, y in self._data:
+        if not places:
+            return
+        for name, image in self._data.named(self._bounds):
+            for i in places.pop(name, ()):
+                yield i, image
             if not places:
                 return
-            x = checks.images(raw, self._bounds)
-            labels = np.asarray(y).reshape(-1)
-            names = identities(noise.image_digests(x), labels)
-            for image, name in zip(x, names, strict=True):
-                for i in places.pop(name, ()):
-                    yield i, image
 
     def all_images(self):
         """Every image, on disk, in the order of the outcomes: `(n, ...)`."""

@@ -17,9 +17,8 @@ def image(shape, bounds):
 
 def logits(classifier, noise, batch_size):
     """The logits of an image, as a list of numbers."""
-    program = engine.forward_program(classifier, noise.shape[1:])
-    size = _backend.preferred_slots(batch_size)
-    return np.nan_to_num(finish.forward(program, noise, size)[0]).tolist()
+    found = logits_at(classifier, noise, batch_size)
+    return np.nan_to_num(found[0]).tolist()
 
 
 def gradient(classifier, noise, batch_size):
@@ -35,6 +34,13 @@ def gradient(classifier, noise, batch_size):
         [-1.0, 1.0], (_DIRECTIONS, found.size)
     )
     return (signs @ found.astype(np.float64)).tolist()
+
+
+def logits_at(classifier, x, batch_size):
+    """The logits at any number of points, on the host."""
+    program = engine.forward_program(classifier, x.shape[1:])
+    size = _backend.preferred_slots(batch_size)
+    return finish.forward(program, x, size)
 
 
 def margin_gradients(classifier, x, labels, batch_size):

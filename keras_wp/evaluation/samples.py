@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_wp import _backend, engine, finish
+from keras_wp.evaluation import probe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,7 @@ def collect(keeper, kept, classifier, batch_size):
     predicted = {}
     if found:
         x = np.stack(list(found.values()))
-        program = engine.forward_program(classifier, x.shape[1:])
-        size = _backend.preferred_slots(batch_size)
-        logits = finish.forward(program, x, size)
+        logits = probe.logits_at(classifier, x, batch_size)
         predicted = dict(zip(found, logits.argmax(-1).tolist(), strict=True))
     return tuple(
         Sample(

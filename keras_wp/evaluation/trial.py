@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from keras_wp import _backend, engine, finish, noise
+from keras_wp import engine, noise
 from keras_wp.attacks import APGD, PGD
 from keras_wp.evaluation import probe
 from keras_wp.evaluation.findings import severity_of
@@ -131,9 +131,7 @@ class Trial:
 
     def logits(self, x):
         """The model's logits at any number of points, on the host."""
-        program = engine.forward_program(self.classifier, x.shape[1:])
-        size = _backend.preferred_slots(self.batch_size)
-        return finish.forward(program, x, size)
+        return probe.logits_at(self.classifier, x, self.batch_size)
 
     def gradients(self, x, labels):
         """The gradient of the margin at any number of points, on the host."""
@@ -142,19 +140,10 @@ class Trial:
         )
 
     def _stream(self, attack, indices):
-        clean = self.clean
         for i in indices:
-            hidden = clean.logits[i].copy()
-            hidden[clean.labels[i]] = -np.inf
-            digest = clean.digests[i : i + 1]
-            yield engine.Image(
-                int(i),
-                self.images[i],
-                int(clean.labels[i]),
-                int(hidden.argmax()),
-                noise.seeded(digest, self.seed, attack.seed)[0],
-                clean.logits[i],
-            )
+            digest = self.clean.digests[i : i + 1]
+            key = noise.seeded(digest, self.seed, attack.seed)[0]
+            yield self.clean.to_attack(i, self.images[i], key)
 
     def evidence(self, **figures):
         """Figures, with the norm and the budget that they are about."""
