@@ -44,7 +44,6 @@ _PRESETS = {
 # Of the wide residual networks, which the cpu preset makes small.
 SMALL_WIDE_RESNETS = {"cpu": {"depth": 10, "width": 2}}
 _presets = {}
-_preset_changes = []
 
 
 def define(presets=None, **defaults):
@@ -169,20 +168,21 @@ def define(presets=None, **defaults):
 
 def apply_preset():
     """Set the flags of the preset that were not given; say which."""
-    changed = []
     for name, value in _presets[FLAGS.preset].items():
-        flag = FLAGS[name]
-        if flag.using_default_value and flag.value != value:
-            flag.value = value
-            changed.append(f"--{name}={value}")
-    if changed:
+        if FLAGS[name].using_default_value:
+            FLAGS[name].value = value
+    if changed := preset_changes():
         print(f"--preset={FLAGS.preset} stands for {' '.join(changed)}")
-    _preset_changes[:] = changed
 
 
 def preset_changes():
     """What the preset has changed of the paper's experiment, as flags."""
-    return list(_preset_changes)
+    flags_of_preset = [FLAGS[name] for name in _presets[FLAGS.preset]]
+    return [
+        f"--{flag.name}={flag.value}"
+        for flag in flags_of_preset
+        if flag.using_default_value and flag.value != flag.default
+    ]
 
 
 def settings():
