@@ -32,7 +32,6 @@ def train(run, build_model, train_data, test_data):
         The trained model as read back from `model.keras`, on one device.
     """
     path = run.path("model.keras")
-    path = run.path("model.keras")
     if not path.exists():
         steps = len(train_data[0]) // _batch_size(run, train_data)
         with run.devices.scope():
