@@ -4,9 +4,9 @@ Every attack is called with clean images and labels and returns adversarial
 images, which one function, independent of all libraries, scores: robust
 accuracy with ball and bounds checked, and the median distance. Each call is
 made once on a few images beforehand, so that tracing and imports do not
-count, and ours is timed again before each peer.
+count, and ours is timed again before each peer. README.md beside this file
+says how to install the peers.
 
-    pip install -r benchmarks/requirements.txt
     python benchmarks/vs_peers.py --work=fgsm,pgd20,deepfool
 """
 

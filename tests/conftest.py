@@ -1,12 +1,21 @@
 """What every test shares: quiet logs, fixed seeds, the backend's name."""
 
 import os
+import tempfile
 
 # Read when a backend is imported, so set before anything imports one.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ["KERAS_BACKEND"] == "jax":
+    # What XLA has compiled for one test serves all others that need the same,
+    # in every worker and in the processes that tests start.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        compiled = tempfile.TemporaryDirectory(prefix="keras_wp-compiled-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import keras
