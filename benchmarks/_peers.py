@@ -165,7 +165,8 @@ def auto_attack_torch(model, module):
             runner.apgd.n_restarts = runner.fab.n_restarts = 1
             runner.apgd_targeted.n_target_classes = 9
             runner.fab.n_target_classes = 9
-            return runner.run_standard_evaluation(x, y, batch_size=64)
+            x_adv, _ = runner.run_standard_evaluation(x, y, batch_size=64)
+            return x_adv
 
         return _arrays(run)
 

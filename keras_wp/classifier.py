@@ -53,6 +53,9 @@ class Classifier:
         return _backend.devices(self.variables())
 
     def __call__(self, x):
+        return _backend.in_parts(self._logits, x)
+
+    def _logits(self, x):
         logits = self.model(x, **self._inference)
         if isinstance(logits, (dict, list, tuple)):
             raise ValueError(

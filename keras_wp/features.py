@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_wp import _backend
+
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
@@ -93,10 +95,13 @@ def cut(model):
     trunk = keras.Model(model.inputs[0], before)
     activation, classify = _halves(head)
 
-    def features(x):
+    def features_of(x):
         inputs = trunk(x, training=False)
         inputs = ops.cast(inputs, head.compute_dtype)
         return ops.cast(activation(inputs), "float32")
+
+    def features(x):
+        return _backend.in_parts(features_of, x)
 
     def logits(values):
         return ops.cast(classify(values), "float32")

@@ -22,6 +22,15 @@ import keras
 import numpy as np
 import pytest
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # To rewrite a small graph takes longer than to run it a few times. The
+    # processes that tests start have the rewriting, as users do.
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
+
 hypothesis.settings.register_profile(
     "deterministic",
     derandomize=True,

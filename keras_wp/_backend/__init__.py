@@ -5,6 +5,8 @@ module offers:
 
 - `vjp(fn, x)`: `(fn(x), pullback)`, where `pullback` may be called many times
   and maps a cotangent of the output to one of `x`.
+- `in_parts(fn, x)`: `fn(x)`, of a function that treats each row by itself.
+  Where that is faster, it is called on parts of the rows, all at a time.
 - `devices(variables)`: the devices that variables are copied to, or, if there
   are no variables, those of the distribution in force. Hashable; `ANYWHERE`
   if there is but one, and the backend knows best.
@@ -33,6 +35,7 @@ if keras.backend.backend() == "tensorflow":
         DYNAMIC_BATCH,
         compile,
         devices,
+        in_parts,
         preferred_slots,
         repeat,
         rows,
@@ -46,6 +49,7 @@ elif keras.backend.backend() == "jax":
         DYNAMIC_BATCH,
         compile,
         devices,
+        in_parts,
         preferred_slots,
         repeat,
         rows,
@@ -64,6 +68,7 @@ __all__ = [
     "DYNAMIC_BATCH",
     "compile",
     "devices",
+    "in_parts",
     "preferred_slots",
     "repeat",
     "rows",

@@ -19,6 +19,10 @@ def vjp(fn, x):
     return outputs, lambda cotangent: pull(cotangent)[0]
 
 
+def in_parts(fn, x):
+    return fn(x)
+
+
 def devices(variables):
     meshes = []
     for variable in variables:

@@ -16,10 +16,13 @@ _MOST_ROUNDS = 30
 _FLAT = 1e-6
 
 # So many gradients are looked at before anything is said of the others. Then
-# those are taken to be no longer than the longest one known, times this or
-# times the spread of those known.
+# those are taken to be no longer than the longest one known, times this. With
+# 2 instead, DeepFool spends half as many gradients again on a plainly trained
+# network and finds the same distances; on an adversarially trained one, it
+# spends two fifths more, and distances are 1.2 % shorter in the mean, and the
+# same in the median (128 images of CIFAR-10 each).
 _LOOKS = 3
-_UNSEEN = 2.0
+_UNSEEN = 1.2
 
 
 def inner(a, b):
@@ -123,9 +126,8 @@ def begin_survey(problem, candidates):
     pass. So classes are looked at one by one, at first those that might be
     nearest, until no other class can be nearer than the nearest found; the
     norm of a gradient not looked at is taken to be what it was at the last
-    point where it was. If it never was, it is taken to be at most twice the
-    largest of the three or more that are known, or as many times that as the
-    largest exceeds the smallest.
+    point where it was. If it never was, it is taken to be at most 1.2 times the
+    largest of the three or more that are known.
 
     Args:
         problem: A `keras_wp.problem.Problem` with its clean logits.
@@ -207,10 +209,7 @@ def _possible(gaps, gradient_norms, unseen, unsure):
     """The least distances that classes not looked at may be at."""
     known = gradient_norms > 0
     largest = ops.max(gradient_norms, axis=-1, keepdims=True)
-    smallest = ops.where(known, gradient_norms, largest)
-    smallest = ops.min(smallest, axis=-1, keepdims=True)
-    spread = largest / ops.where(smallest > 0, smallest, 1.0)
-    guess = largest * (ops.maximum(spread, _UNSEEN) if unsure else 1.0)
+    guess = largest * (_UNSEEN if unsure else 1.0)
     guess = ops.where(largest > 0, guess, 1.0)
     possible = ops.abs(gaps) / ops.where(known, gradient_norms, guess)
     if unsure:

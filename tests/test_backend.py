@@ -1,0 +1,59 @@
+"""What keras_wp._backend adds to keras.ops."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_wp import _backend
+
+
+@pytest.fixture
+def three_parts(monkeypatch, backend):
+    """Three cores, whatever the machine has; whether they make a difference."""
+    if backend == "tensorflow":
+        from keras_wp._backend import tensorflow
+
+        monkeypatch.setattr(tensorflow, "_cores", lambda: 3)
+    return backend == "tensorflow"
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_parts_together_are_the_whole(count, three_parts, rng):
+    # A convolution and a layer of weights, as a model has them.
+    kernel = rng.normal(size=(3, 3, 1, 2)).astype(np.float32)
+    weights = rng.normal(size=(32, 4)).astype(np.float32)
+    sizes = []
+
+    def model(x):
+        sizes.append(x.shape[0])
+        h = ops.relu(ops.conv(x, kernel, padding="same"))
+        return ops.matmul(ops.reshape(h, (-1, 32)), weights)
+
+    def both(x, cotangent):
+        outputs, pullback = _backend.vjp(
+            lambda x: _backend.in_parts(model, x), x
+        )
+        return outputs, pullback(cotangent)
+
+    x = rng.normal(size=(count, 4, 4, 1)).astype(np.float32)
+    cotangent = rng.normal(size=(count, 4)).astype(np.float32)
+    outputs, pullback = _backend.vjp(model, ops.convert_to_tensor(x))
+    expected = outputs, pullback(ops.convert_to_tensor(cotangent))
+    sizes.clear()
+    found = _backend.compile(both)(x, cotangent)
+    assert len(sizes) == (3 if three_parts else 1)
+    for a, b in zip(found, expected, strict=True):
+        a, b = ops.convert_to_numpy(a), ops.convert_to_numpy(b)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_divided_outside_a_compiled_function(three_parts):
+    sizes = []
+
+    def note(x):
+        sizes.append(x.shape[0])
+        return x
+
+    _backend.in_parts(note, keras.ops.zeros((6, 2)))
+    assert sizes == [6]
