@@ -14,7 +14,7 @@ from absl import flags
 from keras import ops
 
 import keras_wp as kwp
-from keras_wp import _backend, classifier, problem
+from keras_wp import _backend, classifier, objectives, problem
 
 flags.DEFINE_string("data_dir", None, "TensorFlow Datasets directory.")
 flags.DEFINE_string("dataset", "cifar10", "cifar10, mnist or mnist5k.")
@@ -107,6 +107,42 @@ def correct_images(model, data, count):
     x, y = x[: 4 * count], y[: 4 * count]
     right = model.predict(x, verbose=0).argmax(-1) == y
     return x[right][:count], y[right][:count]
+
+
+def bare_forward(model, x, divided=False):
+    """A function of no arguments: the logits of these images, on the host.
+
+    It is compiled, and passes all images at once, as the backend would by
+    itself; `divided`, in parts side by side, as the engine has it.
+    """
+    view, call = _called(model, divided)
+    compiled = _backend.compile(call, view.variables)
+    x = ops.convert_to_tensor(x)
+    return lambda: ops.convert_to_numpy(compiled(x))
+
+
+def bare_gradient(model, x, y, divided=False):
+    """The same of the gradients, in the images, of the cross-entropy."""
+    view, call = _called(model, divided)
+
+    def gradients(images, labels):
+        values, pullback = _backend.vjp(
+            lambda x: objectives.cross_entropy(call(x), labels), images
+        )
+        return pullback(ops.ones_like(values))
+
+    compiled = _backend.compile(gradients, view.variables)
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    return lambda: ops.convert_to_numpy(compiled(x, y))
+
+
+def _called(model, divided):
+    view = classifier.Classifier(model)
+
+    def whole(x):
+        return ops.cast(model(x, training=False), "float32")
+
+    return view, view if divided else whole
 
 
 def now():

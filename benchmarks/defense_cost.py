@@ -5,7 +5,8 @@ and an ordinary training step on what comes out. Three programs on the same
 batch of random images are timed in turns, each round in another order,
 because the machine's speed wanders:
 
-- a bare compiled value-and-gradient of the model, as `floor.py` has it;
+- a bare compiled gradient of the model, of the whole batch in one pass, as
+  `floor.py` has it (the attack passes halves of a batch side by side);
 - `train_on_batch` of the model;
 - `train_on_batch` of `AdversarialTraining(model, PGD(steps=k))`.
 
@@ -24,12 +25,10 @@ TRADES compares with is not.)
 
 import keras
 import numpy as np
-from _common import FLAGS, median_and_interval, now, record
+from _common import FLAGS, bare_gradient, median_and_interval, now, record
 from absl import app, flags
 
 import keras_wp as kwp
-from keras_wp import _backend
-from keras_wp.classifier import Classifier
 
 flags.DEFINE_enum("form", "cifar", ["mnist", "cifar"], "Form of the CNN.")
 flags.DEFINE_integer("steps", 10, "Steps of the attack.")
@@ -65,23 +64,6 @@ def compiled(model):
     return model
 
 
-def bare_gradient(x, y):
-    """A function of no arguments: one gradient of the images."""
-    model = small_cnn()
-    classifier = Classifier(model)
-
-    def value_and_grad(images, labels):
-        def loss(x):
-            return kwp.objectives.cross_entropy(classifier(x), labels)
-
-        values, pullback = _backend.vjp(loss, images)
-        return pullback(keras.ops.ones_like(values))
-
-    gradient = _backend.compile(value_and_grad, classifier.variables)
-    # The model lives as long as the function does.
-    return lambda model=model: keras.ops.convert_to_numpy(gradient(x, y))
-
-
 def training_step(model, x, y):
     """A function of no arguments: one training step."""
     model = compiled(model)
@@ -93,7 +75,7 @@ def programs(x, y):
     """What is timed, by name."""
     attack = kwp.attacks.PGD(eps=EPS[FLAGS.form], steps=FLAGS.steps)
     return {
-        "gradient": bare_gradient(x, y),
+        "gradient": bare_gradient(small_cnn(), x, y),
         "ordinary": training_step(small_cnn(), x, y),
         **{
             name: training_step(

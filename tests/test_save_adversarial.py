@@ -11,7 +11,13 @@ import types
 import keras
 import numpy as np
 import pytest
-from helpers import mixed_labels, predictions, random_images, tiny_cnn
+from helpers import (
+    mixed_labels,
+    predictions,
+    random_images,
+    tiny_cnn,
+    to_numpy,
+)
 from reports import attack_result
 
 import keras_wp as kwp
@@ -73,9 +79,14 @@ def test_saved_images_give_the_reports_numbers(model, data, report, saved):
         np.testing.assert_array_equal(
             arrays[entry["attacked"]], report.clean_correct
         )
-        fooled = predictions(model, images) != data[1]
         found = np.isfinite(result.distance)
-        np.testing.assert_array_equal(fooled, found | ~report.clean_correct)
+        # A minimum-norm attack may end where two logits tie but for rounding.
+        top = np.sort(to_numpy(model(images, training=False)), axis=-1)
+        clear = top[:, -1] - top[:, -2] > 1e-5
+        assert clear.sum() >= len(images) - 1
+        fooled = predictions(model, images) != data[1]
+        expected = found | ~report.clean_correct
+        np.testing.assert_array_equal(fooled[clear], expected[clear])
         np.testing.assert_array_equal(images[~found], data[0][~found])
     # One run of the attack without eps serves all of its budgets.
     assert [entry["images"] for entry in attacks] == [

@@ -6,7 +6,10 @@ module offers:
 - `vjp(fn, x)`: `(fn(x), pullback)`, where `pullback` may be called many times
   and maps a cotangent of the output to one of `x`.
 - `in_parts(fn, x)`: `fn(x)`, of a function that treats each row by itself.
-  Where that is faster, it is called on parts of the rows, all at a time.
+  Where that is faster, and within `dividing`, it is called on parts of the
+  rows, which run side by side.
+- `dividing()`: a context in which passes are divided among the cores of
+  a processor that is the only device. Compiled functions are traced in it.
 - `devices(variables)`: the devices that variables are copied to, or, if there
   are no variables, those of the distribution in force. Hashable; `ANYWHERE`
   if there is but one, and the backend knows best.
@@ -35,6 +38,7 @@ if keras.backend.backend() == "tensorflow":
         DYNAMIC_BATCH,
         compile,
         devices,
+        dividing,
         in_parts,
         preferred_slots,
         repeat,
@@ -49,6 +53,7 @@ elif keras.backend.backend() == "jax":
         DYNAMIC_BATCH,
         compile,
         devices,
+        dividing,
         in_parts,
         preferred_slots,
         repeat,
@@ -68,6 +73,7 @@ __all__ = [
     "DYNAMIC_BATCH",
     "compile",
     "devices",
+    "dividing",
     "in_parts",
     "preferred_slots",
     "repeat",

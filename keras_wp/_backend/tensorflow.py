@@ -12,7 +12,7 @@ import tensorflow as tf
 ANYWHERE = (None,)
 DYNAMIC_BATCH = True
 
-# Into how many parts the program being traced divides a pass through a model.
+# Into how many parts a pass through a model is divided in what is traced.
 _parts = contextvars.ContextVar("parts", default=1)
 # Smaller parts of the slots, fewer than 8 images, are less efficient.
 _MOST_PARTS = 4
@@ -39,7 +39,7 @@ def vjp(fn, x):
 
 def in_parts(fn, x):
     parts = _parts.get()
-    if parts == 1:
+    if parts == 1 or tf.executing_eagerly():
         return fn(x)
     count = tf.shape(x)[0]
     size = (count + parts - 1) // parts
@@ -59,14 +59,11 @@ def _cores():
 
 
 @contextlib.contextmanager
-def _dividing(devices):
-    """Within it, passes are divided among the cores of the only processor.
-
-    TensorFlow runs small convolutions of one batch on two cores 1.5 times as
-    fast as on one, and those of two halves side by side 1.9 times.
-    """
-    several = len(devices) > 1 or tf.config.list_logical_devices("GPU")
-    token = _parts.set(1 if several else min(_cores(), _MOST_PARTS))
+def dividing():
+    # TensorFlow runs small convolutions of one batch on two cores 1.5 times as
+    # fast as on one, and those of two halves side by side 1.9 times.
+    only = len(tf.config.list_logical_devices()) == 1
+    token = _parts.set(min(_cores(), _MOST_PARTS) if only else 1)
     try:
         yield
     finally:
@@ -162,7 +159,7 @@ class compile:
         results = []
         for device, args in zip(self.devices, towers, strict=True):
             self.traces += 1
-            with _on(device), _dividing(self.devices):
+            with _on(device), dividing():
                 results.append(self._fn(*args))
         return results
 

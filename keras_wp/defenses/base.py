@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import checks, noise
+from keras_wp import _backend, checks, noise
 from keras_wp.classifier import Classifier
 from keras_wp.defenses import arguments
 from keras_wp.problem import Problem
@@ -231,7 +231,7 @@ class Defense(keras.Model, abc.ABC):
         # Nothing is learned through the attack: as constants, the weights
         # keep its steps out of the backward pass.
         frozen = [(v, ops.stop_gradient(t)) for v, t in _values(self.model)]
-        with keras.StatelessScope(frozen):
+        with keras.StatelessScope(frozen), _backend.dividing():
             x_adv = self.attack.perturb(problem)
         return self.training_loss(x, x_adv, y, sample_weight)
 

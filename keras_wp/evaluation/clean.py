@@ -97,15 +97,20 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
     )
 
 
+# Of four parts, the first and the last have some.
+_BLANKS = 6
+
+
 def _unsteadiness(program, x, logits, blank, size, lenient):
     """How much the logits of an image change without cause, or None.
 
     Two images change places, as a jitted function of JAX draws the same
     random numbers for the same place; and an image of noise, `blank`, joins
-    them, as there may be but one image.
+    them, as there may be but one image: several times, as the batch may be
+    passed in parts.
     """
     tolerance = 1e-3 * (np.abs(logits).max() + np.ptp(logits))
-    others = np.concatenate([x[1:2], blank, x[:1]])
+    others = np.concatenate([x[1:2], *[blank] * _BLANKS, x[:1]])
     found = finish.forward(program, others, size)[[-1, 0]]
     change = np.abs(found[: len(x)] - logits[:2]).max()
     if not change > tolerance:
