@@ -1,6 +1,5 @@
 """What keras_wp._backend adds to keras.ops."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -22,13 +21,13 @@ def three_parts(monkeypatch, backend):
 def test_parts_together_are_the_whole(count, three_parts, rng):
     # A convolution and a layer of weights, as a model has them.
     kernel = rng.normal(size=(3, 3, 1, 2)).astype(np.float32)
-    weights = rng.normal(size=(32, 4)).astype(np.float32)
+    weights = rng.normal(size=(512, 4)).astype(np.float32)
     sizes = []
 
     def model(x):
         sizes.append(x.shape[0])
         h = ops.relu(ops.conv(x, kernel, padding="same"))
-        return ops.matmul(ops.reshape(h, (-1, 32)), weights)
+        return ops.matmul(ops.reshape(h, (-1, 512)), weights)
 
     def both(x, cotangent):
         outputs, pullback = _backend.vjp(
@@ -36,7 +35,7 @@ def test_parts_together_are_the_whole(count, three_parts, rng):
         )
         return outputs, pullback(cotangent)
 
-    x = rng.normal(size=(count, 4, 4, 1)).astype(np.float32)
+    x = rng.normal(size=(count, 16, 16, 1)).astype(np.float32)
     cotangent = rng.normal(size=(count, 4)).astype(np.float32)
     outputs, pullback = _backend.vjp(model, ops.convert_to_tensor(x))
     expected = outputs, pullback(ops.convert_to_tensor(cotangent))
@@ -49,11 +48,24 @@ def test_parts_together_are_the_whole(count, three_parts, rng):
 
 
 def test_nothing_is_divided_outside_a_compiled_function(three_parts):
+    assert calls(lambda run, x: run(x), ops.zeros((6, 16, 16, 1))) == 1
+
+
+def test_small_images_are_not_divided(three_parts):
+    run_compiled = _backend.compile
+    many = 3 if three_parts else 1
+    for shape, expected in (((6, 16, 16, 1), many), ((6, 5, 17, 3), 1)):
+        found = calls(lambda run, x: run_compiled(run)(x), np.zeros(shape, "f"))
+        assert found == expected
+
+
+def calls(use, x):
+    """How often a function is called on parts of `x`."""
     sizes = []
 
     def note(x):
         sizes.append(x.shape[0])
         return x
 
-    _backend.in_parts(note, keras.ops.zeros((6, 2)))
-    assert sizes == [6]
+    use(lambda x: _backend.in_parts(note, x), x)
+    return len(sizes)

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+import math
 import os
 
 import keras
@@ -14,8 +15,10 @@ DYNAMIC_BATCH = True
 
 # Into how many parts a pass through a model is divided in what is traced.
 _parts = contextvars.ContextVar("parts", default=1)
-# Smaller parts of the slots, fewer than 8 images, are less efficient.
+# Smaller parts of the slots, fewer than 8 images, are less efficient; and what
+# passes of images of fewer numbers cost is to begin each operation.
 _MOST_PARTS = 4
+_LEAST_SIZE = 256
 
 
 def vjp(fn, x):
@@ -39,7 +42,8 @@ def vjp(fn, x):
 
 def in_parts(fn, x):
     parts = _parts.get()
-    if parts == 1 or tf.executing_eagerly():
+    small = math.prod(x.shape[1:]) < _LEAST_SIZE
+    if parts == 1 or small or tf.executing_eagerly():
         return fn(x)
     count = tf.shape(x)[0]
     size = (count + parts - 1) // parts
