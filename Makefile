@@ -12,7 +12,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-tensorflow test-jax slow lint format clean
+.PHONY: help demo results test test-tensorflow test-jax slow lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -20,6 +20,9 @@ help: ## list the targets
 demo: $(VENV)/.examples ## train and evaluate the paper's MNIST network
 	@$(BIN)/python examples/mnist_small_cnn.py --dataset=mnist5k --epochs=8 \
 		--output_dir=runs/demo $(ARGS)
+
+results: $(VENV)/.examples ## the tables and figures of results/, from their JSON
+	@$(BIN)/python examples/regenerate.py $(ARGS)
 
 test: $(VENV)/.dev ## the test suite, on TensorFlow and then on JAX
 	@$(MAKE) --no-print-directory --keep-going test-tensorflow test-jax

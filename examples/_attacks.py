@@ -28,8 +28,15 @@ _PUBLISHED = {
     ("trades", "cifar10"): Published(0.031, 10, 0.007),
     ("mart", "cifar10"): Published(0.031, 10, 0.007),
 }
-# PGD10 and PGD50 are in the paper's Table 2, but not in its Table 1.
-_MORE_STEPS = {"pgd10": ("pgd20", 10), "pgd50": ("pgd20", 50)}
+# PGD10 and PGD50 are in the paper's Table 2, but not in its Table 1; C&W100
+# is for processors.
+_MORE_STEPS = {
+    "pgd10": ("pgd20", 10),
+    "pgd50": ("pgd20", 50),
+    "cw100": ("cw1000", 100),
+}
+# What may follow a name, if it is not a loss.
+_OPTIONS = {"published": {"published_sign": True}}
 
 
 def budgets(images):
@@ -40,12 +47,15 @@ def budgets(images):
 def by_name(name, images):
     """An attack of Table 1, `"pgd20"`, or with another loss, `"pgd20-dlr"`.
 
-    The iterations are limited to `--max_attack_steps`.
+    `"mta100-published"` is the multi-target attack with the sign of the
+    published script. The iterations are limited to `--max_attack_steps`, and
+    the attack's label then says to how many; that of `"autoattack"` is
+    AutoAttack for the standard suite only.
     """
-    base, _, loss = name.partition("-")
+    base, _, option = name.partition("-")
     base, steps = _MORE_STEPS.get(base, (base, None))
     changes = {"steps": steps} if steps else {}
-    changes |= {"loss": loss} if loss else {}
+    changes |= _OPTIONS.get(option, {"loss": option} if option else {})
     if base != "fgsm":
         changes["seed"] = FLAGS.seed
     try:

@@ -6,6 +6,7 @@ with `_training.train` and ends with `evaluate`. A run lives in a folder:
     settings.json            the flags it was started with
     checkpoint.weights.h5    the state after the last whole epoch
     history.json             one record an epoch
+    snapshots/               the model after --snapshots
     model.keras              the trained model
     saved_model/             the same for TensorFlow Serving
     evaluation/              verdicts as they come
@@ -24,6 +25,7 @@ import sys
 import _attacks
 import _devices
 import _flags
+import _heads
 import _quiet
 import _record
 import keras
@@ -38,6 +40,7 @@ _STATE = (
     "settings.json",
     "checkpoint.weights.h5",
     "history.json",
+    "snapshots",
     "model.keras",
     "saved_model",
     "evaluation",
@@ -46,6 +49,11 @@ _STATE = (
     "report.md",
     "record.json",
 )
+# The small network's convolutions, and its dense layers.
+_SIZES = {
+    "mnist": ((32, 32, 64, 64), (200, 200)),
+    "cifar10": ((64, 64, 128, 128), (256, 256)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +107,10 @@ def _load_data():
 def _prepare_folder(run, settings):
     path = run.path("settings.json")
     if FLAGS.resume and path.exists():
-        earlier = run.read("settings.json")
-        changed = [
-            f"--{name}={earlier.get(name)} (now {value})"
-            for name, value in settings.items()
-            if earlier.get(name) != value
-        ]
-        if changed:
+        if changed := differences(run.read("settings.json"), settings):
             raise SystemExit(
                 f"The run in {run.folder} was started with other settings: "
-                f"{', '.join(changed)}. Repeat them to resume it, or leave "
+                f"{changed}. Repeat them to resume it, or leave "
                 "out --resume to start afresh."
             )
         return
@@ -126,6 +128,15 @@ def _prepare_folder(run, settings):
         shutil.rmtree(item) if item.is_dir() else item.unlink()
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
+
+
+def differences(earlier, settings):
+    """In which settings an earlier run differs, as flags; or nothing."""
+    return ", ".join(
+        f"--{name}={earlier.get(name)} (now {value})"
+        for name, value in settings.items()
+        if earlier.get(name) != value
+    )
 
 
 def write_whole(path, write):
@@ -155,6 +166,17 @@ def network_arguments(run, images):
     }
 
 
+def small_cnn(run, images):
+    """The small network for these images, `--narrow` times narrower."""
+    widths, dense = _SIZES[_attacks.budgets(images)]
+    return _heads.build(
+        kwp.models.small_cnn,
+        widths=[width // FLAGS.narrow for width in widths],
+        dense=[width // FLAGS.narrow for width in dense],
+        **network_arguments(run, images),
+    )
+
+
 def evaluate(run, model, test):
     """Attack a model, show the result, and write it and the exported model."""
     count = FLAGS.eval_images or len(test[0])
@@ -166,6 +188,7 @@ def evaluate(run, model, test):
         attacks=[_attacks.by_name(name, data[0]) for name in FLAGS.attacks],
         eps={"linf": [float(eps) for eps in FLAGS.eps]} if FLAGS.eps else None,
         seed=FLAGS.seed,
+        adaptive=FLAGS.adaptive,
         resume_dir=run.path("evaluation"),
         progress=sys.stdout.isatty(),
     )
@@ -182,16 +205,18 @@ def evaluate(run, model, test):
 
 
 def _dependencies(run, report):
+    # A snapshot has cost nothing: its run counts the epochs.
+    trained = [] if FLAGS.snapshot_of else run.read("history.json")
     return {
         "command": _record.command(),
         "commit": _record.commit(),
         "versions": _record.versions(),
         "device": _record.device(),
-        "data": FLAGS.dataset,
+        "data": _record.data(FLAGS.dataset, FLAGS.data_dir),
         "preset_changes": _flags.preset_changes(),
         "seed": FLAGS.seed,
         "seconds": {
-            "training": sum(e["seconds"] for e in run.read("history.json")),
+            "training": sum(epoch["seconds"] for epoch in trained),
             "evaluation": sum(result.seconds for result in report.results),
         },
     }

@@ -1,4 +1,4 @@
-"""Pictures of what `figures.py` found."""
+"""The figures in `results/`, from their JSON alone."""
 
 import matplotlib
 
@@ -10,15 +10,21 @@ from matplotlib.ticker import MaxNLocator
 
 _SIZE, _LEGEND = 3.2, 1.8  # inches, of a panel and beside the last
 _STYLES = {"training": "--", "test": "-"}
+_EPOCH_STYLES = {
+    "clean": {"color": "gray"},
+    "worst case": {"color": "black"},
+    "units at ±1": {"color": "black", "ls": ":"},
+}
 
 
 def save(figure, path):
     """Write a figure as PNG and PDF; the paths."""
-    paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
-    for each in paths:
-        figure.savefig(each, dpi=200)
+    png, pdf = path.with_suffix(".png"), path.with_suffix(".pdf")
+    figure.savefig(png, dpi=200)
+    # Without the date the same numbers are the same file.
+    figure.savefig(pdf, metadata={"CreationDate": None})
     plt.close(figure)
-    return paths
+    return [png, pdf]
 
 
 def _panels(data, beside=_LEGEND):
@@ -91,13 +97,72 @@ def sweeps(data):
     return figure
 
 
-def _label(axis, x):
-    axis.set(xlabel=x, ylabel="accuracy (%)", ylim=(-3, 103))
+def growing_epochs(data):
+    """Accuracy by epochs, a panel for each method, and saturated units."""
+    panels = {}
+    for row in data["rows"]:
+        mean = row["mean"]
+        shown = {name: mean[name] for name in ("clean", *data["attacks"])}
+        shown["worst case"] = mean["worst_case"]
+        shown["units at ±1"] = mean["saturated"]
+        lines = panels.setdefault(row["method"], {})
+        for label, value in shown.items():
+            if value is not None:
+                lines.setdefault(label, []).append([row["epochs"], 100 * value])
+    figure, panels = _panels({"panels": panels})
+    for axis, panel in panels:
+        for label, points in panel.items():
+            style = _EPOCH_STYLES.get(label, {})
+            axis.plot(
+                *np.array(points).T, marker="o", ms=3, label=label, **style
+            )
+        axis.set_xscale("log")
+        epochs = sorted({x for points in panel.values() for x, _ in points})
+        axis.set_xticks(epochs, [str(epoch) for epoch in epochs])
+        axis.minorticks_off()
+        _label(axis, "epochs", "accuracy, share of units (%)")
+    _legend(figure, panels)
+    return figure
+
+
+def compare_heads(data):
+    """What heads add to the worst case of the ordinary one, with intervals."""
+    panels = {}
+    for row in data["rows"]:
+        panel = panels.setdefault(row["defense"], {})
+        if "against" in row:
+            panel[row["variant"]] = row["against"]["worst case"]
+    figure, panels = _panels({"panels": panels}, beside=0)
+    for axis, panel in panels:
+        places = -np.arange(len(panel))
+        for place, found in zip(places, panel.values(), strict=True):
+            low, high = (100 * limit for limit in found["interval"])
+            axis.plot([low, high], [place, place], color="C0")
+            by_seed = [100 * d for d in found["difference_by_seed"]]
+            axis.plot(by_seed, [place] * len(by_seed), "|", color="C1")
+            axis.plot(100 * found["difference"], place, "o", color="C0")
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set_yticks(places, list(panel))
+        axis.set_xlabel(f"worst case − {data['reference']} (points)")
+        axis.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def _label(axis, x, y="accuracy (%)"):
+    axis.set(xlabel=x, ylabel=y, ylim=(-3, 103))
     axis.grid(alpha=0.3)
 
 
 def _legend(figure, panels):
-    handles, labels = panels[0][0].get_legend_handles_labels()
+    """One legend of all lines, each of which may be in some panels only."""
+    lines = {}
+    for axis, _ in panels:
+        handles, labels = axis.get_legend_handles_labels()
+        lines = {**dict(zip(labels, handles, strict=True)), **lines}
     figure.legend(
-        handles, labels, loc="outside right center", fontsize=8, frameon=False
+        lines.values(),
+        lines.keys(),
+        loc="outside right center",
+        fontsize=8,
+        frameon=False,
     )

@@ -1,13 +1,15 @@
-"""What the last layer of a trained network sees, in two dimensions."""
+"""What the last layer of a trained network sees."""
 
-import _quiet  # noqa: F401  (before Keras)
+import functools
+
+import _heads  # noqa: F401  (what `model.keras` may consist of)
 import keras
 import numpy as np
 from absl import flags
 from sklearn.manifold import TSNE
 
 import keras_wp as kwp
-from keras_wp import features
+from keras_wp import features, links
 
 FLAGS = flags.FLAGS
 BATCH = 500
@@ -23,17 +25,8 @@ def embed(run, count):
     Returns:
         `{"points": [[x, y], ...], "labels": [...]}`.
     """
-    settings = run.read("settings.json")
-    _, (x, y) = kwp.datasets.load(settings["dataset"], FLAGS.data_dir)
-    x, y = x[:count], y[:count]
-    model = keras.models.load_model(run.folder / "model.keras", compile=False)
-    half = features.cut(model)
-    values = np.concatenate(
-        [
-            keras.ops.convert_to_numpy(half.features(x[i : i + BATCH]))
-            for i in range(0, len(x), BATCH)
-        ]
-    )
+    settings, model, (x, y) = _load(run, count)
+    values = _in_batches(features.cut(model).features, x)
     points = TSNE(
         perplexity=min(30, (len(x) - 1) / 3),
         init="pca",
@@ -43,3 +36,49 @@ def embed(run, count):
         "points": np.round(points.astype(float), 3).tolist(),
         "labels": y.tolist(),
     }
+
+
+def saturation(run, count):
+    """How far the Tanh before the class weights is saturated.
+
+    Args:
+        run: A finished `_runs.Experiment`.
+        count: How many test images, at most.
+
+    Returns:
+        `{"saturated", "nearly_saturated", "median_size"}`: the share of units
+        that are exactly -1 or 1, the share beyond 0.999, and the median
+        absolute pre-activation; each None if there is no such Tanh.
+    """
+    _, model, (x, _) = _load(run, count)
+    head = links.head(model)
+    if head is None or head.name != "tanh":
+        return dict.fromkeys(("saturated", "nearly_saturated", "median_size"))
+    before = _in_batches(head.before, x)
+    size = np.abs(_in_batches(head.activation, before))
+    return {
+        "saturated": float((size == 1).mean()),
+        "nearly_saturated": float((size > 0.999).mean()),
+        "median_size": float(np.median(np.abs(before))),
+    }
+
+
+def _load(run, count):
+    """A run's settings, its model, and its first test images."""
+    settings = run.read("settings.json")
+    _, (x, y) = _data(settings["dataset"])
+    model = keras.models.load_model(run.folder / "model.keras", compile=False)
+    return settings, model, (x[:count], y[:count])
+
+
+@functools.cache
+def _data(name):
+    return kwp.datasets.load(name, FLAGS.data_dir)
+
+
+def _in_batches(function, x):
+    parts = [
+        keras.ops.convert_to_numpy(function(x[i : i + BATCH]))
+        for i in range(0, len(x), BATCH)
+    ]
+    return np.concatenate(parts)

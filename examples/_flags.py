@@ -5,6 +5,7 @@ each row of a table its attacks. `--preset` changes those that are not
 given on the command line, and says which.
 """
 
+import _heads
 from absl import flags
 
 FLAGS = flags.FLAGS
@@ -17,6 +18,18 @@ _NOT_SETTINGS = (
     "coordinator",
     "num_processes",
     "process_id",
+)
+# Those that decide what a trained model is asked, not how it is trained.
+_NOT_TRAINING = (
+    "preset",
+    "snapshots",
+    "snapshot_of",
+    "robust_every",
+    "attacks",
+    "adaptive",
+    "eval_images",
+    "eps",
+    "max_attack_steps",
 )
 
 # What presets change in every experiment; a script adds its own.
@@ -68,6 +81,7 @@ def define(presets=None, **defaults):
         "augment": False,
         "eval_images": 0,
         "eps": [],
+        "snapshots": [],
         **defaults,
     }
 
@@ -97,7 +111,13 @@ def define(presets=None, **defaults):
         choice("network", networks, "Network to train.")
         integer("depth", 34, "Of the wide residual network.")
         integer("width", 10, "Of the wide residual network.")
-    choice("head", ["robust", "plain", "mmc"], "Classification head.")
+    if "narrow" in given:
+        define(integer, "narrow", "Divide widths by this.", lower_bound=1)
+    choice(
+        "head",
+        ["robust", "plain", "mmc", *_heads.VARIANTS],
+        "Classification head, or a variant of the robust one (_heads.py).",
+    )
     define(string, "activation", "Activation of the classified features.")
     define(number, "s", "Length of a class weight.", lower_bound=0)
     define(number, "alpha", "Weight of the penalty.", lower_bound=0)
@@ -124,6 +144,17 @@ def define(presets=None, **defaults):
         "Attack training and test images each so many epochs.",
         lower_bound=1,
     )
+    define(
+        several,
+        "snapshots",
+        "Keep the model as it is after these epochs, too.",
+    )
+    string(
+        "snapshot_of",
+        None,
+        "Folder of a longer run with a snapshot after --epochs: attack that, "
+        "instead of training the same once more.",
+    )
 
     choice(
         "distribute",
@@ -146,9 +177,11 @@ def define(presets=None, **defaults):
     define(
         several,
         "attacks",
-        "Attacks to evaluate with: names of Table 1, such as pgd20, or with "
-        "another loss, as pgd20-margin.",
+        "Attacks to evaluate with: names of Table 1, such as pgd20; with "
+        "another loss, as pgd20-margin; with the sign as it was published, "
+        "mta100-published; autoattack.",
     )
+    boolean("adaptive", False, "Try attacks that fit the model, too.")
     define(
         integer,
         "eval_images",
@@ -189,3 +222,12 @@ def settings():
     """All flags that decide what a run computes, by name."""
     ours = FLAGS.flags_by_module_dict()[__name__]
     return {f.name: f.value for f in ours if f.name not in _NOT_SETTINGS}
+
+
+def of_training(settings):
+    """Those of the settings that decide what is learned in an epoch."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in (*_NOT_TRAINING, "epochs")
+    }

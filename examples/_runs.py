@@ -1,4 +1,4 @@
-"""Experiments as `tables.py` and `figures.py` run them, and what they leave.
+"""Experiments as scripts of several run them, and what they leave.
 
 Each is a script of this folder in a process of its own, in a folder of its
 own: a command that can be repeated by hand. One that is finished is not run
@@ -20,7 +20,7 @@ _HERE = pathlib.Path(__file__).parent
 
 
 def define_flags():
-    """The flags of `tables.py` and `figures.py`."""
+    """The flags of every script that runs several."""
     flags.DEFINE_enum(
         "preset",
         "paper",
@@ -137,10 +137,3 @@ def records(experiments):
         "seconds": round(sum(sum(r["seconds"].values()) for r in found), 1),
         "experiments": [record["command"] for record in found],
     }
-
-
-def write(path, text):
-    """Write a text file, and say so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    print(f"Written: {path}")

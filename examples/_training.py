@@ -1,12 +1,17 @@
 """Training that a killed process can take up again, to the same numbers."""
 
+import dataclasses
+import functools
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
 
 import _attacks
 import _common as common
+import _flags
+import _heads
 import keras
 import numpy as np
 from absl import flags
@@ -32,7 +37,9 @@ def train(run, build_model, train_data, test_data):
         The trained model as read back from `model.keras`, on one device.
     """
     path = run.path("model.keras")
-    if not path.exists():
+    if FLAGS.snapshot_of:
+        _take_snapshot(run)
+    elif not path.exists():
         steps = len(train_data[0]) // _batch_size(run, train_data)
         with run.devices.scope():
             model = build_model()
@@ -43,6 +50,39 @@ def train(run, build_model, train_data, test_data):
         _save(run, "model.keras", model.save)
     run.devices.leave()
     return keras.models.load_model(path, compile=False)
+
+
+def _take_snapshot(run):
+    """Take the model, and its history, from a longer run of the same kind."""
+    source = dataclasses.replace(run, folder=pathlib.Path(FLAGS.snapshot_of))
+    snapshot = source.path(_snapshot(FLAGS.epochs))
+    if not snapshot.exists():
+        raise SystemExit(
+            f"--snapshot_of needs a run with --snapshots={FLAGS.epochs}. "
+            f"Received: {source.folder}, which has no {_snapshot(FLAGS.epochs)}"
+        )
+    ours = _flags.of_training(run.read("settings.json"))
+    if changed := common.differences(source.read("settings.json"), ours):
+        raise SystemExit(
+            "--snapshot_of needs a run that was trained in the same way. "
+            f"Received: {source.folder}, which has {changed}"
+        )
+    if _heads.depends_on_length(FLAGS.head):
+        raise SystemExit(
+            "--snapshot_of needs a training that is the same in a longer run. "
+            f"Received: --head={FLAGS.head}"
+        )
+    if run.devices.writes:
+        history = source.read("history.json")[: FLAGS.epochs]
+        common.write_json(run.path("history.json"), history)
+        copy = functools.partial(shutil.copyfile, snapshot)
+        common.write_whole(run.path("model.keras"), copy)
+    print(f"The model after epoch {FLAGS.epochs} of {source.folder}.")
+
+
+def _snapshot(epoch):
+    """Where a run keeps the model as it is after an epoch."""
+    return f"snapshots/{epoch}.keras"
 
 
 def defend(model, images):
@@ -122,6 +162,7 @@ def _fit(run, model, train_data, test_data):
         validation_data=validation,
         callbacks=[
             *_robustness(train_data, test_data),
+            *_heads.callbacks(_inner(model), FLAGS.epochs),
             Epochs(run, history, steps),
         ],
         verbose=0,
@@ -175,6 +216,7 @@ class Epochs(keras.callbacks.Callback):
         self._run = run
         self._history = history
         self._steps = steps
+        self._snapshots = {int(epoch) for epoch in FLAGS.snapshots}
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
@@ -202,6 +244,9 @@ class Epochs(keras.callbacks.Callback):
         )
         if self._run.devices.writes:
             common.write_json(self._run.path("history.json"), self._history)
+        if epoch + 1 in self._snapshots:
+            self._run.path("snapshots").mkdir(exist_ok=True)
+            _save(self._run, _snapshot(epoch + 1), _inner(self.model).save)
         # Last, and in one file: its step counter is the epoch to resume at.
         _save(self._run, "checkpoint.weights.h5", self.model.save_weights)
 
@@ -218,16 +263,21 @@ def _save(run, name, save):
         save(pathlib.Path(folder) / name)
 
 
+def _inner(model):
+    """The network itself, also where a defense is around it."""
+    return getattr(model, "model", model)
+
+
 def min_angle(model):
     """Degrees between the closest class weights; None if there are none."""
-    head = getattr(model, "model", model).get_layer("head")
+    head = _inner(model).get_layer("head")
     if not hasattr(head, "kernel"):
         return None
     return float(np.degrees(kwp.simplex.min_angle(head.kernel)))
 
 
 def _angle_sentence(model):
-    head = getattr(model, "model", model).get_layer("head")
+    head = _inner(model).get_layer("head")
     if not hasattr(head, "kernel"):
         return ""
     ideal = np.degrees(kwp.simplex.ideal_angle(head.kernel.shape[-1]))

@@ -14,8 +14,11 @@ reads CIFAR-100 through TensorFlow Datasets, and is meant for GPUs.
     --resume                                          after an interruption
 """
 
+import functools
+
 import _common as common
 import _flags
+import _heads
 import _training as training
 from absl import app, flags
 
@@ -37,9 +40,11 @@ def main(_):
     run, train, test = common.start()
 
     def build_model():
-        return kwp.models.wide_resnet(
-            FLAGS.depth, FLAGS.width, **common.network_arguments(run, train[0])
+        network = functools.partial(
+            kwp.models.wide_resnet, FLAGS.depth, FLAGS.width
         )
+        arguments = common.network_arguments(run, train[0])
+        return _heads.build(network, **arguments)
 
     model = training.train(run, build_model, train, test)
     common.evaluate(run, model, test)

@@ -20,11 +20,10 @@ import _flags
 import _training as training
 from absl import app
 
-import keras_wp as kwp
-
 _flags.define(
     dataset="cifar10",
     attacks=["pgd20", "pgd20-margin", "pgd100", "deepfool50", "mta100"],
+    narrow=1,
     output_dir="runs/cifar10_small_cnn",
 )
 
@@ -33,7 +32,7 @@ def main(_):
     run, train, test = common.start()
 
     def build_model():
-        return kwp.models.small_cnn(**common.network_arguments(run, train[0]))
+        return common.small_cnn(run, train[0])
 
     model = training.train(run, build_model, train, test)
     common.evaluate(run, model, test)

@@ -21,8 +21,11 @@ other rows:
     --resume                                          after an interruption
 """
 
+import functools
+
 import _common as common
 import _flags
+import _heads
 import _training as training
 from absl import app, flags
 
@@ -44,10 +47,13 @@ def main(_):
     run, train, test = common.start()
 
     def build_model():
+        network = kwp.models.resnet32
+        if FLAGS.network == "wide_resnet":
+            network = functools.partial(
+                kwp.models.wide_resnet, FLAGS.depth, FLAGS.width
+            )
         arguments = common.network_arguments(run, train[0])
-        if FLAGS.network == "resnet32":
-            return kwp.models.resnet32(**arguments)
-        return kwp.models.wide_resnet(FLAGS.depth, FLAGS.width, **arguments)
+        return _heads.build(network, **arguments)
 
     model = training.train(run, build_model, train, test)
     common.evaluate(run, model, test)

@@ -11,10 +11,9 @@ What is finished is not run again. Flags after `--` go to the experiments, as
 in `-- --distribute=mirrored`.
 """
 
-import json
 import pathlib
 
-import _drawing
+import _results
 import _runs
 from _paper import ORDINARY, TABLES, scaled, slug
 from absl import app, flags
@@ -68,7 +67,7 @@ def figure_3(more):
     panels = {
         title: embed(run, POINTS[FLAGS.preset]) for title, run in runs.items()
     }
-    return runs, {"panels": panels}, _drawing.embeddings
+    return runs, {"panels": panels}
 
 
 def figure_4(more):
@@ -81,7 +80,7 @@ def figure_4(more):
     }
     _runs.run(list(runs.values()), more)
     keys = {"training": "robust_accuracy", "test": "val_robust_accuracy"}
-    return runs, curves(runs, {"robust accuracy": keys}), _drawing.curves
+    return runs, curves(runs, {"robust accuracy": keys})
 
 
 def figure_5(more):
@@ -110,7 +109,7 @@ def figure_7(more):
             "test": "val_robust_accuracy",
         },
     }
-    return runs, curves(runs, keys), _drawing.curves
+    return runs, curves(runs, keys)
 
 
 FIGURES = {
@@ -171,19 +170,16 @@ def sweep(more, x_flag, x_values, line_flag, line_values):
             label = f"{line_flag} = {line}"
             lines.setdefault(label, []).append([x, round(100 * accuracy, 2)])
     runs = {str(key): run for key, run in runs.items()}
-    return runs, {"panels": panels, "x": x_flag}, _drawing.sweeps
+    return runs, {"panels": panels, "x": x_flag}
 
 
 def main(argv):
     figure = FIGURES[FLAGS.figure]
-    runs, data, draw = figure(argv[1:])
+    runs, data = figure(argv[1:])
     path = pathlib.Path(FLAGS.output_dir)
     path = path / f"figure-{FLAGS.figure}-{FLAGS.preset}"
     record = _runs.records(list(runs.values()))
-    result = {**record, "title": figure.__doc__, **data}
-    _runs.write(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
-    for picture in _drawing.save(draw(data), path):
-        print(f"Written: {picture}")
+    _results.write(path, {**record, "title": figure.__doc__, **data})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ CPU cores. Without `--dataset` it reads MNIST through TensorFlow Datasets.
     --head=plain                                      the ordinary head
     --head=plain --activation=relu --defense=at       adversarial training
     --head=mmc                                        Max-Mahalanobis center
+    --attacks=autoattack --adaptive                   what is left of it
     --distribute=mirrored                             all GPUs
     --distribute=mirrored --num_logical_devices=2     two halves of a CPU
     --resume                                          after an interruption
@@ -22,8 +23,6 @@ import _flags
 import _training as training
 from absl import app
 
-import keras_wp as kwp
-
 _flags.define(
     dataset="mnist",
     # Cross-entropy alone is fooled by logits that are large or saturate; the
@@ -31,6 +30,7 @@ _flags.define(
     attacks=["fgsm", "pgd40", "pgd40-margin"],
     eps=["0.1", "0.2", "0.3"],
     eval_images=1000,
+    narrow=1,
     output_dir="runs/mnist_small_cnn",
     presets={
         # With few images and epochs, nothing is learned at the paper's 0.3.
@@ -44,7 +44,7 @@ def main(_):
     run, train, test = common.start()
 
     def build_model():
-        return kwp.models.small_cnn(**common.network_arguments(run, train[0]))
+        return common.small_cnn(run, train[0])
 
     model = training.train(run, build_model, train, test)
     common.evaluate(run, model, test)

@@ -13,9 +13,9 @@ is not run again. Flags after `--` go to the experiments, as in
 `-- --distribute=mirrored`.
 """
 
-import json
 import pathlib
 
+import _results
 import _runs
 import numpy as np
 from _paper import TABLES
@@ -25,26 +25,13 @@ FLAGS = flags.FLAGS
 _runs.define_flags()
 flags.DEFINE_enum("table", None, list(TABLES), "Number.", required=True)
 
-CITED = (
-    "Rows marked *cited* are the paper's own numbers, which nothing here has "
-    "measured (Xu, Li and Yang, Table {number}): 400 epochs, all test images."
-)
-# What has to be known of a table's cited rows besides.
-CITED_BESIDES = {
-    "2": " Only *Ours* was trained by its authors; they cite the other rows "
-    "from the defenses' own papers, with other recipes.",
-    "4": " Its MTA moved features away from the class aimed at, by a sign "
-    "error in the published script; ours moves them towards it.",
-    "5": " Its MTA moved features away from the class aimed at, by a sign "
-    "error in the published script; ours moves them towards it.",
-}
-
 
 def measure(table, experiment):
     """Our numbers for a row, accuracies in percent."""
     report = experiment.report()
     # By name, in the order of the attacks; the largest budget is the last.
     runs = {result["name"]: result for result in report["results"]}
+    adaptive = runs.pop("adaptive", None)
     worst = {
         f"worst case, {budget['norm']} {budget['eps']:.4g}": budget
         for budget in report["worst_case"]
@@ -64,6 +51,7 @@ def measure(table, experiment):
             }
             for name, result in zip(table.attacks, runs.values(), strict=True)
         },
+        "adaptive": adaptive is not None,
         "worst_case": 100 * report["robust_accuracy"],
         "worst_case_by_budget": {
             name: 100 * budget["robust_accuracy"]
@@ -79,59 +67,6 @@ def _zero_gradients(result):
     return 100 * float(met.mean()) if met.size else 0.0
 
 
-def to_markdown(table, rows, record):
-    """The table with a cited and a measured line for each row."""
-    budgets = list(rows[0]["measured"]["worst_case_by_budget"])
-    header = ["method", "", "clean", *table.attacks.values(), "worst case"]
-    header += [*budgets, "zero grad"]
-    lines = [header, ["---"] * len(header)]
-    for row in rows:
-        ours, cited = row["measured"], row["cited"]
-        if cited:
-            shown = [cited.get(name) for name in ("clean", *table.attacks)]
-            shown += [None] * (2 + len(budgets))
-            lines.append([row["method"], "*cited*", *map(_number, shown)])
-        shown = [
-            ours["clean"],
-            *[attack["accuracy"] for attack in ours["attacks"].values()],
-            ours["worst_case"],
-            *ours["worst_case_by_budget"].values(),
-            max(a["zero_gradients"] for a in ours["attacks"].values()),
-        ]
-        lines.append([row["method"], "measured", *map(_number, shown)])
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    first = rows[0]["measured"]
-    images, attacks = first["images"], first["attacks"].values()
-    as_run = ", ".join(
-        f"{a['as_run']} ({a['norm']} {a['eps']:.4g})" for a in attacks
-    )
-    return (
-        f"# Table {FLAGS.table}: {table.title}\n\n"
-        f"Accuracy in %. {CITED.format(number=FLAGS.table)}"
-        f"{CITED_BESIDES.get(FLAGS.table, '')}\n\n{body}\n\n"
-        f"Measured: preset `{FLAGS.preset}`{_changes(record)}, data "
-        f"{record['data']}, {images} "
-        f"test images (95 % intervals are up to ±{98 / images**0.5:.0f}); "
-        f"{as_run}. The worst case counts an image as robust if all attacks "
-        "fail on it. `zero grad` is the largest share of images, over the "
-        "attacks, that met a gradient of exactly zero. Device: "
-        f"{record['device']}; {record['seconds']:.0f} s in all.\n\n"
-        f"    {record['command']}\n"
-    )
-
-
-def _changes(record):
-    """What the preset has changed of the title's experiment, if anything."""
-    changes = record["preset_changes"]
-    if not changes:
-        return ""
-    return f" (which stands for `{' '.join(changes)}`)"
-
-
-def _number(value):
-    return "–" if value is None else f"{value:.2f}"
-
-
 def main(argv):
     table = TABLES[FLAGS.table]
     experiments = [table.experiment(row) for row in table.rows]
@@ -144,14 +79,17 @@ def main(argv):
         }
         for row, experiment in zip(table.rows, experiments, strict=True)
     ]
-    record = _runs.records(experiments)
-    name = f"table-{FLAGS.table}-{FLAGS.preset}"
-    path = pathlib.Path(FLAGS.output_dir) / name
-    text = to_markdown(table, rows, record)
-    print(f"\n{text}")
-    _runs.write(path.with_suffix(".md"), text)
-    result = {**record, "title": table.title, "rows": rows}
-    _runs.write(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    path = pathlib.Path(FLAGS.output_dir)
+    path = path / f"table-{FLAGS.table}-{FLAGS.preset}"
+    result = {
+        **_runs.records(experiments),
+        "table": FLAGS.table,
+        "title": table.title,
+        "headings": list(table.attacks.values()),
+        "rows": rows,
+    }
+    _results.write(path, result)
+    print(f"\n{path.with_suffix('.md').read_text()}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,292 @@
+"""The heads that `--head` names: those of the package, and variants of one.
+
+A variant differs from the robust head in one thing. It is a function from a
+network that ends in its features, as they come out of the last batch
+normalization, and from what makes a robust head, to logits.
+"""
+
+import functools
+
+import _quiet  # noqa: F401  (before Keras)
+import keras
+import numpy as np
+from keras import ops
+
+import keras_wp as kwp
+
+_serializable = keras.saving.register_keras_serializable(
+    package="keras_wp.examples"
+)
+# The authors' momentum, as in all networks of `keras_wp.models`.
+_MOMENTUM = 0.9
+# The scale of the logits of Pang et al.'s hypersphere embedding.
+_SPHERE = 15.0
+
+
+def build(network, head, **arguments):
+    """A network with the head of a name.
+
+    Args:
+        network: A function of `keras_wp.models`.
+        head: A head that the function knows, or a key of `VARIANTS`.
+        **arguments: The function's other arguments.
+    """
+    if head not in VARIANTS:
+        return network(head=head, **arguments)
+    trunk = network(head=keras.layers.Identity(), **arguments)
+    # As the package's own heads: in full precision under a mixed policy.
+    new = functools.partial(
+        kwp.RobustHead,
+        arguments["num_classes"],
+        s=arguments["s"],
+        alpha=arguments["alpha"],
+        activation=arguments["activation"],
+        name="head",
+        dtype=keras.config.dtype_policy().variable_dtype,
+    )
+    logits = VARIANTS[head](trunk, new)
+    return keras.Model(trunk.input, logits, name=trunk.name)
+
+
+def depends_on_length(head):
+    """Whether an epoch is another one in a longer training."""
+    return head in ("rising", "falling")
+
+
+def callbacks(model, epochs):
+    """What the head of a model needs in a training of so many epochs."""
+    head = model.get_layer("head")
+    return [Annealing(head, epochs)] if hasattr(head, "anneal") else []
+
+
+def _rising(trunk, new):
+    """The penalty's weight rises from 0 to alpha, linearly."""
+    return _of_kind(AnnealedHead, new, rising=True)(trunk.output)
+
+
+def _falling(trunk, new):
+    """The penalty's weight falls from alpha to 0, linearly."""
+    return _of_kind(AnnealedHead, new, rising=False)(trunk.output)
+
+
+def _squared(trunk, new):
+    """The penalty squared: it fades next to the optimum."""
+    return _of_kind(SquaredHead, new)(trunk.output)
+
+
+def _frozen(trunk, new):
+    """Class weights at the vertices of the simplex, and not trained."""
+    vertices = kwp.initializers.SimplexVertices(new.keywords["s"])
+    return new(kernel_initializer=vertices, trainable=False)(trunk.output)
+
+
+def _limited(trunk, new):
+    """Pre-activations beyond 3 are penalized."""
+    return new()(Limit(dtype=new.keywords["dtype"])(trunk.output))
+
+
+def _fixed_norm(trunk, new):
+    """The last batch normalization does not learn a scale."""
+    layer = keras.layers.BatchNormalization(momentum=_MOMENTUM, scale=False)
+    return new()(layer(_before_norm(trunk)))
+
+
+def _no_norm(trunk, new):
+    """No batch normalization before the head."""
+    return new()(_before_norm(trunk))
+
+
+def _sphere(trunk, new):
+    """Features of one length, so that logits lie within 15 of 0."""
+    return _on_sphere(trunk, new, learned=False)
+
+
+def _sphere_learned(trunk, new):
+    """Features of one length, which is learned."""
+    return _on_sphere(trunk, new, learned=True)
+
+
+VARIANTS = {
+    "rising": _rising,
+    "falling": _falling,
+    "squared": _squared,
+    "frozen": _frozen,
+    "limited": _limited,
+    "fixed-norm": _fixed_norm,
+    "no-norm": _no_norm,
+    "sphere": _sphere,
+    "sphere-learned": _sphere_learned,
+}
+
+
+def _of_kind(kind, new, **more):
+    """A head of a class of this module, with the arguments of `new`."""
+    return kind(*new.args, **new.keywords, **more)
+
+
+def _on_sphere(trunk, new, learned):
+    radius = _SPHERE / new.keywords["s"]
+    sphere = Sphere(radius, learned, dtype=new.keywords["dtype"])
+    return new(activation=sphere)(trunk.output)
+
+
+def _before_norm(trunk):
+    """What the batch normalization normalizes that ends a network."""
+    *_, norm, _ = trunk.layers
+    return norm.input
+
+
+@_serializable
+class AnnealedHead(kwp.RobustHead):
+    """A robust head whose penalty counts more, or less, in each epoch.
+
+    `share * alpha * ||kernel^T kernel - Sigma||_F` is added to the loss of
+    training.
+
+    Args:
+        units: Number of classes.
+        rising: Whether the share is to rise from 0 to 1, or to fall.
+        **kwargs: The other arguments of `keras_wp.RobustHead`.
+
+    Attributes:
+        share: A weight that is not trained; `anneal` sets it.
+    """
+
+    def __init__(self, units, rising=True, **kwargs):
+        super().__init__(units, **kwargs)
+        self.rising = rising
+        self.dense.kernel_regularizer = None
+        self._penalty = kwp.SimplexRegularizer(self.s, self.alpha)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.share = self.add_weight(
+            name="share", initializer="zeros", trainable=False
+        )
+
+    def anneal(self, progress):
+        """Set the share; `progress` goes from 0 to 1 in a training."""
+        self.share.assign(progress if self.rising else 1.0 - progress)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.add_loss(self.share * self._penalty(self.kernel))
+        return super().call(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "rising": self.rising}
+
+
+class Annealing(keras.callbacks.Callback):
+    """Tells a head how far the training has come."""
+
+    def __init__(self, head, epochs):
+        super().__init__()
+        self._head = head
+        self._last = epochs - 1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._head.anneal(epoch / self._last if self._last else 1.0)
+
+
+@_serializable
+class SquaredSimplex(keras.regularizers.Regularizer):
+    """The penalty `alpha * ||kernel^T kernel - Sigma||_F^2 / ||Sigma||_F`.
+
+    It is that of `keras_wp.SimplexRegularizer` where the kernel is zero, and
+    its gradient fades towards the optimum.
+
+    Args:
+        s: Length of a class weight.
+        alpha: Weight of the penalty.
+    """
+
+    def __init__(self, s=0.1, alpha=100.0):
+        self._norm = kwp.SimplexRegularizer(s, alpha=1.0)
+        self.s = s
+        self.alpha = alpha
+
+    def __call__(self, x):
+        sigma = np.linalg.norm(kwp.simplex.gram(x.shape[-1], self.s))
+        return ops.square(self._norm(x)) * float(self.alpha / sigma)
+
+    def get_config(self):
+        return {"s": self.s, "alpha": self.alpha}
+
+
+@_serializable
+class SquaredHead(kwp.RobustHead):
+    """A robust head under the penalty of `SquaredSimplex`."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.dense.kernel_regularizer = SquaredSimplex(self.s, self.alpha)
+
+
+@_serializable
+class Limit(keras.layers.Layer):
+    """Passes its inputs `u` on, and penalizes those that are large.
+
+    The mean of `weight * max(|u| - limit, 0)^2` is added to the loss of
+    training.
+
+    Args:
+        limit: Where the penalty begins.
+        weight: Its weight.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, limit=3.0, weight=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.limit = limit
+        self.weight = weight
+
+    def call(self, inputs, training=False):
+        if training:
+            excess = ops.relu(ops.abs(inputs) - self.limit)
+            self.add_loss(self.weight * ops.mean(ops.square(excess)))
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {"limit": self.limit, "weight": self.weight}
+        return {**super().get_config(), **config}
+
+
+@_serializable
+class Sphere(keras.layers.Layer):
+    """Gives features one length: `radius * u / ||u||_2`.
+
+    Source: Pang et al., "Boosting adversarial training with hypersphere
+    embedding" (NeurIPS 2020), without its margin.
+
+    Args:
+        radius: The length.
+        learned: Whether it is multiplied by a factor that is learned.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, radius, learned=False, **kwargs):
+        super().__init__(**kwargs)
+        self.radius = radius
+        self.learned = learned
+
+    def build(self, input_shape):
+        self.factor = self.add_weight(
+            name="factor", initializer="ones", trainable=self.learned
+        )
+
+    def call(self, inputs):
+        square = ops.sum(ops.square(inputs), axis=-1, keepdims=True)
+        # Zeros have no direction, and stay.
+        length = ops.sqrt(ops.maximum(square, 1e-12))
+        return inputs * (self.radius * self.factor / length)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {"radius": self.radius, "learned": self.learned}
+        return {**super().get_config(), **config}

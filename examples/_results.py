@@ -1,0 +1,63 @@
+"""What is recorded in `results/`: JSON, and what is made of it alone.
+
+The name of a file says what it holds: `table-4-cpu.json` becomes a table,
+`figure-7-cpu.json` a figure, and `growing-epochs-...` both.
+"""
+
+import json
+
+import _markdown
+
+_TABLES = {
+    "table": _markdown.paper_table,
+    "growing-epochs": _markdown.growing_epochs,
+    "compare-heads": _markdown.compare_heads,
+}
+# Functions of `_drawing`, which takes its time to import.
+_FIGURES = {
+    "figure-3": "embeddings",
+    "figure-4": "curves",
+    "figure-5": "sweeps",
+    "figure-6": "sweeps",
+    "figure-7": "curves",
+    "growing-epochs": "growing_epochs",
+    "compare-heads": "compare_heads",
+}
+
+
+def write(path, result):
+    """Write a result as JSON, and what is made of it.
+
+    Args:
+        path: The file's path, without its suffix.
+        result: What JSON knows.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_text(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    render(path)
+
+
+def render(path):
+    """Write the table and the figure that belong to a JSON file, if any."""
+    to_markdown, draw = _of(path, _TABLES), _of(path, _FIGURES)
+    if not (to_markdown or draw):
+        return
+    result = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if to_markdown:
+        _write_text(path.with_suffix(".md"), to_markdown(result))
+    if draw:
+        import _drawing
+
+        picture = getattr(_drawing, draw)(result)
+        for written in _drawing.save(picture, path):
+            print(f"Written: {written}")
+
+
+def _of(path, forms):
+    names = [n for n in forms if path.name.startswith(f"{n}-")]
+    return forms[names[0]] if names else None
+
+
+def _write_text(path, text):
+    path.write_text(text, encoding="utf-8")
+    print(f"Written: {path}")

@@ -1,0 +1,216 @@
+"""What more epochs make of the paper's defenses: the truth about saturation.
+
+    python examples/growing_epochs.py --preset=cpu
+
+trains the small network plainly, with the weight penalty on ReLU and on Tanh,
+with the Max-Mahalanobis center loss and adversarially, and attacks each after
+growing numbers of epochs: with the paper's attacks (the multi-target attack
+with the right sign, and with that of the published script), with AutoAttack,
+and with attacks that fit the model. Beside the accuracies it counts the units
+of the Tanh that are exactly -1 or 1 in float32, so that no gradient passes
+them, and the images on which PGD met no gradient at all.
+
+It writes `growing-epochs-mnist_small_cnn-cpu` as JSON (shares from 0 to 1,
+with each seed by itself), as Markdown and as a figure.
+
+A network is trained once, for the most epochs, and kept as it was after fewer:
+no learning rate depends on what is to come, so these are what shorter runs end
+with. `--preset=cpu` is on 2,000 digits with a network of half the width; by
+estimate it takes an hour and a half on two cores, most of it for attacks.
+`--preset=gpu` is the paper's 400 epochs, on 1,000 test images.
+
+    --script=cifar10_small_cnn                        on CIFAR-10
+    --seeds=0,1,2                                     the mean of three
+    --list                                            show the commands
+
+What is finished is not run again. Flags after `--` go to the experiments.
+"""
+
+import pathlib
+
+import _results
+import _runs
+import _study
+from _paper import AT, MMC, ORDINARY, slug
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+_study.define_flags(("mnist_small_cnn", "cifar10_small_cnn"), seeds=["0"])
+
+METHODS = {
+    "Plain": ORDINARY,
+    "WP, ReLU": {"activation": "relu"},
+    "WP, Tanh": {"activation": "tanh"},
+    "MMC": MMC,
+    "AdvTraining": AT,
+}
+EPOCHS = {
+    "paper": (25, 50, 100, 200, 400),
+    "gpu": (25, 50, 100, 200, 400),
+    "cpu": (1, 4, 16, 64),
+    "smoke": (1, 2),
+}
+# By heading, PGD first.
+ATTACKS = {
+    "mnist_small_cnn": {
+        "PGD": "pgd40",
+        "DeepFool": "deepfool50",
+        "C&W": "cw1000",
+        "MTA": "mta200",
+        "MTA, published sign": "mta200-published",
+        "AutoAttack": "autoattack",
+    },
+    "cifar10_small_cnn": {
+        "PGD": "pgd20",
+        "DeepFool": "deepfool50",
+        "C&W": "cw1000",
+        "MTA": "mta100",
+        "MTA, published sign": "mta100-published",
+        "AutoAttack": "autoattack",
+    },
+}
+# For a processor, the long ones with fewer iterations.
+FEWER = {
+    "cw1000": "cw100",
+    "mta200": "mta100",
+    "mta200-published": "mta100-published",
+}
+
+
+def attacks():
+    """The attacks that flags name, by heading."""
+    named = ATTACKS[FLAGS.script]
+    if FLAGS.preset != "cpu":
+        return named
+    return {heading: FEWER.get(a, a) for heading, a in named.items()}
+
+
+def experiments(method, seed):
+    """`{epochs: experiment}` of a method: one that trains, and its snapshots.
+
+    The one that trains is the first.
+    """
+    *fewer, most = EPOCHS[FLAGS.preset]
+    name = slug(method.replace(",", ""))
+
+    def experiment(epochs, **more):
+        return _study.experiment(
+            f"growing-{name}-{epochs}-seed{seed}",
+            **METHODS[method],
+            seed=seed,
+            epochs=epochs,
+            attacks=list(attacks().values()),
+            adaptive=True,
+            **more,
+        )
+
+    longest = experiment(most, snapshots=fewer)
+    found = {most: longest}
+    for epochs in fewer:
+        found[epochs] = experiment(epochs, snapshot_of=longest.folder)
+    return found
+
+
+def measure(seed, experiment):
+    """What a run shows; shares from 0 to 1."""
+    from _features import saturation
+
+    import keras_wp as kwp
+
+    report = kwp.Report.from_json(experiment.folder / "report.json")
+    # The adaptive attacks come last.
+    results = dict(zip(attacks(), report.results, strict=False))
+    pgd = results["PGD"]
+    geometry = report.geometry
+    return {
+        "seed": seed,
+        "command": experiment.record()["command"],
+        "images": len(report),
+        "clean": report.clean_accuracy,
+        "attacks": {
+            heading: {
+                "as_run": result.name,
+                "norm": result.norm,
+                "eps": result.eps,
+                "accuracy": result.robust_accuracy,
+                "zero_gradients": result.vanished_gradients,
+            }
+            for heading, result in results.items()
+        },
+        "worst_case": float(report.robust(pgd.norm, pgd.eps).mean()),
+        "zero_gradients": pgd.vanished_gradients,
+        "min_angle": None if geometry is None else float(geometry.pairs.min()),
+        **saturation(experiment, len(report)),
+    }
+
+
+def mean(runs):
+    """The means of what the runs show, by name; None where they have none."""
+    flat = [
+        {
+            **{k: a["accuracy"] for k, a in run["attacks"].items()},
+            **{k: run[k] for k in _SHOWN},
+        }
+        for run in runs
+    ]
+    return {
+        key: None
+        if any(run[key] is None for run in flat)
+        else sum(run[key] for run in flat) / len(flat)
+        for key in flat[0]
+    }
+
+
+_SHOWN = (
+    "clean",
+    "worst_case",
+    "saturated",
+    "nearly_saturated",
+    "median_size",
+    "zero_gradients",
+    "min_angle",
+)
+
+
+def main(argv):
+    found = {
+        (method, seed): experiments(method, seed)
+        for method in METHODS
+        for seed in _study.seeds()
+    }
+    every = [e for group in found.values() for e in group.values()]
+    _runs.run(every, argv[1:])
+    rows = []
+    for method in METHODS:
+        for epochs in EPOCHS[FLAGS.preset]:
+            runs = [
+                measure(seed, found[method, seed][epochs])
+                for seed in _study.seeds()
+            ]
+            rows.append(
+                {
+                    "method": method,
+                    "epochs": epochs,
+                    "mean": mean(runs),
+                    "runs": runs,
+                }
+            )
+    first = rows[0]["runs"][0]
+    path = pathlib.Path(FLAGS.output_dir) / _study.path("growing-epochs")
+    result = {
+        **_runs.records(every),
+        "title": "Accuracy under attacks, and saturation, by epochs",
+        "attacks": {
+            heading: {key: attack[key] for key in ("as_run", "norm", "eps")}
+            for heading, attack in first["attacks"].items()
+        },
+        "norm": first["attacks"]["PGD"]["norm"],
+        "eps": first["attacks"]["PGD"]["eps"],
+        "images": first["images"],
+        "rows": rows,
+    }
+    _results.write(path, result)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,29 @@
+"""Every table and figure of `results/` once more, from its JSON alone.
+
+    python examples/regenerate.py
+
+trains nothing and attacks nothing. It writes what `tables.py`, `figures.py`,
+`growing_epochs.py` and `compare_heads.py` have written, with the same
+functions: to be run when one of these has changed, or to check a table
+against its numbers. JSON that none of them has written stays as it is.
+"""
+
+import pathlib
+
+import _results
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output_dir", "results", "Where the results are.")
+
+
+def main(_):
+    found = sorted(pathlib.Path(FLAGS.output_dir).glob("*.json"))
+    if not found:
+        raise SystemExit(f"There is no JSON in {FLAGS.output_dir}.")
+    for path in found:
+        _results.render(path.with_suffix(""))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,198 @@
+"""What is made of the JSON in `results/`, and that it is up to date."""
+
+import json
+import re
+import shutil
+
+import _results
+import pytest
+from helpers import ROOT, run_example
+
+pytestmark = pytest.mark.once
+
+RECORD = {
+    "command": "python examples/some.py",
+    "preset": "cpu",
+    "preset_changes": ["--epochs=8"],
+    "data": "mnist5k",
+    "device": "a device",
+    "seconds": 61.2,
+}
+GROWING = {
+    **RECORD,
+    "title": "By epochs",
+    "attacks": {
+        "PGD": {"as_run": "PGD40", "norm": "linf", "eps": 0.1},
+        "C&W": {"as_run": "C&W100", "norm": "l2", "eps": 3.0},
+    },
+    "norm": "linf",
+    "eps": 0.1,
+    "images": 100,
+    "rows": [
+        {
+            "method": "WP, Tanh",
+            "epochs": epochs,
+            "mean": {
+                "clean": 0.97,
+                "PGD": 0.5,
+                "C&W": 0.25,
+                "worst_case": 0.125,
+                "saturated": saturated,
+                "nearly_saturated": 0.75,
+                "median_size": 5.4,
+                "zero_gradients": 0.3,
+                "min_angle": 96.123,
+            },
+            "runs": [{}, {}],
+        }
+        for epochs, saturated in ((1, 0.0), (16, None))
+    ],
+}
+
+
+def difference(mean, low, high, by_seed):
+    return {
+        "difference": mean,
+        "interval": [low, high],
+        "over": "images and seeds",
+        "difference_by_seed": by_seed,
+        "pooled": {"both": 9, "first": 2, "second": 5, "neither": 4},
+    }
+
+
+def accuracies(*worst):
+    return {"clean": [0.9, 0.9], "AutoAttack": [0.5, 0.6], "worst case": worst}
+
+
+COMPARED = {
+    **RECORD,
+    "title": "Heads",
+    "reference": "plain",
+    "attack": "AutoAttack",
+    "norm": "linf",
+    "eps": 0.1,
+    "images": 10,
+    "rows": [
+        {
+            "defense": "at",
+            "variant": "plain",
+            "accuracy": accuracies(0.4, 0.5),
+            "runs": [{}, {}],
+        },
+        {
+            "defense": "at",
+            "variant": "robust",
+            "accuracy": accuracies(0.6, 0.6),
+            "against": {
+                "clean": difference(0.0, -0.1, 0.1, [0.0, 0.0]),
+                "worst case": difference(0.15, -0.02, 0.3, [0.2, 0.1]),
+            },
+            "runs": [{}, {}],
+        },
+    ],
+}
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def check_drawn(path):
+    """There is a figure, in both forms."""
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_epochs_become_a_table_and_a_figure(tmp_path):
+    path = tmp_path / "growing-epochs-mnist_small_cnn-cpu"
+    _results.write(path, GROWING)
+    text = path.with_suffix(".md").read_text()
+    assert lines(text) == [
+        "| method | epochs | clean | PGD | C&W | worst case | units at ±1 | "
+        "beyond ±0.999 | pre-activation | zero grad | min. angle |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| WP, Tanh | 1 | 97.0 | 50.0 | 25.0 | 12.5 | 0.0 | 75.0 | 5.40 | "
+        "30.0 | 96.12 |",
+        "| WP, Tanh | 16 | 97.0 | 50.0 | 25.0 | 12.5 | – | 75.0 | 5.40 | "
+        "30.0 | 96.12 |",
+    ]
+    assert "PGD: PGD40 (linf 0.1), C&W: C&W100 (l2 3)." in text
+    assert "Accuracy in %, the mean of 2 seeds." in text
+    assert text.endswith(
+        "Preset `cpu` (which stands for `--epochs=8`), data mnist5k, 100 test "
+        "images. Device: a device; 61 s in all.\n\n"
+        "    python examples/some.py\n"
+    )
+    check_drawn(path)
+
+
+def test_heads_become_a_table_and_a_figure(tmp_path):
+    path = tmp_path / "compare-heads-mnist_small_cnn-cpu"
+    _results.write(path, COMPARED)
+    text = path.with_suffix(".md").read_text()
+    assert lines(text) == [
+        "| training | head | clean | AutoAttack | worst case | worst case − "
+        "plain | by seed | only it | only plain | clean − plain |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| at | plain | 90.0 (90.0–90.0) | 55.0 (50.0–60.0) | "
+        "45.0 (40.0–50.0) | – | – | – | – | – |",
+        "| at | robust | 90.0 (90.0–90.0) | 55.0 (50.0–60.0) | "
+        "60.0 (60.0–60.0) | **+15.0 (-2.0 to +30.0)** | +20.0, +10.0 | 5 | 2 "
+        "| +0.0 (-10.0 to +10.0) |",
+    ]
+    assert "at linf 0.1." in text
+    assert "95 % intervals over images and seeds." in text
+    check_drawn(path)
+
+
+def test_other_json_is_left_alone(tmp_path):
+    path = tmp_path / "floor-pgd100-plain"
+    path.with_suffix(".json").write_text("{}")
+    _results.render(path)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{path.name}.json"]
+
+
+def test_the_same_json_gives_the_same_files(tmp_path):
+    contents = []
+    for _ in range(2):
+        path = tmp_path / "growing-epochs-cpu"
+        _results.write(path, GROWING)
+        files = sorted(tmp_path.iterdir())
+        contents.append([file.read_bytes() for file in files])
+    assert len(contents[0]) == 4
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.once
+def test_results_are_what_their_json_gives(tmp_path):
+    recorded = ROOT / "results"
+    for path in recorded.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    result = run_example("regenerate", f"--output_dir={tmp_path}")
+    assert (result.returncode, result.stderr) == (0, "")
+    names = [
+        {p.name for p in folder.iterdir()} for folder in (recorded, tmp_path)
+    ]
+    assert names[0] == names[1]
+    for path in recorded.glob("*.md"):
+        assert (tmp_path / path.name).read_text() == path.read_text()
+
+
+@pytest.mark.once
+def test_nothing_to_regenerate_is_one_sentence(tmp_path):
+    result = run_example("regenerate", f"--output_dir={tmp_path}")
+    assert result.returncode == 1
+    assert result.stderr == f"There is no JSON in {tmp_path}.\n"
+
+
+def test_results_tell_what_they_depend_on():
+    fields = {"command", "commit", "versions", "device", "data", "seed"}
+    for path in (ROOT / "results").glob("*.json"):
+        assert fields <= set(json.loads(path.read_text())), path.name
+
+
+def test_make_regenerates_results():
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(
+        r"^results: .*\n\t.*examples/regenerate\.py", makefile, re.M
+    )
