@@ -73,14 +73,12 @@ def seconds_per_image(run, at_least=2.0):
     return np.median(times, axis=0) / FLAGS.batch
 
 
-def measure(model, attack, x, y, counts_passes):
-    """Time one attack against the floor, in turns."""
-    few = x[: FLAGS.batch], y[: FLAGS.batch]
-    forwards = [bare_forward(model, few[0], divided) for divided in (0, 1)]
-    gradients = [bare_gradient(model, *few, divided) for divided in (0, 1)]
-    units = forwards if counts_passes else gradients
-    for unit in (*forwards, *gradients):
-        unit()  # Compiles.
+def measure(model, attack, x, y, unit, floor):
+    """Time one attack against the floor, in turns.
+
+    `floor` holds, by name, what a unit is of a whole batch, and divided.
+    """
+    units = floor[unit]
 
     def evaluate(count):
         data = x[:count], y[:count]
@@ -95,7 +93,7 @@ def measure(model, attack, x, y, counts_passes):
         report, seconds = evaluate(len(x))
         after = [seconds_per_image(unit) for unit in units]
         bare, divided = np.mean([before, after], axis=0)
-        clean = len(x) * seconds_per_image(forwards[1])
+        clean = len(x) * seconds_per_image(floor["forward pass"][1])
         steps = int(report.results[0].steps.sum())
         rounds.append(
             {
@@ -118,7 +116,7 @@ def measure(model, attack, x, y, counts_passes):
 
     return {
         "attack": attack.label,
-        "unit": "forward pass" if counts_passes else "gradient",
+        "unit": unit,
         "images": len(x),
         "clean_accuracy": report.clean_accuracy,
         "robust_accuracy": report.robust_accuracy,
@@ -138,11 +136,18 @@ def main(_):
     model = network(data)
     _, (x, y) = data
     x, y = x[: FLAGS.images], y[: FLAGS.images]
+    few = x[: FLAGS.batch], y[: FLAGS.batch]
+    floor = {
+        "forward pass": [bare_forward(model, few[0], d) for d in (False, True)],
+        "gradient": [bare_gradient(model, *few, d) for d in (False, True)],
+    }
+    for run in [*floor["forward pass"], *floor["gradient"]]:
+        run()  # Compiles.
     names = ATTACKS if FLAGS.attacks == ["all"] else FLAGS.attacks
     figures = []
     for name in names:
-        counts_passes = name.startswith("square")
-        figures.append(measure(model, ATTACKS[name](), x, y, counts_passes))
+        unit = "forward pass" if name.startswith("square") else "gradient"
+        figures.append(measure(model, ATTACKS[name](), x, y, unit, floor))
         print({k: v for k, v in figures[-1].items() if k != "rounds"})
     record({"figures": figures})
 

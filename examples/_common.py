@@ -33,6 +33,12 @@ import numpy as np
 from absl import flags
 
 import keras_wp as kwp
+from keras_wp.models.small_cnn import (
+    COLOR_DENSE,
+    COLOR_WIDTHS,
+    GREY_DENSE,
+    GREY_WIDTHS,
+)
 
 FLAGS = flags.FLAGS
 
@@ -51,8 +57,8 @@ _STATE = (
 )
 # The small network's convolutions, and its dense layers.
 _SIZES = {
-    "mnist": ((32, 32, 64, 64), (200, 200)),
-    "cifar10": ((64, 64, 128, 128), (256, 256)),
+    "mnist": (GREY_WIDTHS, GREY_DENSE),
+    "cifar10": (COLOR_WIDTHS, COLOR_DENSE),
 }
 
 

@@ -13,12 +13,11 @@ import numpy as np
 from keras import ops
 
 import keras_wp as kwp
+from keras_wp.models.heads import BATCH_NORM_MOMENTUM
 
 _serializable = keras.saving.register_keras_serializable(
     package="keras_wp.examples"
 )
-# The authors' momentum, as in all networks of `keras_wp.models`.
-_MOMENTUM = 0.9
 # The scale of the logits of Pang et al.'s hypersphere embedding.
 _SPHERE = 15.0
 
@@ -87,7 +86,9 @@ def _limited(trunk, new):
 
 def _fixed_norm(trunk, new):
     """The last batch normalization does not learn a scale."""
-    layer = keras.layers.BatchNormalization(momentum=_MOMENTUM, scale=False)
+    layer = keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, scale=False
+    )
     return new()(layer(_before_norm(trunk)))
 
 

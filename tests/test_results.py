@@ -97,16 +97,16 @@ def lines(text):
     return [line for line in text.splitlines() if line.startswith("|")]
 
 
-def check_drawn(path):
-    """There is a figure, in both forms."""
+def written(path, result):
+    """The Markdown made of a result; there is a figure, in both forms."""
+    _results.write(path, result)
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    return path.with_suffix(".md").read_text()
 
 
 def test_epochs_become_a_table_and_a_figure(tmp_path):
-    path = tmp_path / "growing-epochs-mnist_small_cnn-cpu"
-    _results.write(path, GROWING)
-    text = path.with_suffix(".md").read_text()
+    text = written(tmp_path / "growing-epochs-mnist_small_cnn-cpu", GROWING)
     assert lines(text) == [
         "| method | epochs | clean | PGD | C&W | worst case | units at ±1 | "
         "beyond ±0.999 | pre-activation | zero grad | min. angle |",
@@ -123,13 +123,10 @@ def test_epochs_become_a_table_and_a_figure(tmp_path):
         "images. Device: a device; 61 s in all.\n\n"
         "    python examples/some.py\n"
     )
-    check_drawn(path)
 
 
 def test_heads_become_a_table_and_a_figure(tmp_path):
-    path = tmp_path / "compare-heads-mnist_small_cnn-cpu"
-    _results.write(path, COMPARED)
-    text = path.with_suffix(".md").read_text()
+    text = written(tmp_path / "compare-heads-mnist_small_cnn-cpu", COMPARED)
     assert lines(text) == [
         "| training | head | clean | AutoAttack | worst case | worst case − "
         "plain | by seed | only it | only plain | clean − plain |",
@@ -142,7 +139,6 @@ def test_heads_become_a_table_and_a_figure(tmp_path):
     ]
     assert "at linf 0.1." in text
     assert "95 % intervals over images and seeds." in text
-    check_drawn(path)
 
 
 def test_other_json_is_left_alone(tmp_path):
@@ -163,7 +159,6 @@ def test_the_same_json_gives_the_same_files(tmp_path):
     assert contents[0] == contents[1]
 
 
-@pytest.mark.once
 def test_results_are_what_their_json_gives(tmp_path):
     recorded = ROOT / "results"
     for path in recorded.glob("*.json"):
@@ -178,7 +173,6 @@ def test_results_are_what_their_json_gives(tmp_path):
         assert (tmp_path / path.name).read_text() == path.read_text()
 
 
-@pytest.mark.once
 def test_nothing_to_regenerate_is_one_sentence(tmp_path):
     result = run_example("regenerate", f"--output_dir={tmp_path}")
     assert result.returncode == 1

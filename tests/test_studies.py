@@ -168,7 +168,6 @@ def test_a_network_is_trained_once_for_all_epochs(tmp_path):
         (("--seeds=0,a",), "--seeds must be integers. Received: 0,a"),
     ],
 )
-@pytest.mark.once
 def test_what_cannot_be_compared_is_one_sentence(given, message, tmp_path):
     result = run_example("compare_heads", *flags(tmp_path, *given))
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
@@ -184,7 +183,6 @@ print(attack.published_sign, attack.loss)
 """
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "limit, labels",
     [
