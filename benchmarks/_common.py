@@ -1,10 +1,7 @@
 """What the benchmarks share: networks, data, and a record of the run."""
 
 import json
-import os
 import pathlib
-import platform
-import subprocess
 import sys
 import time
 
@@ -15,6 +12,18 @@ from keras import ops
 
 import keras_wp as kwp
 from keras_wp import _backend, classifier, objectives, problem
+from keras_wp.models.small_cnn import (
+    COLOR_DENSE,
+    COLOR_WIDTHS,
+    GREY_DENSE,
+    GREY_WIDTHS,
+)
+
+# Numbers of benchmarks are recorded as those of examples are.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
+import _record
+
+_BEGUN = time.perf_counter()
 
 flags.DEFINE_string("data_dir", None, "TensorFlow Datasets directory.")
 flags.DEFINE_string("dataset", "cifar10", "cifar10, mnist or mnist5k.")
@@ -51,9 +60,10 @@ def network(data):
     if path.exists():
         return keras.saving.load_model(path)
     keras.utils.set_random_seed(FLAGS.seed)
-    wide = x.shape[-1] > 1
-    widths = (64, 64, 128, 128) if wide else (32, 32, 64, 64)
-    dense = (256, 256) if wide else (200, 200)
+    if x.shape[-1] > 1:
+        widths, dense = COLOR_WIDTHS, COLOR_DENSE
+    else:
+        widths, dense = GREY_WIDTHS, GREY_DENSE
     model = kwp.models.small_cnn(
         x.shape[1:],
         int(y.max()) + 1,
@@ -159,38 +169,22 @@ def median_and_interval(values, rng):
 
 
 def record(figures):
-    """Print the figures with what they depend on; write them if asked to."""
-    text = json.dumps(
-        {
-            "command": " ".join(["python", *sys.argv]),
-            "commit": _commit(),
-            "versions": {
-                "keras_wp": kwp.__version__,
-                "keras": keras.__version__,
-                keras.backend.backend(): _backend_version(),
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
-            "data": FLAGS.dataset
-            + (" (JPEG copy)" if FLAGS.dataset == "cifar10" else ""),
-            "seed": FLAGS.seed,
-            **figures,
-        },
-        indent=1,
-    )
+    """Print the figures with what they depend on; write them if asked to.
+
+    `seconds` are those since this module was imported; figures may bring
+    `data` of their own.
+    """
+    found = {
+        "command": _record.command(),
+        "commit": _record.commit(),
+        "versions": _record.versions(),
+        "device": _record.device(),
+        "data": figures.get("data")
+        or _record.data(FLAGS.dataset, FLAGS.data_dir),
+        "seed": FLAGS.seed,
+        "seconds": round(time.perf_counter() - _BEGUN, 1),
+    }
+    text = json.dumps({**found, **figures}, indent=1)
     print(text)
     if FLAGS.output:
         pathlib.Path(FLAGS.output).write_text(text + "\n", encoding="utf-8")
-
-
-def _backend_version():
-    return __import__(keras.backend.backend()).__version__
-
-
-def _commit():
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.check_output(command, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -29,6 +29,7 @@ from _common import FLAGS, bare_gradient, median_and_interval, now, record
 from absl import app, flags
 
 import keras_wp as kwp
+from keras_wp.models.small_cnn import COLOR_WIDTHS, GREY_WIDTHS
 
 flags.DEFINE_enum("form", "cifar", ["mnist", "cifar"], "Form of the CNN.")
 flags.DEFINE_integer("steps", 10, "Steps of the attack.")
@@ -36,7 +37,7 @@ flags.DEFINE_integer("batch", 128, "Images of a step.")
 flags.DEFINE_integer("rounds", 15, "Measurements of each program.")
 
 SHAPES = {"mnist": (28, 28, 1), "cifar": (32, 32, 3)}
-WIDTHS = {"mnist": (32, 32, 64, 64), "cifar": (64, 64, 128, 128)}
+WIDTHS = {"mnist": GREY_WIDTHS, "cifar": COLOR_WIDTHS}
 EPS = {"mnist": 0.3, "cifar": 8 / 255}
 NUM_CLASSES = 10
 WARM_UP = 2

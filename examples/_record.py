@@ -14,8 +14,9 @@ _LOSSLESS = ("mnist", "cifar10", "cifar100")
 
 def command():
     """The command line of this process, as typed in the repository's root."""
-    script = f"{_HERE.name}/{pathlib.Path(sys.argv[0]).name}"
-    return shlex.join(["python", script, *sys.argv[1:]])
+    script = pathlib.Path(sys.argv[0]).resolve()
+    name = f"{script.parent.name}/{script.name}"
+    return shlex.join(["python", name, *sys.argv[1:]])
 
 
 def commit():
