@@ -22,6 +22,7 @@ from keras_wp.models.small_cnn import (
 # Numbers of benchmarks are recorded as those of examples are.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
 import _record
+import _results
 
 _BEGUN = time.perf_counter()
 
@@ -171,8 +172,8 @@ def median_and_interval(values, rng):
 def record(figures):
     """Print the figures with what they depend on; write them if asked to.
 
-    `seconds` are those since this module was imported; figures may bring
-    `data` of their own.
+    Some have a table, which is written beside them. `seconds` are those since
+    this module was imported; figures may bring `data` of their own.
     """
     found = {
         "command": _record.command(),
@@ -184,7 +185,7 @@ def record(figures):
         "seed": FLAGS.seed,
         "seconds": round(time.perf_counter() - _BEGUN, 1),
     }
-    text = json.dumps({**found, **figures}, indent=1)
-    print(text)
+    result = {**found, **figures}
+    print(json.dumps(result, indent=1))
     if FLAGS.output:
-        pathlib.Path(FLAGS.output).write_text(text + "\n", encoding="utf-8")
+        _results.write(pathlib.Path(FLAGS.output).with_suffix(""), result)

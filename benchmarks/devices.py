@@ -1,12 +1,11 @@
 """One device against two, and one core against two.
 
-Two logical devices share the same cores, so that they can only be as fast as
-one: what is measured is what spreading the slots costs. Model, images and
-attack are the same; the two are timed in turns, in one process, and their
-results are compared.
-
-Beside it, in processes of their own and in turns, the same evaluation on one
-device with one core and with two: a bare figure.
+The same evaluation on two cores as one device and as two logical devices,
+which share the cores: as fast is the best that two can be, and what they lose
+is what spreading the slots costs. Beside it, on one device with one core: a
+bare figure. Each is measured in processes of its own, because TensorFlow
+divides a batch between cores only where there is one device; these take turns,
+`--rounds` times. The results are compared.
 
     python benchmarks/devices.py --attack=pgd100 --images=512
     KERAS_BACKEND=jax python benchmarks/devices.py --attack=pgd100
@@ -18,135 +17,132 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
-from _common import FLAGS, load, network, record
+from _common import FLAGS, load, network, now, record
 from absl import app, flags
 
 import keras_wp as kwp
 
 flags.DEFINE_string("attack", "pgd100", "Name for keras_wp.attacks.get.")
 flags.DEFINE_integer("images", 512, "Test images.")
-flags.DEFINE_integer("rounds", 3, "Measurements of each.")
-flags.DEFINE_enum(
-    "part",
-    "all",
-    ["all", "devices", "cores"],
-    "What this process measures; `all` starts others.",
-)
+flags.DEFINE_integer("rounds", 3, "Processes of each.")
+flags.DEFINE_integer("devices", 0, "Measure with so many in this process.")
+
+SHORTEST = 20.0  # seconds of timing in a process
+# Cores and logical devices.
+SETTINGS = {"one core": (1, 1), "two cores": (2, 1), "two devices": (2, 2)}
 
 
 def two_logical_devices():
     """The scope in which a model is made for both."""
     if keras.backend.backend() == "jax":
-        return keras.distribution.DataParallel().scope
+        return keras.distribution.DataParallel().scope()
     import tensorflow as tf
 
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * 2,
     )
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
 
 
-def timed(model, x, y):
+def evaluated(model, x, y):
     """A report, and its wall-clock and processor time in seconds."""
     attack = kwp.attacks.get(FLAGS.attack, FLAGS.dataset)
-    begun = np.array([time.perf_counter(), time.process_time()])
+    begun = now()
     report = kwp.evaluate(model, (x, y), [attack], progress=False)
-    ended = np.array([time.perf_counter(), time.process_time()])
-    return report, (ended - begun).round(3).tolist()
+    return report, now() - begun
 
 
-def measure_devices():
-    """Rounds of one device and two, in turns."""
-    scope = two_logical_devices()
-    models = []
-    for place in (contextlib.nullcontext, scope):
-        with place():
-            models.append(images_and_network()[1])
-    x, y = images_and_network()[0]
-    reports = [timed(model, x, y)[0] for model in models]  # Compiles.
-    seconds = [
-        [timed(model, x, y)[1] for model in models] for _ in range(FLAGS.rounds)
-    ]
-    one, two = (report.results[0] for report in reports)
-    finite = np.isfinite(one.distance) & np.isfinite(two.distance)
-    gap = np.abs(one.distance[finite] - two.distance[finite])
+def measure():
+    """The median times in this process, and what came out."""
+    place = contextlib.nullcontext()
+    if FLAGS.devices == 2:
+        place = two_logical_devices()
+    data = load()
+    x, y = (array[: FLAGS.images] for array in data[1])
+    with place:
+        model = network(data)
+    report, _ = evaluated(model, x, y)  # Compiles.
+    times = []
+    while not times or np.sum(times, axis=0)[0] < SHORTEST:
+        times.append(evaluated(model, x, y)[1])
+    (result,) = report.results
     return {
-        "clean_accuracy": reports[0].clean_accuracy,
-        "robust_accuracy": [one.robust_accuracy, two.robust_accuracy],
-        "steps": [int(one.steps.sum()), int(two.steps.sum())],
-        "other_verdicts": int((one.robust != two.robust).sum()),
-        "other_steps": int((one.steps != two.steps).sum()),
-        "largest_difference_of_distances": float(gap.max(initial=0.0)),
-        "seconds": seconds,
-        "throughput_wall": median_ratio(seconds, 0),
-        "throughput_processor": median_ratio(seconds, 1),
+        "seconds": np.median(times, axis=0).round(3).tolist(),
+        "clean": report.clean_correct.astype(int).tolist(),
+        "robust": result.robust.astype(int).tolist(),
+        "steps": result.steps.tolist(),
+        # JSON has no infinity.
+        "distance": [float(d) if d < np.inf else None for d in result.distance],
     }
 
 
-def median_ratio(rounds, clock):
-    """How many times as fast the second of each round is as the first."""
-    ratios = [first[clock] / second[clock] for first, second in rounds]
-    return round(statistics.median(ratios), 3)
-
-
-def measure_cores():
-    """One device, on the cores that this process may use."""
-    (x, y), model = images_and_network()
-    timed(model, x, y)  # Compiles.
-    return min(timed(model, x, y)[1] for _ in range(FLAGS.rounds))
-
-
-def images_and_network():
-    data = load()
-    _, (x, y) = data
-    return (x[: FLAGS.images], y[: FLAGS.images]), network(data)
-
-
-def in_process(part, cores, devices=1):
-    """What this script measures in a process of its own."""
+def in_process(cores, devices):
+    """What `measure` finds in a process of its own."""
+    available = sorted(os.sched_getaffinity(0))
     xla = f"--xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
-        [sys.executable, *sys.argv, f"--part={part}", "--output="],
+        [sys.executable, *sys.argv, f"--devices={devices}", "--output="],
         env={**os.environ, "XLA_FLAGS": xla},
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=lambda: os.sched_setaffinity(0, available[:cores]),
         check=True,
         text=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_all():
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    figures = {
-        "attack": FLAGS.attack,
-        "images": FLAGS.images,
-        "cores": len(cores),
-        "two_devices": in_process("devices", cores, devices=2),
+def compared(one, two):
+    """What two devices found other than one."""
+    first, second = (np.array(found["distance"], float) for found in (one, two))
+    gap = np.abs(first - second)[np.isfinite(first) & np.isfinite(second)]
+    return {
+        "clean_accuracy": float(np.mean(one["clean"])),
+        "robust_accuracy": [float(np.mean(f["robust"])) for f in (one, two)],
+        "steps": [sum(found["steps"]) for found in (one, two)],
+        "other_verdicts": int(np.not_equal(one["robust"], two["robust"]).sum()),
+        "other_steps": int(np.not_equal(one["steps"], two["steps"]).sum()),
+        "largest_difference_of_distances": float(gap.max(initial=0.0)),
     }
-    if len(cores) == 2:
-        rounds = [
-            [in_process("cores", cores[:1]), in_process("cores", cores)]
-            for _ in range(2)
-        ]
-        figures["one_core_and_two"] = {
-            "seconds": rounds,
-            "speed_up_wall": median_ratio(rounds, 0),
-        }
-    return figures
 
 
 def main(_):
-    if FLAGS.part == "all":
-        record(measure_all())
-    else:
-        measure = {"devices": measure_devices, "cores": measure_cores}
-        print(json.dumps(measure[FLAGS.part]()))
+    if FLAGS.devices:
+        print(json.dumps(measure()))
+        return
+    if len(os.sched_getaffinity(0)) < 2:
+        raise SystemExit("Two cores are needed to compare with one.")
+    rounds = []
+    for _ in range(FLAGS.rounds):
+        rounds.append({k: in_process(*v) for k, v in SETTINGS.items()})
+
+    def speed_up(slow, fast, clock):
+        ratios = [
+            r[slow]["seconds"][clock] / r[fast]["seconds"][clock]
+            for r in rounds
+        ]
+        return round(statistics.median(ratios), 3)
+
+    record(
+        {
+            "attack": FLAGS.attack,
+            "images": FLAGS.images,
+            "throughput_of_two_devices": {
+                "wall": speed_up("two cores", "two devices", 0),
+                "processor": speed_up("two cores", "two devices", 1),
+            },
+            "speed_up_of_two_cores": speed_up("one core", "two cores", 0),
+            "results": compared(
+                rounds[0]["two cores"], rounds[0]["two devices"]
+            ),
+            "wall_and_processor_seconds": [
+                {k: v["seconds"] for k, v in r.items()} for r in rounds
+            ],
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def seconds_per_image(run, at_least=2.0):
         before = now()
         run()
         times.append(now() - before)
-    return np.median(times, axis=0) / FLAGS.batch
+    return np.median(times, axis=0) / min(FLAGS.batch, FLAGS.images)
 
 
 def measure(model, attack, x, y, unit, floor):

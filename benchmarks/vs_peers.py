@@ -2,9 +2,10 @@
 
 Every attack is called with clean images and labels and returns adversarial
 images, which one function, independent of all libraries, scores: robust
-accuracy with ball and bounds checked, and the median distance. Each call is
-made once on a few images beforehand, so that tracing and imports do not
-count, and ours is timed again before each peer. README.md beside this file
+accuracy, and the median distance; an image outside of the bounds or of the
+ball counts as robust. Each call is made on a few images beforehand, so that
+tracing and imports do not count; one that takes less than 5 seconds is timed
+three times. Ours is timed again before each peer. README.md beside this file
 says how to install the peers.
 
     python benchmarks/vs_peers.py --work=fgsm,pgd20,deepfool
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from _common import FLAGS, correct_images, load, network, record
 from _peers import CW_SEARCHES, CW_STEPS, EPS, EPS_L2, PEERS, STEP
+from _timings import peers_table
 from _torch_twin import twin
 from absl import app, flags
 
@@ -38,6 +40,8 @@ flags.DEFINE_integer(
     "and the times mean little.",
 )
 
+SHORT = 5.0  # seconds
+WARM_UP = 40  # images
 # Kind of work: images, norm, budget.
 WORK = {
     "fgsm": (256, "linf", EPS),
@@ -92,8 +96,9 @@ def score(model, x, y, x_adv, norm, eps):
         distance = np.abs(delta).max(1)
     else:
         distance = np.sqrt((delta**2).sum(1))
-    valid = (x_adv.min() >= -1e-6) and (x_adv.max() <= 1 + 1e-6)
-    fooled = model.predict(x_adv, verbose=0).argmax(-1) != y
+    pixels = x_adv.reshape(len(x), -1)
+    valid = (pixels.min(1) >= -1e-6) & (pixels.max(1) <= 1 + 1e-6)
+    fooled = valid & (model.predict(x_adv, verbose=0).argmax(-1) != y)
     distance = np.where(fooled, distance, np.inf)
     median = float(np.median(distance))
     return {
@@ -101,7 +106,7 @@ def score(model, x, y, x_adv, norm, eps):
         # None where most images have resisted.
         "median_distance": median if np.isfinite(median) else None,
         "fooled_at_any_distance": float(fooled.mean()),
-        "within_bounds": bool(valid),
+        "within_bounds": float(valid.mean()),
     }
 
 
@@ -111,13 +116,25 @@ def timed(run, x, y):
     return time.perf_counter() - begun, x_adv
 
 
+def timed_often(run, x, y):
+    """The median time, of three calls if they are short."""
+    seconds, x_adv = timed(run, x, y)
+    if FLAGS.repeats and seconds < SHORT:
+        more = [timed(run, x, y)[0] for _ in range(2)]
+        seconds = statistics.median([seconds, *more])
+    return seconds, x_adv
+
+
 def compare(work, model, module, data):
     count, norm, eps = WORK[work]
     x, y = correct_images(model, data, FLAGS.images or count)
     our_run = ours(work, model)
     if FLAGS.repeats:
-        our_run(x, y)  # Traces and warms up.
-    our_times = []
+        # It compiles for 32 slots, and for their first refill.
+        seconds, _ = timed(our_run, x[:WARM_UP], y[:WARM_UP])
+        if seconds < SHORT:
+            our_run(x, y)
+    our_times, our_images = [], None
     rows = []
     for name, (distribution, make) in PEERS.items():
         if FLAGS.peers and distribution not in FLAGS.peers:
@@ -131,8 +148,11 @@ def compare(work, model, module, data):
         except Exception as error:
             rows.append({"library": name, "error": repr(error)[:200]})
             continue
-        before = [timed(our_run, x, y)[0] for _ in range(FLAGS.repeats)]
-        seconds, x_adv = timed(run, x, y)
+        before = []
+        for _ in range(FLAGS.repeats):
+            seconds, our_images = timed(our_run, x, y)
+            before.append(seconds)
+        seconds, x_adv = timed_often(run, x, y)
         our_times += before
         ratio = statistics.median(before) / seconds if before else None
         rows.append(
@@ -144,15 +164,17 @@ def compare(work, model, module, data):
                 **score(model, x, y, x_adv, norm, eps),
             }
         )
-    seconds, x_adv = timed(our_run, x, y)
+    if not our_times:
+        seconds, our_images = timed(our_run, x, y)
+        our_times.append(seconds)
     rows.insert(
         0,
         {
             "library": "keras_wp",
             "version": kwp.__version__,
-            "seconds": round(statistics.median([*our_times, seconds]), 3),
+            "seconds": round(statistics.median(our_times), 3),
             "ours_over_it": 1.0,
-            **score(model, x, y, x_adv, norm, eps),
+            **score(model, x, y, our_images, norm, eps),
         },
     )
     return {
@@ -164,30 +186,6 @@ def compare(work, model, module, data):
     }
 
 
-def table(figures):
-    """The figures as Markdown."""
-    header = ["work", "library", "seconds", "ours / it", "robust", "median"]
-    lines = [header, ["---"] * len(header)]
-    for figure in figures:
-        for row in figure["rows"]:
-            label = f"{figure['work']}, {figure['images']} images"
-            if "error" in row:
-                lines.append([label, row["library"], row["error"], *[""] * 3])
-                continue
-            ratio, median = row["ours_over_it"], row["median_distance"]
-            lines.append(
-                [
-                    label,
-                    f"{row['library']} {row['version']}",
-                    f"{row['seconds']:.2f}",
-                    "" if ratio is None else f"{ratio:.3f}",
-                    f"{row['robust_accuracy']:.1%}",
-                    "" if median is None else f"{median:.4f}",
-                ]
-            )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def main(_):
     data = load()
     model = network(data)
@@ -196,7 +194,7 @@ def main(_):
     figures = []
     for work in wanted:
         figures.append(compare(work, model, module, data))
-        print(table(figures[-1:]), flush=True)
+        print(peers_table(figures[-1:]), flush=True)
     record(
         {
             "torch": torch.__version__,

@@ -1,6 +1,7 @@
 """The attacks that flags name: in the evaluation, and in training."""
 
 import dataclasses
+from fractions import Fraction
 
 import _quiet  # noqa: F401  (before Keras)
 from absl import flags
@@ -66,11 +67,30 @@ def by_name(name, images):
     return _limited(attack, FLAGS.max_attack_steps)
 
 
+def named(images):
+    """The attacks of `--attacks`."""
+    return [by_name(name, images) for name in FLAGS.attacks]
+
+
+def eps():
+    """`--eps` as `evaluate` takes it: None for the attacks' own."""
+    try:
+        found = [float(Fraction(text)) for text in FLAGS.eps]
+    except (ValueError, ZeroDivisionError):
+        found = [0.0]
+    if min(found, default=1.0) <= 0:
+        raise SystemExit(
+            "--eps must be numbers or fractions above 0, such as 0.3 or 8/255. "
+            f"Received: {','.join(FLAGS.eps)}"
+        )
+    return {"linf": found} if found else None
+
+
 def of_curves(images):
     """The first of the attacks, at the first of the budgets."""
     attack = by_name(FLAGS.attacks[0], images)
-    if FLAGS.eps:
-        attack = dataclasses.replace(attack, eps=float(FLAGS.eps[0]))
+    if given := eps():
+        attack = dataclasses.replace(attack, eps=given["linf"][0])
     return attack
 
 

@@ -92,6 +92,9 @@ def start():
 
         tf.config.experimental.enable_op_determinism()
     train, test = _load_data()
+    # What they do not know ends the run now, not after the training.
+    _attacks.named(train[0])
+    _attacks.eps()
     # Of all the data: a few images may lack a class.
     num_classes = int(train[1].max()) + 1
     train = tuple(array[: FLAGS.train_images] for array in train)
@@ -191,8 +194,8 @@ def evaluate(run, model, test):
     report = kwp.evaluate(
         model,
         data,
-        attacks=[_attacks.by_name(name, data[0]) for name in FLAGS.attacks],
-        eps={"linf": [float(eps) for eps in FLAGS.eps]} if FLAGS.eps else None,
+        attacks=_attacks.named(data[0]),
+        eps=_attacks.eps(),
         seed=FLAGS.seed,
         adaptive=FLAGS.adaptive,
         resume_dir=run.path("evaluation"),

@@ -102,8 +102,9 @@ def define(presets=None, **defaults):
 
     define(string, "dataset", "mnist5k, or a name of TensorFlow Datasets.")
     define(string, "data_dir", "TFDS directory; else TFDS_DATA_DIR.")
-    define(integer, "train_images", "Train on the first so many images.")
-    define(integer, "test_images", "Test on the first so many images.")
+    for kind in ("train", "test"):
+        text = f"{kind.title()} on the first so many images."
+        define(integer, f"{kind}_images", text, lower_bound=1)
     define(boolean, "augment", "Pad by 4, crop at random, flip.")
 
     if "network" in given:
@@ -148,6 +149,11 @@ def define(presets=None, **defaults):
         several,
         "snapshots",
         "Keep the model as it is after these epochs, too.",
+    )
+    flags.register_validator(
+        "snapshots",
+        lambda epochs: all(epoch.isdecimal() for epoch in map(str, epochs)),
+        "must be numbers of epochs",
     )
     string(
         "snapshot_of",

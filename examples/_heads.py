@@ -29,7 +29,17 @@ def build(network, head, **arguments):
         network: A function of `keras_wp.models`.
         head: A head that the function knows, or a key of `VARIANTS`.
         **arguments: The function's other arguments.
+
+    Raises:
+        SystemExit: In one sentence, if there is no such network.
     """
+    try:
+        return _build(network, head, **arguments)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _build(network, head, **arguments):
     if head not in VARIANTS:
         return network(head=head, **arguments)
     trunk = network(head=keras.layers.Identity(), **arguments)

@@ -2,7 +2,8 @@
 
 _CITED = (
     "Rows marked *cited* are the paper's own numbers, which nothing here has "
-    "measured (Xu, Li and Yang, Table {number}): 400 epochs, all test images."
+    "measured (Xu, Li and Yang, Table {number}); its authors trained for 400 "
+    "epochs."
 )
 _PUBLISHED_MTA = (
     " Its MTA moved features away from the class aimed at, by a sign error in "
@@ -14,6 +15,13 @@ _CITED_BESIDES = {
     "from the defenses' own papers, with other recipes.",
     "4": _PUBLISHED_MTA,
     "5": _PUBLISHED_MTA,
+}
+# Of what a difference is an interval, see `_pairing.py`.
+_INTERVALS = {
+    "images and seeds": "Intervals are over images and seeds, by a two-way "
+    "analysis of variance of the paired differences (`examples/_pairing.py`).",
+    "images": "† Over images alone, as if of a single run: Newcombe's interval "
+    "of paired outcomes.",
 }
 
 
@@ -126,25 +134,22 @@ def compare_heads(result):
             line += ["–"] * 5
         lines.append(line)
     seeds = len(result["rows"][0]["runs"])
-    over = sorted(
-        {
-            found["over"]
-            for row in result["rows"]
-            for found in row.get("against", {}).values()
-        }
-    )
+    over = {
+        found["over"]
+        for row in result["rows"]
+        for found in row.get("against", {}).values()
+    }
+    intervals = " ".join(_INTERVALS[key] for key in _INTERVALS if key in over)
     return (
         f"# {result['title']}\n\n"
         f"Accuracy in %{_mean_of(seeds)} (lowest to highest). The worst case "
         f"counts an image as robust if {attack} and the attacks that fit the "
         f"model fail on it, at {result['norm']} {result['eps']:.4g}. "
-        f"Differences are in points, with 95 % intervals over "
-        f"{' or '.join(over)}.\n\n{_table(header, lines)}\n\n"
+        "Differences are in points, with 95 % intervals.\n\n"
+        f"{_table(header, lines)}\n\n"
         f"*only it*: outcomes, of {result['images']} images with {seeds} "
         f"seeds, in which just this head withstands the worst case. "
-        "The intervals are those of a two-way analysis of variance of the "
-        "paired differences by image and seed "
-        "(`examples/_pairing.py`).\n\n"
+        f"{intervals}\n\n"
         f"{_sentence(_measured(result))}.{_made(result)}"
     )
 
@@ -156,9 +161,11 @@ def _table(header, lines):
 
 def _measured(result):
     """The experiment's size, and the data."""
-    changes = result["preset_changes"]
+    changes, given = result["preset_changes"], result["flags"]
     stands = f" (which stands for `{' '.join(changes)}`)" if changes else ""
-    return f"preset `{result['preset']}`{stands}, data {result['data']}"
+    besides = f" with `{' '.join(given)}`" if given else ""
+    size = f"preset `{result['preset']}`{stands}{besides}"
+    return f"{size}, data {result['data']}"
 
 
 def _made(result):
@@ -191,7 +198,9 @@ def _points(difference):
 
 def _difference(found):
     low, high = found["interval"]
-    return f"{_points(found['difference'])} ({_points(low)} to {_points(high)})"
+    mark = " †" if found["over"] == "images" else ""
+    text = f"{_points(low)} to {_points(high)}"
+    return f"{_points(found['difference'])} ({text}){mark}"
 
 
 def _with_range(values):

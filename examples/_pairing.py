@@ -19,9 +19,11 @@ def compare(first, second):
 
     is that of their mean over `m` seeds and `n` images, and Student's t with
     `(m - 1) (1 + max(MS_image - MS_rest, 0) / MS_seed)^2` degrees of freedom
-    gives the interval. It is wide with few seeds that disagree. One seed says
-    nothing of others: then, and where no outcome differs from the mean, the
-    interval is that of paired outcomes on images alone, of a single run.
+    gives the interval. `MS_seed` is taken to be at least `MS_rest`, which is
+    what it is without any effect of the seed: that the means of a few seeds
+    agree by chance makes nothing certain. The interval is wide with few seeds.
+    One seed says nothing of others: then, and where all outcomes have the same
+    difference, it is that of paired outcomes on images alone, of a single run.
 
     Args:
         first: `(m, n)` bool, which of `n` images the first way is right on,
@@ -91,12 +93,13 @@ def crossed(values):
     ms_seed = n * np.sum(seeds**2) / (m - 1)
     ms_image = m * np.sum(images**2) / (n - 1)
     ms_rest = np.sum(rest**2) / ((m - 1) * (n - 1))
+    ms_seed = max(ms_seed, ms_rest)
     of_images = max(ms_image - ms_rest, 0.0)
     variance = (ms_seed + of_images) / (m * n)
     if variance < 1e-12:
         return None
-    share = ms_seed / (ms_seed + of_images)
     # With so many Student's t is the normal distribution.
-    freedom = (m - 1) / max(share, 1e-3) ** 2
+    share = max(ms_seed / (ms_seed + of_images), 1e-3)
+    freedom = (m - 1) / share**2
     half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
     return max(-1.0, mean - half), min(1.0, mean + half)

@@ -1,17 +1,23 @@
 """What is recorded in `results/`: JSON, and what is made of it alone.
 
-The name of a file says what it holds: `table-4-cpu.json` becomes a table,
-`figure-7-cpu.json` a figure, and `growing-epochs-...` both.
+The name of a file says what it holds: `table-4-cpu.json` and
+`floor-plain.json` become tables, `figure-7-cpu.json` a figure, and
+`growing-epochs-...` both.
 """
 
 import json
 
 import _markdown
+import _timings
 
 _TABLES = {
     "table": _markdown.paper_table,
     "growing-epochs": _markdown.growing_epochs,
     "compare-heads": _markdown.compare_heads,
+    "peers": _timings.peers,
+    "floor": _timings.floor,
+    "devices": _timings.devices,
+    "memory": _timings.memory,
 }
 # Functions of `_drawing`, which takes its time to import.
 _FIGURES = {
@@ -54,7 +60,7 @@ def render(path):
 
 
 def _of(path, forms):
-    names = [n for n in forms if path.name.startswith(f"{n}-")]
+    names = [n for n in forms if f"{path.name}-".startswith(f"{n}-")]
     return forms[names[0]] if names else None
 
 

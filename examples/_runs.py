@@ -17,6 +17,8 @@ from absl import flags
 
 FLAGS = flags.FLAGS
 _HERE = pathlib.Path(__file__).parent
+# Flags that a record tells of by other fields.
+_TOLD = ("preset", "output_dir", "data_dir", "resume", "attacks", "adaptive")
 
 
 def define_flags():
@@ -134,6 +136,21 @@ def records(experiments):
         "preset_changes": list(
             dict.fromkeys(c for r in found for c in r.get("preset_changes", []))
         ),
+        # On the command line of all of them.
+        "flags": _shared_flags(experiments),
         "seconds": round(sum(sum(r["seconds"].values()) for r in found), 1),
         "experiments": [record["command"] for record in found],
     }
+
+
+def _shared_flags(experiments):
+    first, *others = [
+        shlex.split(experiment.record()["command"])[2:]
+        for experiment in experiments
+    ]
+    return [
+        flag
+        for flag in first
+        if all(flag in other for other in others)
+        and flag.lstrip("-").partition("=")[0] not in _TOLD
+    ]

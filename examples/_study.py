@@ -6,6 +6,8 @@ from absl import flags
 FLAGS = flags.FLAGS
 
 SCRIPTS = ("mnist_small_cnn", "cifar10_small_cnn", "cifar10_wrn")
+# Flags that make another study of it.
+_CHOICES = ("defenses", "variants", "seeds")
 # More than any attack has, so that what is called AutoAttack is the standard
 # suite: the cpu preset would shorten it.
 _WHOLE = {"max_attack_steps": 5000}
@@ -39,11 +41,15 @@ def define_flags(scripts, seeds):
 def seeds():
     """The seeds as numbers."""
     try:
-        return [int(seed) for seed in FLAGS.seeds]
+        found = [int(seed) for seed in FLAGS.seeds]
     except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found):
         raise SystemExit(
-            f"--seeds must be integers. Received: {','.join(FLAGS.seeds)}"
-        ) from None
+            "--seeds must be one integer or several different ones. "
+            f"Received: {','.join(FLAGS.seeds) or 'none'}"
+        )
+    return found
 
 
 def experiment(name, **given):
@@ -55,7 +61,16 @@ def experiment(name, **given):
     return _runs.Experiment(name, FLAGS.script, given)
 
 
-def path(study):
-    """Where the study's result is put, without a suffix."""
+def path(study, more=()):
+    """Where the study's result is put, without a suffix.
+
+    Args:
+        study: Its name.
+        more: Flags of the experiments that were given by hand.
+    """
     parts = [study, FLAGS.script, FLAGS.dataset, FLAGS.preset]
+    for name in _CHOICES:
+        if name in FLAGS and FLAGS[name].value != FLAGS[name].default:
+            parts += [name, *FLAGS[name].value]
+    parts += [flag.lstrip("-").replace("/", "_") for flag in more]
     return "-".join(part for part in parts if part)

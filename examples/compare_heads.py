@@ -10,7 +10,8 @@ head is compared with the ordinary one image by image and seed by seed; the
 intervals of the differences know of both (`_pairing.py` has the formula).
 
 It writes `compare-heads-mnist_small_cnn-cpu` as JSON (shares from 0 to 1, with
-the outcome of each image), as Markdown and as a figure.
+the outcome of each image), as Markdown and as a figure; other choices than
+these have names of their own.
 
 `--preset=cpu` is on 4,000 digits for 8 epochs, with a network of half the
 width, and asks for 200 test images within 0.1; by estimate it takes an hour on
@@ -217,7 +218,8 @@ def main(argv):
     }
     check_same(measured.values())
     first = next(iter(measured.values()))
-    path = pathlib.Path(FLAGS.output_dir) / _study.path("compare-heads")
+    name = _study.path("compare-heads", argv[1:])
+    path = pathlib.Path(FLAGS.output_dir) / name
     result = {
         **_runs.records(list(experiments.values())),
         "title": "Heads in the same training, against the ordinary one",

@@ -69,12 +69,8 @@ ATTACKS = {
         "AutoAttack": "autoattack",
     },
 }
-# For a processor, the long ones with fewer iterations.
-FEWER = {
-    "cw1000": "cw100",
-    "mta200": "mta100",
-    "mta200-published": "mta100-published",
-}
+# For a processor, the longest with fewer iterations.
+FEWER = {"cw1000": "cw100"}
 
 
 def attacks():
@@ -196,7 +192,8 @@ def main(argv):
                 }
             )
     first = rows[0]["runs"][0]
-    path = pathlib.Path(FLAGS.output_dir) / _study.path("growing-epochs")
+    name = _study.path("growing-epochs", argv[1:])
+    path = pathlib.Path(FLAGS.output_dir) / name
     result = {
         **_runs.records(every),
         "title": "Accuracy under attacks, and saturation, by epochs",

@@ -37,9 +37,11 @@ def load(path):
         ].numpy()
     import keras
 
+    if not os.path.exists(path):
+        raise SystemExit(f"There is no {path}.")
     try:
         model = keras.saving.load_model(path, compile=False)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise SystemExit(
             "The model must be the directory of a SavedModel, which "
             "`model.export` writes, or a .keras file of Keras's own layers. "
@@ -90,4 +92,6 @@ def main(images_path, model_path):
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         raise SystemExit("usage: recheck.py ADVERSARIAL.npz MODEL")
+    if not os.path.exists(sys.argv[1]):
+        raise SystemExit(f"There is no {sys.argv[1]}.")
     main(*sys.argv[1:])

@@ -3,9 +3,9 @@
     python examples/regenerate.py
 
 trains nothing and attacks nothing. It writes what `tables.py`, `figures.py`,
-`growing_epochs.py` and `compare_heads.py` have written, with the same
-functions: to be run when one of these has changed, or to check a table
-against its numbers. JSON that none of them has written stays as it is.
+`growing_epochs.py`, `compare_heads.py` and benchmarks have written, with the
+same functions: to be run when one of these has changed, or to check a table
+against its numbers. JSON of which nothing is made stays as it is.
 """
 
 import pathlib

@@ -92,7 +92,8 @@ class Classifier:
         """The compiled form of `make()`, kept as long as the model lives.
 
         It is made anew when the model has got other layers, activations,
-        variables or types, or lies on other devices.
+        variables or types, a layer another configuration, or the model lies
+        on other devices.
         That of a callable which is no Keras layer is kept with this object
         only: what it closes over may change unseen, and a compiled function
         would go on with the old.
@@ -139,9 +140,18 @@ def _variables(model):
 def _layers(layer):
     """What a compiled function takes for granted."""
     taken = (getattr(layer, name, None) for name in _TAKEN)
-    yield weakref.ref(layer), *taken
-    for part in getattr(layer, "layers", ()):
+    parts = getattr(layer, "layers", ())
+    yield weakref.ref(layer), *taken, None if parts else _config(layer)
+    for part in parts:
         yield from _layers(part)
+
+
+def _config(layer):
+    """What a layer was made with, and may have been given since, as text."""
+    try:
+        return repr(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError):
+        return None  # It cannot tell.
 
 
 def _has_switch(model):

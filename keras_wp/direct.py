@@ -54,7 +54,10 @@ def attack_images(attack, model, x, y):
             stream,
             batch_size=share,
             reach_target=targeted,
-            examine_last=part.minimum_norm or part is not attack,
+            # Whoever calls PGD wants its last point, adversarial or not.
+            examine_last=part.radius is not None
+            or part.minimum_norm
+            or part is not attack,
         ):
             i = outcome.index
             broken[i] |= outcome.bad_gradients > 0

@@ -93,8 +93,12 @@ class RobustHead(keras.layers.Layer):
             kernel_initializer=kernel_initializer,
             kernel_regularizer=SimplexRegularizer(s, alpha),
             dtype=self.dtype_policy,
+            trainable=self.trainable,
             name="dense",
         )
+        # Keras tells layers within when it is changed, and not before.
+        if isinstance(self.activation, keras.layers.Layer):
+            self.activation.trainable &= self.trainable
 
     def build(self, input_shape):
         """Creates the kernel for inputs of a known last axis."""

@@ -233,6 +233,8 @@ def test_audit_is_an_adaptive_evaluation_by_pgd(monkeypatch):
     assert attack == kwp.attacks.PGD(eps=0.02, steps=20, norm="l2")
     assert asked["eps"] == [0.02]
     assert asked["adaptive"] and asked["audit"]
+    kwp.audit(tiny_cnn(), (), eps=np.float32(0.5))
+    assert asked["eps"] == [0.5]
 
 
 def test_each_norm_is_audited_where_something_is_left():

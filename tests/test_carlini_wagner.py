@@ -4,7 +4,7 @@ import pytest
 from helpers import linear_logits, linear_model, predictions, to_numpy
 from keras import ops
 
-from keras_wp import engine, noise
+from keras_wp import Surrogate, engine, noise
 from keras_wp.attacks import CarliniWagner, carlini_wagner
 
 
@@ -280,6 +280,15 @@ def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError) as error:
         CarliniWagner(**arguments)
     assert str(error.value) == message
+
+
+def test_standardized_logits_are_refused():
+    with pytest.raises(ValueError) as error:
+        CarliniWagner(surrogate=Surrogate(standardize=True))
+    assert str(error.value).startswith(
+        "The attack of Carlini and Wagner weighs logits by their gap at the "
+        "clean image, and cannot follow standardized ones. Received: "
+    )
 
 
 def test_works_on_images_with_channels():

@@ -202,6 +202,34 @@ def test_other_layers_or_activations_are_seen(change):
     np.testing.assert_allclose(logits(), expected, atol=1e-5)
 
 
+def test_another_configuration_is_seen():
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Rescaling(2.0), Shapeless()]
+    )
+
+    def logits():
+        classifier = Classifier(model)
+        compiled = classifier.compile("key", lambda: classifier)
+        return to_numpy(compiled(ops.ones((2, 3))))
+
+    np.testing.assert_array_equal(logits(), 2)
+    model.layers[0].scale = 30.0
+    np.testing.assert_array_equal(logits(), 30)
+
+
+class Shapeless(keras.layers.Layer):
+    """A layer that cannot tell its configuration."""
+
+    def __init__(self, unknown=None):
+        super().__init__()
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize("change", ["lora", "quantize"])
 def test_other_variables_are_seen(change):
     model = keras.Sequential(

@@ -375,6 +375,17 @@ def test_saved_model_needs_tensorflow(backend, export, capsys):
     )
 
 
+def test_saved_model_of_other_images_is_one_sentence(backend, export, capsys):
+    if backend != "tensorflow":
+        pytest.skip("a SavedModel runs on TensorFlow")
+    path = export(linear, (None, 9, 4, 1))
+    assert run("evaluate", path, *EVALUATE) == 2
+    assert capsys.readouterr().err == (
+        "keras_wp: error: The SavedModel takes images of the shape (9, 4, 1). "
+        "Received: images of the shape (6, 6, 1)\n"
+    )
+
+
 def test_saved_model_of_one_image_is_refused(backend, export, capsys):
     if backend != "tensorflow":
         pytest.skip("a SavedModel runs on TensorFlow")

@@ -8,6 +8,7 @@ import pytest
 from reports import ENVIRONMENT, attack_result, identities
 
 from keras_wp import Report, compare
+from keras_wp.evaluation.findings import Finding
 
 CLEAN = np.array([1, 1, 1, 1, 1, 0], bool)
 FIRST = np.array([1, 1, 0, 0, 0, 0], bool)
@@ -155,6 +156,47 @@ def test_page_says_who_is_right_more_often(tmp_path):
     assert "B is right more often in the worst case, ℓ∞ ≤ 0.1" in better
     worse = compare(report(CLEAN), report(CLEAN & False)).to_html()
     assert "A is right more often in the worst case, ℓ∞ ≤ 0.1" in worse
+
+
+def with_findings(robust, *findings):
+    return dataclasses.replace(report(robust), findings=findings)
+
+
+def test_findings_of_both_are_shown():
+    grave = Finding("high", "Gradients vanish.", {"share": 0.5})
+    slight = Finding("info", "It is a network.", {})
+    odd = Finding("warning", "It rounds.", {})
+    comparison = compare(
+        with_findings(FIRST, slight, odd), with_findings(SECOND, grave)
+    )
+    shown = ["B: Gradients vanish.", "A: It rounds."]
+    assert [f.message for f in comparison.findings] == shown
+    found = json.loads(comparison.to_json())["findings"]
+    assert [f["message"] for f in found] == shown
+    assert str(comparison).splitlines()[-3:] == [
+        "Findings:",
+        "  high: B: Gradients vanish.",
+        "  warning: A: It rounds.",
+    ]
+    assert "- **high**: B: Gradients vanish." in comparison.to_markdown()
+    text = comparison.to_html()
+    assert "A: It rounds." in text and "It is a network." not in text
+    assert "Findings" not in compare(report(FIRST), report(SECOND)).to_html()
+
+
+def test_attacks_of_one_name_must_be_the_same():
+    first, second = report(FIRST), report(SECOND)
+    (result,) = second.results
+    result = dataclasses.replace(
+        result, attack={**result.attack, "steps": 9, "seed": 3}
+    )
+    second = dataclasses.replace(second, results=(result,))
+    with pytest.raises(ValueError) as error:
+        compare(first, second)
+    assert str(error.value) == (
+        "The two models must be attacked in the same way. Received: 'PGD20' "
+        "with steps=20 and with steps=9"
+    )
 
 
 def test_unknown_condition_is_named():

@@ -398,6 +398,10 @@ BAD_ARGUMENTS = {
         {"attacks": []},
         "`attacks` must name at least one. Received: none",
     ),
+    "None for attacks": (
+        {"attacks": None},
+        "`attacks` must name at least one. Received: none",
+    ),
     "not an attack": (
         {"attacks": [3]},
         "`attacks` must be attacks or names of attacks. Received: 3",

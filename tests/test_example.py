@@ -19,7 +19,7 @@ SETTINGS = (
     "--dataset=mnist",
     f"--epochs={EPOCHS}",
     "--batch_size=32",
-    "--eps=0.1,0.3",
+    "--eps=1/10,0.3",
     "--eval_images=0",
 )
 
@@ -231,6 +231,27 @@ def test_missing_data_are_one_sentence(tmp_path):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("The data set 'cifar100' is not in ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        (
+            "--eps=0.1,8/0",
+            "--eps must be numbers or fractions above 0, such as 0.3 or 8/255. "
+            "Received: 0.1,8/0\n",
+        ),
+        ("--attacks=pgd2O", "--attacks: "),
+        ("--s=0", "`s` must be "),
+    ],
+)
+def test_slips_are_told_before_the_training(flag, message, tmp_path):
+    result = run("--dataset=mnist5k", f"--output_dir={tmp_path}", flag)
+    assert result.returncode == 1
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "checkpoint.weights.h5").exists()
 
 
 def test_distribution_needs_its_backend(tmp_path, backend):

@@ -197,11 +197,13 @@ def test_restarts_begin_in_the_ball_of_half_the_radius(norm, rng):
 
 def test_restarts_keep_the_nearest_point_of_all_runs(rng):
     case = Case(rng)
-    attack = FAB(restarts=2, eps=0.1, steps=8)
+    attack = FAB(restarts=2, eps=0.1, steps=25)
     found = case.outcomes(attack)
     nearest = case.distances("linf").min(1)
-    assert {o.steps for o in found} == {17}
-    np.testing.assert_allclose([o.distance for o in found], nearest, rtol=0.01)
+    # Each iteration takes one gradient, of which a step may need several.
+    assert min(o.steps for o in found) > 50
+    # As with one run, see above.
+    np.testing.assert_allclose([o.distance for o in found], nearest, rtol=0.02)
 
 
 def test_a_step_costs_one_forward_and_one_backward_pass(rng):
@@ -230,6 +232,37 @@ def test_a_step_costs_one_forward_and_one_backward_pass(rng):
         assert calls == {"forward": 0, "backward": 0}
         attack.step(problem, state)
         assert calls == {"forward": 1, "backward": 1}
+
+
+def test_a_run_makes_its_steps_however_many_gradients_they_need(rng):
+    case = Case(rng)
+    attack = FAB(steps=3, final_search=0)
+    problem = case.problem()
+    state = attack.init(problem, ops.zeros_like(problem.y))
+    moves = np.zeros(len(case.x), int)
+    converged = moves > 0
+    for _ in range(attack.updates):
+        before = np.asarray(state["x_adv"])
+        state, _ = attack.step(problem, state)
+        moved = (np.asarray(state["x_adv"]) != before).any(axis=(1, 2, 3))
+        assert not (moved & converged).any()
+        moves += moved
+        converged = np.asarray(state["converged"])
+    assert converged.all()
+    np.testing.assert_array_equal(moves, 3)
+
+
+def test_the_last_point_counts_when_it_ends_early(rng):
+    case = Case(rng)
+    eps = 2 * float(case.distances("linf").min(1).max())
+    # One step, and what it leads to.
+    attack = FAB(targets=1, steps=1, eps=eps, early_stop=True)
+    x_adv = attack(case.model, case.x, case.y)
+    success = np.array([o.success for o in case.outcomes(attack)])
+    assert success.any()
+    np.testing.assert_array_equal(
+        case.predict(x_adv).argmax(1) != case.y, success
+    )
 
 
 def test_early_stop_ends_on_the_first_success_within_eps(rng):

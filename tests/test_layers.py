@@ -57,6 +57,21 @@ def message_of(function, *args, **kwargs):
     return str(error.value)
 
 
+def test_a_head_made_untrainable_does_not_learn(rng):
+    activation = keras.layers.PReLU(alpha_initializer="ones")
+    head = RobustHead(3, activation=activation, trainable=False)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), head])
+    assert len(model.trainable_variables) == 2
+    before = head.get_weights()
+    x = rng.normal(size=(8, 4)).astype("float32")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(x, np.arange(8) % 3, verbose=0)
+    for old, new in zip(before, head.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    head.trainable = True
+    assert len(model.trainable_variables) == 4
+
+
 def classifier(**arguments):
     model = keras.Sequential(
         [

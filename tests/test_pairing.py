@@ -92,6 +92,35 @@ def test_intervals_cover_what_is_true_over_images_and_seeds():
     assert blind / count < 0.85
 
 
+def test_means_that_agree_by_chance_make_nothing_certain():
+    # Each of three seeds has ten images on which only the second is right, and
+    # eight on which only the first is; two seeds share one image.
+    first, second = np.zeros((2, 3, 200), bool)
+    for seed in range(3):
+        second[seed, 20 * seed : 20 * seed + 10] = True
+        first[seed, 20 * seed + 10 : 20 * seed + 18] = True
+    second[1, 20], second[1, 0] = False, True
+    found = _pairing.compare(first, second)
+    assert found["difference_by_seed"] == pytest.approx([0.01] * 3)
+    pooled = found["pooled"]
+    of_all = paired_difference(
+        pooled["both"], pooled["second"], pooled["first"], pooled["neither"]
+    )
+    assert np.ptp(found["interval"]) > np.ptp(of_all)
+
+
+def test_intervals_cover_what_is_true_where_seeds_make_no_difference():
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(400):
+        # Rare differences, of the same odds with each seed.
+        odds = rng.choice([0.0, 0.2], 200, p=[0.75, 0.25])
+        first, second = rng.random((2, 3, 200)) < odds
+        low, high = _pairing.compare(first, second)["interval"]
+        covered.append(low <= 0 <= high)
+    assert np.mean(covered) >= 0.95
+
+
 def test_outcomes_of_other_images_are_refused():
     with pytest.raises(ValueError, match="Expected the outcomes of the same"):
         _pairing.compare(np.zeros((2, 3)), np.zeros((2, 4)))

@@ -84,6 +84,20 @@ def test_worst_case_counts_what_larger_budgets_found_nearby():
     assert report.curve() == {0.1: 0.2, 0.2: 0.0}
 
 
+def test_worst_case_counts_what_was_found_beyond_an_attacks_own_budget():
+    far = [0.05, 0.2, 0.4, np.inf, np.inf]
+    report = Report(
+        clean_correct=CLEAN,
+        results=(
+            result("PGD", [1, 1, 1, 1, 0], eps=0.3),
+            result("DeepFool", [0, 1, 1, 1, 0], eps=0.1, distance=far),
+        ),
+        environment=ENVIRONMENT,
+    )
+    assert report.robust("linf", 0.3).tolist() == [0, 0, 1, 1, 0]
+    assert report.robust("linf", np.inf).tolist() == [0, 0, 0, 1, 0]
+
+
 def test_results_are_found_by_name_and_eps(report):
     assert report["A"].eps == 0.2
     assert report["A", 0.1].robust_accuracy == 0.6

@@ -14,6 +14,7 @@ RECORD = {
     "command": "python examples/some.py",
     "preset": "cpu",
     "preset_changes": ["--epochs=8"],
+    "flags": ["--narrow=2"],
     "data": "mnist5k",
     "device": "a device",
     "seconds": 61.2,
@@ -119,8 +120,8 @@ def test_epochs_become_a_table_and_a_figure(tmp_path):
     assert "PGD: PGD40 (linf 0.1), C&W: C&W100 (l2 3)." in text
     assert "Accuracy in %, the mean of 2 seeds." in text
     assert text.endswith(
-        "Preset `cpu` (which stands for `--epochs=8`), data mnist5k, 100 test "
-        "images. Device: a device; 61 s in all.\n\n"
+        "Preset `cpu` (which stands for `--epochs=8`) with `--narrow=2`, data "
+        "mnist5k, 100 test images. Device: a device; 61 s in all.\n\n"
         "    python examples/some.py\n"
     )
 
@@ -138,11 +139,12 @@ def test_heads_become_a_table_and_a_figure(tmp_path):
         "| +0.0 (-10.0 to +10.0) |",
     ]
     assert "at linf 0.1." in text
-    assert "95 % intervals over images and seeds." in text
+    assert "95 % intervals.\n" in text
+    assert "Intervals are over images and seeds" in text and "†" not in text
 
 
 def test_other_json_is_left_alone(tmp_path):
-    path = tmp_path / "floor-pgd100-plain"
+    path = tmp_path / "audit-cost"
     path.with_suffix(".json").write_text("{}")
     _results.render(path)
     assert [p.name for p in tmp_path.iterdir()] == [f"{path.name}.json"]

@@ -85,7 +85,8 @@ def test_heads_are_compared_image_by_image(compared, tmp_path):
     result = run_example("compare_heads", *compared)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("Finished before.") == 12
-    path = tmp_path / "results" / "compare-heads-mnist_small_cnn-cpu"
+    name = "compare-heads-mnist_small_cnn-cpu-variants-robust"
+    path = tmp_path / "results" / name
     found = json.loads(path.with_suffix(".json").read_text())
     assert (found["attack"], found["eps"]) == ("AutoAttack", 0.1)
     assert found["seed"] == [0, 1, 2]
@@ -106,7 +107,13 @@ def test_heads_are_compared_image_by_image(compared, tmp_path):
     assert row["runs"][1]["outcomes"]["worst case"] == "1" * 13 + "0" * 7
     row = by_name["trades", "robust"]
     assert row["against"]["worst case"]["difference"] == pytest.approx(-2 / 20)
+    # All that tells this training from the script's own.
+    assert found["flags"] == [
+        *("--eps=0.1", "--narrow=2", "--max_attack_steps=5000"),
+        *("--train_images=4000", "--epochs=8", "--eval_images=200"),
+    ]
     text = path.with_suffix(".md").read_text()
+    assert f"with `{' '.join(found['flags'])}`" in text
     assert "| at | robust | 90.0 (90.0–90.0) | 70.0 (70.0–70.0) |" in text
 
 
@@ -165,7 +172,14 @@ def test_a_network_is_trained_once_for_all_epochs(tmp_path):
             "MART has a loss of its own, and cannot train the head mmc. "
             "Received: --defenses=mart --variants=mmc",
         ),
-        (("--seeds=0,a",), "--seeds must be integers. Received: 0,a"),
+        *(
+            (
+                (f"--seeds={seeds}",),
+                "--seeds must be one integer or several different ones. "
+                f"Received: {seeds or 'none'}",
+            )
+            for seeds in ("0,a", "", "0,1,0")
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence(given, message, tmp_path):
@@ -331,7 +345,9 @@ def test_heads_are_compared_from_end_to_end(script, small_cifar, tmp_path):
         *("--seeds=0,1", "--defenses=trades", "--variants=limited"),
         f"--data_dir={small_cifar('cifar10', 10)}",
     )
-    path = tmp_path / "results" / f"compare-heads-{script}-smoke.json"
+    (path,) = (tmp_path / "results").glob(
+        f"compare-heads-{script}-smoke-*.json"
+    )
     found = json.loads(path.read_text())
     assert found["images"] == 4
     assert [row["variant"] for row in found["rows"]] == ["plain", "limited"]

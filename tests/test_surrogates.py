@@ -375,10 +375,14 @@ def test_attacks_in_turn_share_a_budget():
 
 
 def test_attacks_in_turn_look_for_any_perturbation():
-    members = [kwp.attacks.FAB(eps=0.1, steps=5)]
-    with pytest.raises(ValueError) as error:
-        kwp.attacks.InTurn(members=members)
-    assert str(error.value) == (
-        "`members` must be single attacks that look for any perturbation "
-        f"within their budget. Received: {members[0].label}"
-    )
+    for member in (
+        kwp.attacks.FAB(eps=0.1, steps=5),
+        kwp.attacks.PGD(eps=0.1, steps=5, targeted=True),
+    ):
+        with pytest.raises(ValueError) as error:
+            kwp.attacks.InTurn(members=[member])
+        assert str(error.value) == (
+            "`members` must be single attacks that look for any perturbation "
+            "within their budget, to any wrong class. Received: "
+            f"{member.label}"
+        )

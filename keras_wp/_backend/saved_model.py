@@ -64,6 +64,16 @@ class SavedModel:
         self.differentiable = self._is_differentiable()
 
     def __call__(self, x):
+        shape = tuple(x.shape[1:])
+        fits = len(shape) == len(self.input_shape) and all(
+            wanted in (None, given)
+            for wanted, given in zip(self.input_shape, shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"The SavedModel takes images of the shape {self.input_shape}. "
+                f"Received: images of the shape {shape}"
+            )
         x = keras.ops.cast(x, self._dtype.name)
         return self._function(**{self._input: x})[self._output]
 

@@ -121,6 +121,12 @@ class CarliniWagner(Attack):
             check_positive(confidence=self.confidence)
         if self.eps is not None:
             check_positive(eps=self.eps)
+        if self.surrogate is not None and self.surrogate.standardize:
+            raise ValueError(
+                "The attack of Carlini and Wagner weighs logits by their gap "
+                "at the clean image, and cannot follow standardized ones. "
+                f"Received: surrogate={self.surrogate!r}"
+            )
 
     @property
     def default_name(self):

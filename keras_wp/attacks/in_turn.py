@@ -59,7 +59,7 @@ class InTurn(Suite):
     Args:
         members: The attacks, at least one. They share one norm, bounds, and
             budget, and look for any perturbation within it, not for the
-            smallest one.
+            smallest one, nor for a class that is given (`targeted`).
         eps: Radius of the ball for all of them. Defaults to theirs.
         norm: That of the members, whatever is given.
         bounds: Those of the members, whatever is given.
@@ -97,11 +97,12 @@ class InTurn(Suite):
                     "`members` must be attacks with a budget `eps`. "
                     f"Received: {member!r}"
                 )
-            if member.minimum_norm or len(member.parts) > 1:
+            aimed = getattr(member, "targeted", False)
+            if member.minimum_norm or len(member.parts) > 1 or aimed:
                 raise ValueError(
                     "`members` must be single attacks that look for any "
-                    "perturbation within their budget. Received: "
-                    f"{member.label}"
+                    "perturbation within their budget, to any wrong class. "
+                    f"Received: {member.label}"
                 )
         settings = {(m.norm, m.bounds) for m in members}
         budgets = {m.eps for m in members} if self.eps is None else {self.eps}

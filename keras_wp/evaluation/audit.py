@@ -1,5 +1,7 @@
 """`audit`: what speaks against an accuracy, without a list of attacks."""
 
+import numpy as np
+
 from keras_wp.attacks import PGD
 from keras_wp.evaluation.evaluate import evaluate
 
@@ -52,7 +54,7 @@ def audit(
     >>> for finding in findings:
     ...     print(finding.severity, finding.message)
     """
-    budgets = [eps] if isinstance(eps, (int, float)) else list(eps)
+    budgets = [float(budget) for budget in np.atleast_1d(eps)]
     attack = PGD(eps=max(budgets), steps=STEPS, norm=norm, bounds=bounds)
     report = evaluate(
         model,

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import math
 import pathlib
+from types import NoneType
 
 import numpy as np
+from rich.console import Group
 
 from keras_wp.evaluation import report_text
+from keras_wp.evaluation.findings import Finding, gravest_first
 from keras_wp.evaluation.html.comparison import page
 from keras_wp.evaluation.statistics import mcnemar, paired_difference, wilson
 
@@ -76,10 +79,13 @@ class Comparison:
         names: What the two models are called.
         pairs: A `Pair` for the clean images; then for each budget of both
             reports, for each attack of both and for the worst case.
+        findings: What may be wrong with the numbers of either: the findings
+            of its report, but for those that are just good to know.
     """
 
     names: tuple[str, str]
     pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...] = ()
 
     def __getitem__(self, key):
         condition, eps = key if isinstance(key, tuple) else (key, None)
@@ -121,18 +127,23 @@ class Comparison:
 
     def __str__(self):
         lines = report_text.aligned(self._rows(), rule_at_end=False)
-        return "\n".join([self._caption(), "", *lines])
+        findings = report_text.findings_plain(self.findings)
+        return "\n".join([self._caption(), "", *lines, *findings])
 
     def __rich__(self):
-        return report_text.captioned(self._caption(), self._rows())
+        return Group(
+            report_text.captioned(self._caption(), self._rows()),
+            *report_text.findings_rich(self.findings),
+        )
 
     def to_markdown(self):
-        """The table in Markdown."""
+        """The table and the findings in Markdown."""
         table = report_text.markdown_table(self._rows())
-        return f"{self._caption()}\n\n{table}"
+        findings = report_text.findings_markdown(self.findings)
+        return f"{self._caption()}\n\n{table}{findings}"
 
     def to_html(self, path=None):
-        """The table as one HTML page, which needs no network.
+        """The table and the findings as one HTML page, without the network.
 
         Args:
             path: A file to write it to, or None.
@@ -168,8 +179,11 @@ class Comparison:
             }
             for pair in self.pairs
         ]
+        findings = [dataclasses.asdict(finding) for finding in self.findings]
         text = json.dumps(
-            {"names": self.names, "pairs": pairs}, indent=1, allow_nan=False
+            {"names": self.names, "pairs": pairs, "findings": findings},
+            indent=1,
+            allow_nan=False,
         )
         if path is not None:
             pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
@@ -196,8 +210,8 @@ def compare(first, second, names=None):
         it (`adaptive=True`).
 
     Raises:
-        ValueError: If the reports are not of the same images, or have no
-            budget in common.
+        ValueError: If the reports are not of the same images, have no
+            budget in common, or attacks of the same name that differ.
 
     Example:
 
@@ -213,6 +227,7 @@ def compare(first, second, names=None):
         for result in first.results:
             other = theirs.get((result.name, norm, eps))
             if other is not None and (result.norm, result.eps) == (norm, eps):
+                _check_same(result, other)
                 robust = result.robust, other.robust[order]
                 pairs.append(_pair(result.name, *robust, norm, eps))
         limit = math.inf if eps is None else eps
@@ -223,7 +238,13 @@ def compare(first, second, names=None):
             f"{letter}: {report.environment.get('model', 'model')}"
             for letter, report in (("A", first), ("B", second))
         )
-    return Comparison(tuple(names), tuple(pairs))
+    findings = [
+        dataclasses.replace(finding, message=f"{letter}: {finding.message}")
+        for letter, report in (("A", first), ("B", second))
+        for finding in report.findings
+        if finding.severity != "info"
+    ]
+    return Comparison(tuple(names), tuple(pairs), gravest_first(findings))
 
 
 def common_budgets(first, second):
@@ -244,6 +265,34 @@ def common_budgets(first, second):
             "second"
         )
     return common
+
+
+def _check_same(first, second):
+    """Two results of the same name must be those of the same attack."""
+    # Plain settings only: surrogates and parts may fit the model.
+    one, other = (
+        {
+            key: value
+            for key, value in result.attack.items()
+            if key not in ("name", "seed", "eps")
+            and isinstance(value, (str, float, int, NoneType))
+        }
+        for result in (first, second)
+    )
+    different = sorted(
+        key
+        for key in one.keys() | other.keys()
+        if one.get(key) != other.get(key)
+    )
+    if different:
+        raise ValueError(
+            "The two models must be attacked in the same way. Received: "
+            f"{first.name!r} with "
+            + " and with ".join(
+                ", ".join(f"{key}={side.get(key)!r}" for key in different)
+                for side in (one, other)
+            )
+        )
 
 
 def _order(first, second):

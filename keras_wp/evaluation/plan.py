@@ -13,6 +13,7 @@ def resolve(attacks, eps):
     """The attacks, each with a label of its own."""
     if isinstance(attacks, (str, kwp_attacks.Attack)):
         attacks = [attacks]
+    attacks = [] if attacks is None else list(attacks)
     named = [a for a in attacks if isinstance(a, str)]
     if named and eps is None:
         raise ValueError(

@@ -77,12 +77,14 @@ def caption(report):
 def plain(report):
     """The report for any terminal or log."""
     text = aligned(rows(report))
-    findings = [
-        f"  {f.severity}: {f.message}" for f in gravest_first(report.findings)
-    ]
-    if findings:
-        findings = ["", "Findings:", *findings]
+    findings = findings_plain(report.findings)
     return "\n".join([caption(report), "", *text, *findings])
+
+
+def findings_plain(findings):
+    """Findings as lines to follow a table."""
+    lines = [f"  {f.severity}: {f.message}" for f in gravest_first(findings)]
+    return ["", "Findings:", *lines] if lines else []
 
 
 def aligned(table, rule_at_end=True):
@@ -111,15 +113,19 @@ def aligned(table, rule_at_end=True):
 
 def rich(report):
     """The report as `rich` draws it, with colors."""
-    findings = [
+    table = captioned(caption(report), rows(report), last="bold")
+    return Group(table, *findings_rich(report.findings))
+
+
+def findings_rich(findings):
+    """Findings as `rich` draws them."""
+    return [
         Text.assemble(
             (f"{finding.severity}: ", _STYLES[finding.severity]),
             finding.message,
         )
-        for finding in gravest_first(report.findings)
+        for finding in gravest_first(findings)
     ]
-    table = captioned(caption(report), rows(report), last="bold")
-    return Group(table, *findings)
 
 
 def captioned(text, table, last=""):
@@ -148,13 +154,16 @@ def captioned(text, table, last=""):
 def markdown(report):
     """The report in Markdown."""
     text = f"{caption(report)}\n\n{markdown_table(rows(report))}"
-    if report.findings:
-        lines = [
-            f"- **{f.severity}**: {_inline(f.message)}"
-            for f in gravest_first(report.findings)
-        ]
-        text += "\n## Findings\n\n" + "\n".join(lines) + "\n"
-    return text
+    return text + findings_markdown(report.findings)
+
+
+def findings_markdown(findings):
+    """Findings as a section to follow a table; nothing if there are none."""
+    lines = [
+        f"- **{f.severity}**: {_inline(f.message)}"
+        for f in gravest_first(findings)
+    ]
+    return "\n## Findings\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def markdown_table(table):

@@ -56,9 +56,10 @@ class AttackResult:
         Args:
             eps: A length; infinity counts every success.
         """
-        if self.eps is not None and self.eps <= eps:
-            return self.attacked & ~self.robust
         found = np.isfinite(self.distance) & (self.distance <= eps)
+        # A distance may be longer than eps by rounding.
+        if self.eps is not None and self.eps <= eps:
+            found = found | ~self.robust
         return self.attacked & found
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 
-from keras_wp.evaluation.html import figures, words
+from keras_wp.evaluation.html import figures, sections, words
 from keras_wp.evaluation.html.document import document
 from keras_wp.evaluation.html.markup import element
 
@@ -28,6 +28,7 @@ def page(comparison):
             element("p", _summary(comparison), class_="verdict none"),
         ),
         _table(comparison),
+        sections.findings(comparison),
         element(
             "footer",
             element(

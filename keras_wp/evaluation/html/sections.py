@@ -42,7 +42,7 @@ def findings(report):
         element("h2", "Findings"),
         element(
             "p",
-            "What the audit saw, the gravest first.",
+            "What was seen, the gravest first.",
             class_="soft",
         ),
         element("ul", items, class_="findings"),
