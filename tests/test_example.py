@@ -242,7 +242,6 @@ def test_missing_data_are_one_sentence(tmp_path):
             "--eps must be numbers or fractions above 0, such as 0.3 or 8/255. "
             "Received: 0.1,8/0\n",
         ),
-        ("--attacks=pgd2O", "--attacks: "),
         ("--s=0", "`s` must be "),
     ],
 )

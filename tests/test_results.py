@@ -143,6 +143,105 @@ def test_heads_become_a_table_and_a_figure(tmp_path):
     assert "Intervals are over images and seeds" in text and "†" not in text
 
 
+TIMED = {
+    **RECORD,
+    "command": "python benchmarks/some.py",
+    "commit": "abc",
+    "versions": {"keras": "3", "numpy": "2"},
+}
+PEERS = {
+    **TIMED,
+    "torch": "2.1",
+    "torch_threads": 2,
+    "figures": [
+        {
+            "work": "pgd20",
+            "images": 128,
+            "rows": [
+                {
+                    "library": "keras_wp",
+                    "version": "0.1",
+                    "seconds": 1.5,
+                    "ours_over_it": 1.0,
+                    "robust_accuracy": 0.25,
+                    "median_distance": None,
+                },
+                {"library": "broken", "error": "ImportError()"},
+            ],
+        }
+    ],
+}
+FLOOR = {
+    **TIMED,
+    "figures": [
+        {
+            "attack": "PGD100",
+            "images": 512,
+            "clean_accuracy": 0.5,
+            "robust_accuracy": 0.125,
+            "steps_per_image": 62.25,
+            "unit": "gradient",
+            "ratio_wall": 0.913,
+            "ratio_processor": 1.04,
+            "ratio_divided_wall": 1.081,
+            "ratio_attack_wall": 1.06,
+        }
+    ],
+}
+DEVICES = {
+    **TIMED,
+    "attack": "pgd100",
+    "images": 128,
+    "throughput_of_two_devices": {"wall": 1.012, "processor": 0.98},
+    "speed_up_of_two_cores": 1.75,
+    "results": {"other_verdicts": 1, "other_steps": 3},
+}
+MEMORY = {
+    **TIMED,
+    "attack": "AutoAttack(3, 10)",
+    "figures": [
+        {
+            "images": 10_000,
+            "steps_per_image": 40.2,
+            "megabytes_of_images": 122.9,
+            "peak_megabytes": 901.4,
+            "seconds": 61.0,
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "name, result, expected",
+    [
+        ("peers-plain", PEERS, "| pgd20, 128 images | broken | ImportError() "),
+        (
+            "peers-plain",
+            PEERS,
+            "| pgd20, 128 images | keras_wp 0.1 | 1.50 | 1.000 | 25.0% |  |",
+        ),
+        (
+            "floor-plain",
+            FLOOR,
+            "| PGD100 | 512 | 50.0% | 12.5% | 62.2 | gradient | 0.91 | 1.04 | "
+            "1.08 | 1.06 |",
+        ),
+        ("devices-jax", DEVICES, "| throughput of two devices | 1.01 |"),
+        ("devices-jax", DEVICES, "| other verdicts | 1 of 128 |"),
+        ("memory", MEMORY, "| 10,000 | 40 | 122.9 | 901 | 61 |"),
+    ],
+)
+def test_benchmarks_become_tables(name, result, expected, tmp_path):
+    path = tmp_path / name
+    _results.write(path, result)
+    text = path.with_suffix(".md").read_text()
+    assert any(line.startswith(expected) for line in lines(text))
+    assert (
+        "Device: a device; 61 s in all. keras 3, numpy 2; commit abc." in text
+    )
+    assert text.endswith("\n\n    python benchmarks/some.py\n")
+
+
 def test_other_json_is_left_alone(tmp_path):
     path = tmp_path / "audit-cost"
     path.with_suffix(".json").write_text("{}")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_wp import engine, noise
+from keras_wp import _backend, engine, noise
 from keras_wp.attacks import patches, square
 from keras_wp.attacks.square import Square
 from keras_wp.problem import Problem
@@ -93,14 +93,24 @@ def begin(attack, problem):
 def run_steps(attack, problem, steps):
     """States before each step, and the points examined."""
     state = begin(attack, problem)
+    step = _backend.compile(lambda state: attack.step(problem, state))
     states, examined = [], []
     for _ in range(steps):
         states.append(state)
         iteration = state["iteration"] + 1
-        state, (x, _) = attack.step(problem, state)
+        state, (x, _) = step(state)
         state = {**state, "iteration": iteration}
         examined.append(np.asarray(x))
     return [*states, state], examined
+
+
+def proposals(move, grid, sizes, stage, clean, best):
+    """What `move` makes of the best images so far."""
+    run = _backend.compile(
+        lambda keys, *tensors: move(keys, grid, sizes, *tensors, EPS)
+    )
+    tensors = map(ops.convert_to_tensor, (stage, clean, best))
+    return np.asarray(run(keys_of(len(clean)), *tensors))
 
 
 @pytest.mark.parametrize("steps", [100, 999, 5000, 10000])
@@ -216,16 +226,7 @@ def test_linf_proposals_move_one_patch_to_the_faces_of_the_ball(rng):
     best = clean + rng.uniform(-EPS, EPS, clean.shape).astype("float32")
     sizes = np.int32([[5, 5], [2, 2]])
     stage = np.arange(30, dtype=np.int32) % 2
-    found = patches.move_linf(
-        keys_of(30),
-        grid,
-        sizes,
-        ops.convert_to_tensor(stage),
-        ops.convert_to_tensor(clean),
-        ops.convert_to_tensor(best),
-        EPS,
-    )
-    found = np.asarray(found)
+    found = proposals(patches.move_linf, grid, sizes, stage, clean, best)
     moved = np.abs(found - best) > 1e-6
     np.testing.assert_array_equal(
         moved.any(axis=3).sum(axis=(1, 2)), np.where(stage, 4, 25)
@@ -249,16 +250,8 @@ def test_l2_proposals_follow_algorithm_3(rng):
     sizes = np.int32([[5, 5], [3, 3]])
     stage = np.arange(12, dtype=np.int32) % 2
     keys = keys_of(12)
-    found = patches.move_l2(
-        keys,
-        grid,
-        sizes,
-        ops.convert_to_tensor(stage),
-        ops.convert_to_tensor(clean),
-        ops.convert_to_tensor(clean + delta),
-        EPS,
-    )
-    found = np.asarray(found) - clean
+    found = proposals(patches.move_l2, grid, sizes, stage, clean, clean + delta)
+    found = found - clean
     first, second = (
         [
             np.asarray(t)
@@ -302,11 +295,11 @@ def test_l2_proposals_follow_algorithm_3(rng):
 
 def test_l2_proposals_are_sound_where_nothing_is_perturbed():
     grid = patches.Grid((6, 6, 1))
-    clean = ops.full((4, 6, 6, 1), 0.5)
+    clean = np.full((4, 6, 6, 1), 0.5, np.float32)
     sizes = np.int32([[3, 3]])
-    stage = ops.zeros((4,), dtype="int32")
-    found = patches.move_l2(keys_of(4), grid, sizes, stage, clean, clean, EPS)
-    lengths = np.linalg.norm(np.asarray(found).reshape(4, -1) - 0.5, axis=1)
+    stage = np.zeros(4, np.int32)
+    found = proposals(patches.move_l2, grid, sizes, stage, clean, clean)
+    lengths = np.linalg.norm(found.reshape(4, -1) - 0.5, axis=1)
     np.testing.assert_allclose(lengths, EPS, rtol=1e-4)
 
 
