@@ -33,6 +33,12 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("peers", [], "Only these libraries; all if empty.")
 flags.DEFINE_integer("images", None, "Images, instead of the work's own.")
+flags.DEFINE_bool(
+    "all_images",
+    False,
+    "The first test images, whether or not the network classifies them rightly "
+    "as they are. Ours leaves the others alone, as auto-attack does.",
+)
 flags.DEFINE_integer(
     "repeats",
     3,
@@ -127,7 +133,11 @@ def timed_often(run, x, y):
 
 def compare(work, model, module, data):
     count, norm, eps = WORK[work]
-    x, y = correct_images(model, data, FLAGS.images or count)
+    count = FLAGS.images or count
+    if FLAGS.all_images:
+        x, y = (array[:count] for array in data[1])
+    else:
+        x, y = correct_images(model, data, count)
     our_run = ours(work, model)
     if FLAGS.repeats:
         # It compiles for 32 slots, and for their first refill.

@@ -84,6 +84,7 @@ def start():
         `(run, (x_train, y_train), (x_test, y_test))`.
     """
     _flags.apply_preset()
+    _attacks.eps()
     devices = _devices.set_up()
     keras.config.set_dtype_policy(FLAGS.precision)
     keras.utils.set_random_seed(FLAGS.seed)
@@ -94,7 +95,6 @@ def start():
     train, test = _load_data()
     # What they do not know ends the run now, not after the training.
     _attacks.named(train[0])
-    _attacks.eps()
     # Of all the data: a few images may lack a class.
     num_classes = int(train[1].max()) + 1
     train = tuple(array[: FLAGS.train_images] for array in train)

@@ -306,6 +306,7 @@ def eager_functions(backend):
         tf.config.run_functions_eagerly(False)
 
 
+@pytest.mark.once
 @each_attack_but_suites_quickly
 def test_compiled_equals_eager(case, model, backend):
     x = random_images(8)

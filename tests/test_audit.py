@@ -327,6 +327,7 @@ def test_severity_is_that_of_the_accuracy_in_doubt(share, severity):
     assert kinds.severity_of(share) == severity
 
 
+@pytest.mark.once
 def test_a_model_that_nothing_fools_linearly_is_left_alone():
     kernel = np.random.default_rng(0).normal(size=(6, 6, 1, 4))
     model, x = linear_model(kernel.astype(np.float32)), random_images(60)

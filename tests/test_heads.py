@@ -83,7 +83,9 @@ def test_variant_learns_under_attack(name):
     defense = kwp.defenses.AdversarialTraining(
         model, kwp.attacks.PGD(eps=0.1, steps=1)
     )
-    defense.compile("adam", jit_compile=False)
+    # On TensorFlow XLA would take longer; JAX has nothing else but eager calls.
+    jit = keras.backend.backend() == "jax"
+    defense.compile("adam", jit_compile=jit)
     history = defense.fit(
         x,
         y,
@@ -124,6 +126,12 @@ def test_penalty_is_annealed_epoch_by_epoch(name, shares):
 
 
 @pytest.mark.once
+def test_a_network_that_cannot_be_is_one_sentence():
+    with pytest.raises(SystemExit) as error:
+        network("robust", s=0.0)
+    assert str(error.value).startswith("`s` must be a finite number")
+
+
 def test_other_variants_need_no_callback():
     assert _heads.callbacks(network("sphere"), 3) == []
 

@@ -68,7 +68,7 @@ def kill_at(known, command, folder):
     return known_outcomes(folder)
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_killed_evaluation_ends_with_the_same_numbers(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

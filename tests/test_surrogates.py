@@ -150,7 +150,7 @@ def test_cross_entropy_of_huge_logits_has_a_gradient_again():
 
 @pytest.mark.parametrize("surrogate", OF_HEAD.values(), ids=OF_HEAD)
 def test_a_saturated_head_falls_in_spite_of_its_gradient(surrogate):
-    x, model = random_images(24), head_model(1e3)
+    x, model = random_images(24), head_model(1e4)
     y = predictions(model, x)
     attack = dataclasses.replace(PGD, eps=0.3)
     blind = kwp.evaluate(model, (x, y), [attack]).results[0]
