@@ -54,7 +54,7 @@ def paper_table(result):
     return (
         f"# Table {number}: {result['title']}\n\n"
         f"Accuracy in %. {_CITED.format(number=number)}"
-        f"{_CITED_BESIDES.get(number, '')}\n\n{_table(header, lines)}\n\n"
+        f"{_CITED_BESIDES.get(number, '')}\n\n{table(header, lines)}\n\n"
         f"Measured: {_measured(result)}, {images} "
         f"test images (95 % intervals are up to ±{98 / images**0.5:.0f}); "
         f"{as_run}. The worst case counts an image as robust if all attacks "
@@ -96,7 +96,7 @@ def growing_epochs(result):
     seeds = len(rows[0]["runs"])
     return (
         f"# {result['title']}\n\n"
-        f"Accuracy in %{_mean_of(seeds)}.\n\n{_table(header, lines)}\n\n"
+        f"Accuracy in %{_mean_of(seeds)}.\n\n{table(header, lines)}\n\n"
         f"{budgets}. *MTA, published sign* moves away from the class aimed at, "
         "as the published script does, and flatters. The worst case is over "
         f"all attacks in {result['norm']} within {result['eps']:.4g}, and "
@@ -146,7 +146,7 @@ def compare_heads(result):
         f"counts an image as robust if {attack} and the attacks that fit the "
         f"model fail on it, at {result['norm']} {result['eps']:.4g}. "
         "Differences are in points, with 95 % intervals.\n\n"
-        f"{_table(header, lines)}\n\n"
+        f"{table(header, lines)}\n\n"
         f"*only it*: outcomes, of {result['images']} images with {seeds} "
         f"seeds, in which just this head withstands the worst case. "
         f"{intervals}\n\n"
@@ -154,7 +154,8 @@ def compare_heads(result):
     )
 
 
-def _table(header, lines):
+def table(header, lines):
+    """A table in Markdown, of cells that are text."""
     rows = [header, ["---"] * len(header), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -1,5 +1,7 @@
 """The tables of recorded benchmarks, from their JSON alone."""
 
+from _markdown import table
+
 
 def peers(result):
     """The same weights and images through other libraries."""
@@ -39,7 +41,7 @@ def peers_table(figures):
                     "" if median is None else f"{median:.4f}",
                 ]
             )
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def floor(result):
@@ -62,7 +64,7 @@ def floor(result):
         for figure in result["figures"]
     ]
     return (
-        f"# The engine against the floor\n\n{_table(header, lines)}\n\n"
+        f"# The engine against the floor\n\n{table(header, lines)}\n\n"
         "*steps*: of each attacked image, on average. *ratio*: time of "
         "`evaluate`, everything included, over that of the steps as bare "
         "compiled programs on whole batches, by the clock; then by processor "
@@ -88,7 +90,7 @@ def devices(result):
     ]
     header = [f"{result['attack']} on {result['images']} images", ""]
     return (
-        f"# Two devices and two cores\n\n{_table(header, lines)}\n\n"
+        f"# Two devices and two cores\n\n{table(header, lines)}\n\n"
         "Two logical devices share two cores; throughput is that of two over "
         f"that of one.{_made(result)}"
     )
@@ -108,15 +110,10 @@ def memory(result):
         for figure in result["figures"]
     ]
     return (
-        f"# Memory of an evaluation\n\n{_table(header, lines)}\n\n"
+        f"# Memory of an evaluation\n\n{table(header, lines)}\n\n"
         f"{result['attack']}, each number of images in a process of its own."
         f"{_made(result)}"
     )
-
-
-def _table(header, lines):
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _made(result):

@@ -37,8 +37,6 @@ def load(path):
         ].numpy()
     import keras
 
-    if not os.path.exists(path):
-        raise SystemExit(f"There is no {path}.")
     try:
         model = keras.saving.load_model(path, compile=False)
     except (TypeError, ValueError) as error:
@@ -92,6 +90,7 @@ def main(images_path, model_path):
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         raise SystemExit("usage: recheck.py ADVERSARIAL.npz MODEL")
-    if not os.path.exists(sys.argv[1]):
-        raise SystemExit(f"There is no {sys.argv[1]}.")
+    for path in sys.argv[1:]:
+        if not os.path.exists(path):
+            raise SystemExit(f"There is no {path}.")
     main(*sys.argv[1:])

@@ -12,60 +12,8 @@ from rich.console import Group
 from keras_wp.evaluation import report_text
 from keras_wp.evaluation.findings import Finding, gravest_first
 from keras_wp.evaluation.html.comparison import page
-from keras_wp.evaluation.statistics import mcnemar, paired_difference, wilson
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Outcomes of two models under one condition, counted image by image.
-
-    Attributes:
-        condition: `"clean"`, an attack's label, or `"worst case"`.
-        norm: The norm of the attack, or None.
-        eps: Its budget, or None.
-        both: Number of images on which both models are right.
-        first: Number of images on which only the first is.
-        second: Number of images on which only the second is.
-        neither: Number of images on which none is.
-    """
-
-    condition: str
-    norm: str | None
-    eps: float | None
-    both: int
-    first: int
-    second: int
-    neither: int
-
-    @property
-    def count(self):
-        """The number of images."""
-        return self.both + self.first + self.second + self.neither
-
-    @property
-    def accuracies(self):
-        """The first model's accuracy, and the second's."""
-        return tuple(
-            (self.both + only) / self.count
-            for only in (self.first, self.second)
-        )
-
-    @property
-    def difference(self):
-        """The second model's accuracy less the first's."""
-        return (self.second - self.first) / self.count
-
-    @property
-    def interval(self):
-        """The 95 % interval of the difference, for paired outcomes."""
-        return paired_difference(
-            self.both, self.second, self.first, self.neither
-        )
-
-    @property
-    def p_value(self):
-        """That of McNemar's exact test, two-sided, of no difference."""
-        return mcnemar(self.first, self.second)
+from keras_wp.evaluation.pairs import Pair, counted
+from keras_wp.evaluation.statistics import wilson
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +169,7 @@ def compare(first, second, names=None):
     >>> print(keras_wp.compare(plain, robust))
     """
     order = _order(first, second)
-    pairs = [_pair("clean", first.clean_correct, second.clean_correct[order])]
+    pairs = [counted("clean", first.clean_correct, second.clean_correct[order])]
     theirs = {(r.name, r.norm, r.eps): r for r in second.results}
     for norm, eps in common_budgets(first.budgets, second.budgets):
         for result in first.results:
@@ -229,10 +177,10 @@ def compare(first, second, names=None):
             if other is not None and (result.norm, result.eps) == (norm, eps):
                 _check_same(result, other)
                 robust = result.robust, other.robust[order]
-                pairs.append(_pair(result.name, *robust, norm, eps))
+                pairs.append(counted(result.name, *robust, norm, eps))
         limit = math.inf if eps is None else eps
         robust = first.robust(norm, limit), second.robust(norm, limit)[order]
-        pairs.append(_pair("worst case", *robust, norm, eps))
+        pairs.append(counted("worst case", *robust, norm, eps))
     if names is None:
         names = tuple(
             f"{letter}: {report.environment.get('model', 'model')}"
@@ -307,15 +255,3 @@ def _order(first, second):
             "are known to be the same"
         )
     return np.asarray([places[name] for name in shared])
-
-
-def _pair(condition, first, second, norm=None, eps=None):
-    return Pair(
-        condition=condition,
-        norm=norm,
-        eps=eps,
-        both=int((first & second).sum()),
-        first=int((first & ~second).sum()),
-        second=int((~first & second).sum()),
-        neither=int((~first & ~second).sum()),
-    )
