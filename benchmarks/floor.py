@@ -14,7 +14,9 @@ but Square's is one forward pass. The engine's time includes everything that
 `evaluate` does: the clean pass, the checks, the digests of the images, and
 the forward passes that examine the last points and search along the last
 segments. `ratio_attack` is the stricter ratio without the clean pass, one
-forward pass for each image: all of it, right or wrong. Floor and engine are
+forward pass for each image: all of it, right or wrong. `ratio_passes` is what
+the engine itself adds: it has all of these forward passes in the floor, too, of
+whole batches like its gradients. Floor and engine are
 measured in turns, `--rounds` times, because the machine's speed wanders, and
 both by the clock and by the processor time spent, which other processes disturb
 less; the median ratios are reported.
@@ -73,6 +75,21 @@ def seconds_per_image(run, at_least=2.0):
     return np.median(times, axis=0) / min(FLAGS.batch, FLAGS.images)
 
 
+def forward_passes(attack, report):
+    """How many an evaluation needs beside the steps of an attack.
+
+    One of each clean image, one of each last point that no step has examined,
+    and for each image whose distance is searched one of the point found and
+    those of the search.
+    """
+    result = report.results[0]
+    fooled = result.within(np.inf).sum()
+    resisting = result.attacked.sum() - fooled
+    last = resisting if attack.examines_before_moving else 0
+    search = (1 + attack.final_search) * fooled if attack.final_search else 0
+    return len(report) + int(last) + int(search)
+
+
 def measure(model, attack, x, y, unit, floor):
     """Time one attack against the floor, in turns.
 
@@ -93,15 +110,22 @@ def measure(model, attack, x, y, unit, floor):
         report, seconds = evaluate(len(x))
         after = [seconds_per_image(unit) for unit in units]
         bare, divided = np.mean([before, after], axis=0)
-        clean = len(x) * seconds_per_image(floor["forward pass"][1])
+        forward, divided_forward = (
+            seconds_per_image(run) for run in floor["forward pass"]
+        )
+        clean = len(x) * divided_forward
         steps = int(report.results[0].steps.sum())
+        forwards = forward_passes(attack, report)
+        passes = steps * bare + forwards * forward
         rounds.append(
             {
                 "seconds": seconds.round(3).tolist(),
                 "steps": steps,
+                "forward_passes": forwards,
                 "milliseconds_per_step": (1000 * bare).round(3).tolist(),
                 "milliseconds_divided": (1000 * divided).round(3).tolist(),
                 "ratio": (seconds / (steps * bare)).round(3).tolist(),
+                "ratio_passes": (seconds / passes).round(3).tolist(),
                 "ratio_divided": (seconds / (steps * divided))
                 .round(3)
                 .tolist(),
@@ -123,6 +147,8 @@ def measure(model, attack, x, y, unit, floor):
         "steps_per_image": report.results[0].mean_steps,
         "ratio_wall": median("ratio", 0),
         "ratio_processor": median("ratio", 1),
+        "ratio_passes_wall": median("ratio_passes", 0),
+        "ratio_passes_processor": median("ratio_passes", 1),
         "ratio_divided_wall": median("ratio_divided", 0),
         "ratio_divided_processor": median("ratio_divided", 1),
         "ratio_attack_wall": median("ratio_attack", 0),

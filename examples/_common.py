@@ -202,18 +202,27 @@ def evaluate(run, model, test):
         progress=sys.stdout.isatty(),
     )
     print(report)
+    source = _record.data(FLAGS.dataset, FLAGS.data_dir)
+    report = dataclasses.replace(
+        report,
+        environment={
+            **report.environment,
+            "dataset": f"{source}, test, {len(report)} images",
+            "command": _record.command(),
+        },
+    )
     report.to_html(run.path("report.html"))
     report.to_json(run.path("report.json"))
     run.path("report.md").write_text(report.to_markdown())
     with _quiet.stderr():
         model.export(run.path("saved_model"), verbose=False)
-    write_json(run.path("record.json"), _dependencies(run, report))
+    write_json(run.path("record.json"), _dependencies(run, report, source))
     names = "model.keras, saved_model and report.html, .json and .md"
     print(f"\nWritten to {run.folder}: {names}")
     return report
 
 
-def _dependencies(run, report):
+def _dependencies(run, report, source):
     # A snapshot has cost nothing: its run counts the epochs.
     trained = [] if FLAGS.snapshot_of else run.read("history.json")
     return {
@@ -221,7 +230,7 @@ def _dependencies(run, report):
         "commit": _record.commit(),
         "versions": _record.versions(),
         "device": _record.device(),
-        "data": _record.data(FLAGS.dataset, FLAGS.data_dir),
+        "data": source,
         "preset_changes": _flags.preset_changes(),
         "seed": FLAGS.seed,
         "seconds": {

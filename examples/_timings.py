@@ -48,6 +48,7 @@ def floor(result):
     """The engine against bare gradients."""
     header = ["attack", "images", "clean", "robust", "steps", "a step is a"]
     header += ["ratio", "of processor time", "divided", "without clean pass"]
+    header += ["with forward passes"]
     lines = [
         [
             figure["attack"],
@@ -60,6 +61,8 @@ def floor(result):
             f"{figure['ratio_processor']:.2f}",
             f"{figure['ratio_divided_wall']:.2f}",
             f"{figure['ratio_attack_wall']:.2f}",
+            # Not in the oldest records.
+            _two_places(figure.get("ratio_passes_wall")),
         ]
         for figure in result["figures"]
     ]
@@ -70,7 +73,9 @@ def floor(result):
         "compiled programs on whole batches, by the clock; then by processor "
         "time. *divided*: by the clock, over bare programs divided between the "
         "cores as the engine divides them. *without clean pass*: the same, "
-        "less a forward pass of each image."
+        "less a forward pass of each image. *with forward passes*: the first "
+        "ratio, with the forward passes beside the steps in the floor, too: of "
+        "clean images, of last points, and of the final search."
         f"{_made(result)}"
     )
 
@@ -114,6 +119,10 @@ def memory(result):
         f"{result['attack']}, each number of images in a process of its own."
         f"{_made(result)}"
     )
+
+
+def _two_places(value):
+    return "" if value is None else f"{value:.2f}"
 
 
 def _made(result):

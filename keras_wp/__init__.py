@@ -1,5 +1,8 @@
 """Adversarial robustness for Keras 3: a robust head, and the truth about it."""
 
+from keras_wp import _startup as _startup  # Before what it keeps quiet.
+
+# isort: split
 from keras_wp import attacks as attacks
 from keras_wp import augmentation as augmentation
 from keras_wp import callbacks as callbacks

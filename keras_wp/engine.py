@@ -39,10 +39,12 @@ class Programs:
         budget = getattr(attack, "eps", None)
         common = {} if budget is None else {"eps": 1.0}
         anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
-        key = (anonymous, shape, num_classes, goal)
         self._eps = np.float32(0.0 if budget is None else budget)
         self.forward = forward_program(classifier, shape)
         self.devices = self.forward.devices
+        # Several devices keep step, so that none waits for another.
+        most = 1 if len(self.devices) > 1 else _backend.steps_at_once()
+        key = (anonymous, shape, num_classes, goal, most)
 
         def at(eps):
             if budget is None:
@@ -73,8 +75,8 @@ class Programs:
         self._refill = compiled("refill", iteration.rearrange)
         self._advance = compiled(
             "advance",
-            lambda eps, inputs, state: iteration.advance(
-                at(eps), problem(inputs), state
+            lambda eps, inputs, state: iteration.advance_until_done(
+                at(eps), problem(inputs), state, most
             ),
         )
 
@@ -88,7 +90,7 @@ class Programs:
         return self._refill(rows, (inputs, state), begun)
 
     def advance(self, inputs, state):
-        """`state` after one iteration."""
+        """`state` after one iteration, or more if none ends an image."""
         return self._advance(self._eps, inputs, state)
 
 

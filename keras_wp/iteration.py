@@ -30,6 +30,24 @@ def start(attack, problem):
     }
 
 
+def advance_until_done(attack, problem, state, most):
+    """Iterations of every image until one more is done, `most` at most."""
+    if most == 1:
+        return advance(attack, problem, state)
+    before = state["done"]
+
+    def going(state):
+        return ~ops.any(ops.logical_and(state["done"], ~before))
+
+    (state,) = ops.while_loop(
+        going,
+        lambda state: (advance(attack, problem, state),),
+        (state,),
+        maximum_iterations=most,
+    )
+    return state
+
+
 def advance(attack, problem, state):
     """One iteration of every image: examine, keep the best, move on."""
     problem = attack.adapted(problem.fresh())

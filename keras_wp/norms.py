@@ -10,7 +10,7 @@ import math
 
 from keras import ops
 
-from keras_wp import noise
+from keras_wp import _backend, noise
 
 
 def _axes(x):
@@ -23,8 +23,13 @@ def per_image(values, like):
 
 
 def select(mask, yes, no):
-    """`yes` for the images where `mask` holds, `no` for the others."""
-    return ops.where(per_image(mask, yes), yes, no)
+    """`yes` for the images where `mask` holds, `no` for the others.
+
+    Args:
+        mask: `(N,)` bool.
+        yes, no: `(N, ...)`, of the same shape.
+    """
+    return _backend.select(mask, yes, no)
 
 
 def euclidean(x):

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _backend, objectives
-from keras_wp.norms import per_image
+from keras_wp.norms import select
 
 
 def _as_they_are(logits):
@@ -147,10 +147,10 @@ class Problem:
     def _checked(self, gradient):
         axes = tuple(range(1, len(gradient.shape)))
         finite = ops.all(ops.isfinite(gradient), axis=axes)
-        gradient = ops.where(
-            per_image(finite, gradient), gradient, ops.zeros_like(gradient)
+        gradient = select(finite, gradient, ops.zeros_like(gradient))
+        flat = ops.logical_and(
+            finite, ops.max(ops.abs(gradient), axis=axes) == 0
         )
-        flat = ops.logical_and(finite, ops.all(gradient == 0, axis=axes))
         self.zero_gradients += ops.cast(flat, "int32")
         self.bad_gradients += ops.cast(ops.logical_not(finite), "int32")
         return gradient

@@ -61,7 +61,10 @@ class Slots:
         return sum(owner is not None for owner in self.owners)
 
     def advance(self):
-        """Advance every image once; return the slots that are done."""
+        """Advance every image, until some are done or for a few iterations.
+
+        Returns the slots that are done.
+        """
         self._state = self._programs.advance(self._inputs, self._state)
         done = _backend.to_numpy(self._state["done"])
         return [

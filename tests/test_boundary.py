@@ -1,11 +1,13 @@
 """Projections to hyperplanes in a box, and the search for the nearest one."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import linear_logits, linear_model, to_numpy
 from keras import ops
 
-from keras_wp import norms
+from keras_wp import _backend, norms
 from keras_wp.attacks import boundary
 from keras_wp.classifier import Classifier
 from keras_wp.problem import Problem
@@ -40,13 +42,19 @@ def shortest(x, gap, gradient, norm):
     return np.linalg.norm(steps, np.inf if norm == "linf" else 2, axis=1)
 
 
+@functools.cache
+def step_from(norm):
+    """The compiled `Hyperplane.step_from`."""
+
+    def steps(x, gap, gradient, z):
+        plane = boundary.Hyperplane(x, gap, gradient, norms.get(norm), BOUNDS)
+        return plane.step_from(z)
+
+    return _backend.compile(steps)
+
+
 def step(x, gap, gradient, norm):
-    plane = boundary.Hyperplane(
-        *map(ops.convert_to_tensor, (x, gap, gradient)),
-        norms.get(norm),
-        BOUNDS,
-    )
-    return to_numpy(plane.step_from(ops.convert_to_tensor(x)))
+    return to_numpy(step_from(norm)(x, gap, gradient, x))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -73,13 +81,8 @@ def test_step_starts_where_it_is_asked_to(norm, rng):
     x, gap, gradient = cases(rng)
     z = rng.uniform(0.2, 0.8, x.shape).astype(np.float32)
     at_z = gap + (gradient * (z - x)).sum(1)
-    plane = boundary.Hyperplane(
-        *map(ops.convert_to_tensor, (x, gap, gradient)),
-        norms.get(norm),
-        BOUNDS,
-    )
     np.testing.assert_allclose(
-        to_numpy(plane.step_from(ops.convert_to_tensor(z))),
+        to_numpy(step_from(norm)(x, gap, gradient, z)),
         step(z, at_z, gradient, norm),
         atol=1e-5,
     )
@@ -125,14 +128,17 @@ def survey_of(kernel, bias, x, candidates=None):
 
 def look_until_settled(problem, survey, norm):
     """The survey, and how many looks each image took."""
-    logits, pullback = problem.linearize(problem.x)
-    looks = np.zeros(len(logits), int)
-    settled = np.zeros(len(logits), bool)
+
+    def look(survey):
+        logits, pullback = problem.linearize(problem.x)
+        return boundary.look(problem, survey, logits, pullback, norms.get(norm))
+
+    compiled = _backend.compile(look)
+    looks = np.zeros(len(problem.x), int)
+    settled = np.zeros(len(looks), bool)
     while not settled.all():
         looks += ~settled
-        survey, now = boundary.look(
-            problem, survey, logits, pullback, norms.get(norm)
-        )
+        survey, now = compiled(survey)
         settled |= to_numpy(now)
     return survey, looks
 

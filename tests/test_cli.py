@@ -2,15 +2,17 @@
 
 import argparse
 import json
-import runpy
+import os
+import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
-from helpers import mixed_labels, random_images, tiny_cnn
+from helpers import ROOT, mixed_labels, random_images, tiny_cnn
 
 import keras_wp as kwp
+from keras_wp import _startup
 from keras_wp.cli import arguments, commands, main
 
 
@@ -167,14 +169,34 @@ def test_info_shows_the_geometry(tmp_path, capsys):
     assert "at best each pair is 120.00° apart." in lines[4]
 
 
-def test_package_runs_as_a_program(models, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys, "argv", ["keras_wp", "info", str(models / "a.keras")]
+def test_package_runs_as_a_program(models):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_wp", "info", str(models / "a.keras")],
+        capture_output=True,
+        text=True,
+        check=False,
+        # Without the log level of the tests.
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+        | {"PYTHONPATH": str(ROOT)},
     )
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module("keras_wp", run_name="__main__")
-    assert end.value.code == 0
-    assert "parameters." in capsys.readouterr().out
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "parameters." in done.stdout
+
+
+@pytest.mark.parametrize(
+    "argv, original, expected",
+    [
+        (["-m"], ["python", "-m", "keras_wp", "info"], True),
+        (["-m"], ["python", "-W", "ignore", "-m", "keras_wp.cli"], True),
+        (["-m", "keras_wp"], ["python", "-m", "pytest", "keras_wp"], False),
+        (["train.py"], ["python", "train.py", "-m", "keras_wp"], False),
+        ([], ["python"], False),
+    ],
+)
+def test_only_a_command_starts_quietly(monkeypatch, argv, original, expected):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert _startup.is_command() == expected
 
 
 BAD = {
@@ -200,7 +222,9 @@ BAD = {
     ),
     "attack": (
         ["evaluate", "a.keras", "--dataset", "mnist", "--attacks", "pgd3"],
-        "Invalid value for argument `name`.",
+        "argument --attacks: expected names among fgsm, pgd20, pgd40, pgd100, "
+        "pgd200, cw1000, mta100, mta200, deepfool50, autoattack. Received: "
+        "pgd3 (see keras_wp evaluate -h)",
     ),
     "eps": (
         ["evaluate", "a.keras", *EVALUATE[:-1], "8/0"],

@@ -38,15 +38,16 @@ def run_well(*flags):
     return result
 
 
-def without_times(value):
+def computed(value):
+    """Without times, and without the command, which names its folder."""
     if isinstance(value, dict):
         return {
-            key: without_times(item)
+            key: computed(item)
             for key, item in value.items()
-            if key not in ("seconds", "date")
+            if key not in ("seconds", "date", "command")
         }
     if isinstance(value, list):
-        return [without_times(item) for item in value]
+        return [computed(item) for item in value]
     return value
 
 
@@ -56,7 +57,7 @@ def results(folder):
     history = json.loads((folder / "history.json").read_text())
     model = keras.models.load_model(folder / "model.keras")
     weights = [w.tolist() for w in model.get_weights()]
-    return without_times(report), without_times(history), weights
+    return computed(report), computed(history), weights
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,9 @@ def test_report_has_every_attack_at_every_eps(finished):
         for name in ("FGSM", "PGD40", "PGD40-margin")
         for eps in (0.1, 0.3)
     ]
+    environment = report["environment"]
+    assert environment["dataset"] == "mnist, test, 20 images"
+    assert f"--output_dir={folder}" in environment["command"]
     markdown = (folder / "report.md").read_text()
     assert all(name in markdown for name, _ in found)
 

@@ -20,7 +20,7 @@ NETWORKS = {
 }
 # A module may import those of the floors below, and of its own.
 FLOORS = (
-    {"_version", "_backend"},
+    {"_version", "_backend", "_startup"},
     {"simplex", "norms", "noise", "objectives", "checks", "features", "links"},
     {
         "classifier",

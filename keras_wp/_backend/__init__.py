@@ -18,6 +18,8 @@ module offers:
   each runs `fn` on its own share of the rows, which `spread` has sent there,
   and keeps its results. The compiled function has its `devices` and a counter
   of `traces`.
+- `select(mask, yes, no)`: the rows of `yes` where `mask` `(N,)` holds, those of
+  `no`, of the same shape, elsewhere.
 - `spread(tree, devices, shares)`: arrays of the host on devices; the first
   `shares[0]` rows on the first, and so on. Without `shares` they are equal, or
   differ by one.
@@ -28,6 +30,8 @@ module offers:
   one trace. If not, the shares must always be the same.
 - `preferred_slots(batch_size)`: how many images at a time are fastest here,
   on each device.
+- `steps_at_once()`: how many iterations of an attack a compiled function may
+  do in one call, on one device.
 """
 
 import keras
@@ -43,7 +47,9 @@ if keras.backend.backend() == "tensorflow":
         preferred_slots,
         repeat,
         rows,
+        select,
         spread,
+        steps_at_once,
         to_numpy,
         vjp,
     )
@@ -58,7 +64,9 @@ elif keras.backend.backend() == "jax":
         preferred_slots,
         repeat,
         rows,
+        select,
         spread,
+        steps_at_once,
         to_numpy,
         vjp,
     )
@@ -78,7 +86,9 @@ __all__ = [
     "preferred_slots",
     "repeat",
     "rows",
+    "select",
     "spread",
+    "steps_at_once",
     "to_numpy",
     "vjp",
 ]

@@ -3,6 +3,7 @@
 import contextlib
 
 import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -19,6 +20,11 @@ _EVERYWHERE, _BY_ROWS = PartitionSpec(), PartitionSpec(_AXIS)
 def vjp(fn, x):
     outputs, pull = jax.vjp(fn, x)
     return outputs, lambda cotangent: pull(cotangent)[0]
+
+
+def select(mask, yes, no):
+    mask = jnp.reshape(mask, (-1, *[1] * (jnp.ndim(yes) - 1)))
+    return jnp.where(mask, yes, no)
 
 
 def in_parts(fn, x):
@@ -137,6 +143,11 @@ def preferred_slots(batch_size):
     if jax.default_backend() == "cpu":
         return min(batch_size, 8)
     return batch_size
+
+
+def steps_at_once():
+    # See `repeat`.
+    return 1 if jax.default_backend() == "cpu" else 8
 
 
 def repeat(times, body, state):

@@ -40,6 +40,16 @@ def vjp(fn, x):
     return outputs, pullback
 
 
+def select(mask, yes, no):
+    yes = tf.convert_to_tensor(yes)
+    if yes.dtype.is_floating:
+        # A row for a row. `tf.where` has every pixel look for its mask, and
+        # takes ten times as long.
+        return tf.raw_ops.Select(condition=mask, x=yes, y=no)
+    mask = tf.reshape(mask, [-1, *[1] * (yes.shape.rank - 1)])
+    return tf.where(mask, yes, no)
+
+
 def in_parts(fn, x):
     parts = _parts.get()
     small = math.prod(x.shape[1:]) < _LEAST_SIZE
@@ -202,6 +212,12 @@ def preferred_slots(batch_size):
     if tf.config.list_logical_devices("GPU"):
         return batch_size
     return min(batch_size, 32)
+
+
+def steps_at_once():
+    # To call a graph and to look at what it returns takes 1.5 ms, much of a
+    # small network's step. More would make Ctrl-C wait for longer.
+    return 8
 
 
 def repeat(times, body, state):

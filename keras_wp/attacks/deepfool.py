@@ -117,7 +117,7 @@ class DeepFool(Attack):
         def gradient_inside(cotangent):
             gradient = pullback(cotangent)
             outward = ops.where(gradient > 0, x >= high, x <= low)
-            return ops.where(outward, 0.0, gradient)
+            return ops.where(outward, ops.zeros_like(gradient), gradient)
 
         state, settled = boundary.look(
             problem, state, logits, gradient_inside, norm

@@ -212,7 +212,7 @@ def move_linf(keys, grid, sizes, stage, clean, best, eps):
     """
     _, _, inside = grid.window(keys, ops.take(sizes, stage, axis=0))
     signs = _signs(noise.fold_in(keys, 1), (1, 1, grid.channels))
-    move = ops.where(inside[..., None], 2.0 * eps * signs, 0.0)
+    move = ops.cast(inside[..., None], "float32") * (2.0 * eps * signs)
     return clean + ops.clip(best + move - clean, -eps, eps)
 
 

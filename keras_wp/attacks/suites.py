@@ -133,6 +133,7 @@ _SETUPS = {
     ),
     "autoattack": lambda budget: AutoAttack(eps=budget.linf),
 }
+NAMES = tuple(_SETUPS)
 
 
 def get(name, dataset="cifar10"):

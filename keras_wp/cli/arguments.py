@@ -5,6 +5,8 @@ import math
 import pathlib
 from fractions import Fraction
 
+from keras_wp.attacks import suites
+
 _DESCRIPTION = """\
 How robust is an image classifier, truly?
 
@@ -125,6 +127,12 @@ def _names(text):
     if not names:
         raise argparse.ArgumentTypeError(
             f"expected names of attacks. Received: {text!r}"
+        )
+    unknown = [name for name in names if name not in suites.NAMES]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"expected names among {', '.join(suites.NAMES)}. "
+            f"Received: {', '.join(unknown)}"
         )
     return names
 

@@ -25,12 +25,14 @@ def call(report):
     if env.get("audit"):
         options.append("    audit=True,")
     eps = _shared_budgets(asked.values())
+    data = env.get("dataset", f"the same {len(report)} images")
     return "\n".join(
         [
             "import keras",
             "import keras_wp as kwp",
             "",
             'model = keras.saving.load_model("model.keras")',
+            f"x, y = ...  # {data!r}",
             "attacks = [",
             *attacks,
             "]",

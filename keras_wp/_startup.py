@@ -1,0 +1,40 @@
+"""What precedes every other import: a quiet start of `python -m keras_wp`.
+
+To import TensorFlow writes lines that look like failures ("Could not find cuda
+drivers") before any log level applies. Where the package is a program, nobody
+asked for them; where it is a library, they are its user's.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+def is_command():
+    """Whether Python is importing this package to run it with `-m`."""
+    # Until the module to run is found, Python has "-m" stand for its path.
+    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv:
+        return False
+    name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    return name.split(".")[0] == __package__
+
+
+@contextlib.contextmanager
+def without_stderr():
+    """Drop what is written to the file descriptor of the standard error."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+if is_command():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with without_stderr():
+        import keras  # noqa: F401
