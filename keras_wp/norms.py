@@ -27,7 +27,8 @@ def select(mask, yes, no):
 
     Args:
         mask: `(N,)` bool.
-        yes, no: `(N, ...)`, of the same shape.
+        yes: `(N, ...)`.
+        no: Of the same shape.
     """
     return _backend.select(mask, yes, no)
 
