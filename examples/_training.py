@@ -89,21 +89,39 @@ def defend(model, images):
     """The model to train: the network itself, or a defense around it."""
     if FLAGS.defense == "none":
         return model
-    attack = _attacks.in_training(images)
-    if FLAGS.defense == "at":
-        return kwp.defenses.AdversarialTraining(model, attack)
-    if FLAGS.defense == "mart":
-        if FLAGS.head == "mmc":
-            raise SystemExit(
-                "--defense=mart has a loss of its own, and cannot train "
-                "--head=mmc with the Max-Mahalanobis center loss: use "
-                "--defense=at or trades."
-            )
-        beta = 5.0 if FLAGS.beta is None else FLAGS.beta
-        return kwp.defenses.MART(model, attack, beta)
+    make = DEFENSES[FLAGS.defense]
+    return make(model, _attacks.in_training(images), images)
+
+
+def _adversarial_training(model, attack, images):
+    del images
+    return kwp.defenses.AdversarialTraining(model, attack)
+
+
+def _trades(model, attack, images):
     beta = 1.0 if _attacks.budgets(images) == "mnist" else 6.0
     beta = beta if FLAGS.beta is None else FLAGS.beta
     return kwp.defenses.TRADES(model, attack, beta)
+
+
+def _mart(model, attack, images):
+    del images
+    if FLAGS.head == "mmc":
+        raise SystemExit(
+            "--defense=mart has a loss of its own, and cannot train "
+            "--head=mmc with the Max-Mahalanobis center loss: use "
+            "--defense=at or trades."
+        )
+    beta = 5.0 if FLAGS.beta is None else FLAGS.beta
+    return kwp.defenses.MART(model, attack, beta)
+
+
+# By their names in `--defense`.
+DEFENSES = {
+    "at": _adversarial_training,
+    "trades": _trades,
+    "mart": _mart,
+}
 
 
 def loss():

@@ -125,7 +125,13 @@ ATTACKS = {
     "autoattack": Case(attacks.AutoAttack, eps=LINF, steps=5, queries=10),
 }
 
-each_attack = pytest.mark.parametrize("case", ATTACKS.values(), ids=ATTACKS)
+
+def for_each(cases, **options):
+    """All tests of an attack follow each other, and compile it once."""
+    return pytest.mark.parametrize("case", cases, scope="module", **options)
+
+
+each_attack = for_each(ATTACKS.values(), ids=ATTACKS)
 
 
 def quickly(name, quick):
@@ -135,13 +141,20 @@ def quickly(name, quick):
 
 
 # A suite compiles the programs of all its parts, which the table has as well.
-each_attack_but_suites_quickly = pytest.mark.parametrize(
-    "case", [quickly(name, name != "autoattack") for name in ATTACKS]
+each_attack_but_suites_quickly = for_each(
+    [quickly(name, name != "autoattack") for name in ATTACKS]
+)
+# One form of each kind of attack, where everything is compiled anew.
+KINDS = {case.kind: name for name, case in reversed(ATTACKS.items())}
+each_kind_quickly = for_each(
+    [
+        quickly(name, name in KINDS.values() and name != "autoattack")
+        for name in ATTACKS
+    ]
 )
 # With one slot everything is compiled once more.
-each_attack_alone = pytest.mark.parametrize(
-    "case",
-    [quickly(name, name.startswith(("fgsm", "pgd"))) for name in ATTACKS],
+each_attack_alone = for_each(
+    [quickly(name, name.startswith(("fgsm", "pgd"))) for name in ATTACKS]
 )
 
 
@@ -247,7 +260,7 @@ def test_ball_and_bounds_are_kept(case, model, eps, seed, form):
     check_ball_and_bounds(attack, changes.get("eps"), x, x_adv)
 
 
-@each_attack_but_suites_quickly
+@each_kind_quickly
 def test_other_bounds_are_kept(case, model, x):
     attack = case(bounds=(-1.0, 1.5))
     x = x * 2.5 - 1.0
@@ -255,7 +268,7 @@ def test_other_bounds_are_kept(case, model, x):
     check_ball_and_bounds(attack, case.eps, x, x_adv)
 
 
-@each_attack
+@each_kind_quickly
 def test_results_depend_on_no_other_image(case, model, monkeypatch):
     check_slots_do_not_matter(case, 128, model, monkeypatch)
 
@@ -320,7 +333,7 @@ def test_compiled_equals_eager(case, model, backend):
     )
 
 
-@each_attack
+@each_kind_quickly
 def test_nothing_is_traced_twice_and_fresh_weights_are_seen(case, model):
     fresh = tiny_cnn(num_classes=CLASSES, dropout=0.5, seed=9, scale=2.0)
 

@@ -50,6 +50,7 @@ def test_bfloat16_counts_as_floating_point(x):
     np.testing.assert_array_equal(checked, coarse.astype(np.float32))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize(
     "spoil, message",
@@ -102,6 +103,7 @@ def test_bounds_are_the_attacks_own(x, y):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize(
     "labels, message",
@@ -258,6 +260,7 @@ def test_small_logits_are_no_probabilities(rng):
     FGSM(eps=0.1)(linear_model(kernel * 1e-4), np.zeros((2, 2, 2, 1)), [0, 1])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", None])
 def test_batch_sizes_are_whole_and_positive(value):
     assert message_of(checks.batch_size, value) == (
@@ -266,6 +269,7 @@ def test_batch_sizes_are_whole_and_positive(value):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -41,6 +41,7 @@ def run(*args):
 EVALUATE = ("--dataset", "mnist", "--attacks", "fgsm,pgd20", "--eps", "0.1")
 
 
+@pytest.mark.once
 def test_evaluate_shows_and_writes_the_report(models, tmp_path, capsys):
     names = ["report.html", "report.json", "report.md"]
     reports = [part for n in names for part in ("--report", tmp_path / n)]
@@ -58,6 +59,7 @@ def test_evaluate_shows_and_writes_the_report(models, tmp_path, capsys):
     assert report.to_html() == (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.once
 def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
     asked = {}
 
@@ -86,6 +88,7 @@ def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.once
 def test_data_set_gives_the_budget(models, tmp_path, capsys):
     path = tmp_path / "report.json"
     args = ["--dataset", "cifar10", "--attacks", "fgsm", "--report", path]
@@ -94,6 +97,7 @@ def test_data_set_gives_the_budget(models, tmp_path, capsys):
     assert "linf 8/255" in capsys.readouterr().out
 
 
+@pytest.mark.once
 def test_interrupted_evaluation_says_how_to_go_on(
     models, tmp_path, monkeypatch, capsys
 ):
@@ -112,6 +116,7 @@ def test_interrupted_evaluation_says_how_to_go_on(
     )
 
 
+@pytest.mark.once
 def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
     path = tmp_path / "comparison.json"
     a, b = models / "a.keras", models / "b.keras"
@@ -131,6 +136,7 @@ def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
     assert loaded["pairs"][0]["first"] > 0
 
 
+@pytest.mark.once
 def test_compare_reads_written_reports(models, images, tmp_path, capsys):
     model = keras.saving.load_model(models / "a.keras")
     report = kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)])
@@ -141,6 +147,7 @@ def test_compare_reads_written_reports(models, images, tmp_path, capsys):
     assert "30 images, paired" in out and "FGSM, linf 0.1" in out
 
 
+@pytest.mark.once
 def test_compare_asks_for_a_common_budget_before_it_attacks(
     models, images, tmp_path, monkeypatch, capsys
 ):
@@ -158,6 +165,7 @@ def test_compare_asks_for_a_common_budget_before_it_attacks(
     )
 
 
+@pytest.mark.once
 def test_info_shows_the_geometry(tmp_path, capsys):
     model = keras.Sequential([keras.Input((8,)), kwp.RobustHead(3)], name="net")
     model.save(tmp_path / "model.keras")
@@ -169,6 +177,7 @@ def test_info_shows_the_geometry(tmp_path, capsys):
     assert "at best each pair is 120.00° apart." in lines[4]
 
 
+@pytest.mark.once
 def test_package_runs_as_a_program(models):
     done = subprocess.run(
         [sys.executable, "-m", "keras_wp", "info", str(models / "a.keras")],
@@ -263,6 +272,7 @@ BAD = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_input_gets_one_sentence(
     models, tmp_path, monkeypatch, capsys, kind
@@ -279,6 +289,7 @@ def test_bad_input_gets_one_sentence(
     assert {p.name for p in tmp_path.iterdir()} == {"a.keras", "torn.keras"}
 
 
+@pytest.mark.once
 def test_model_that_cannot_be_read_is_named(models, tmp_path, capsys):
     @keras.saving.register_keras_serializable(package="test_cli")
     class Broken(keras.layers.Layer):
@@ -296,6 +307,7 @@ def test_model_that_cannot_be_read_is_named(models, tmp_path, capsys):
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "text, expected",
     [
@@ -309,6 +321,7 @@ def test_budgets_may_be_fractions(text, expected):
     assert arguments.budgets(text) == expected
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "text", ["", "x", "-1", "nan", "inf", "0.1,l2=1", "l2="]
 )

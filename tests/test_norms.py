@@ -174,13 +174,6 @@ def test_l2_samples_are_uniform_in_each_coordinate():
     np.testing.assert_allclose(covariance, np.eye(3) / 5, atol=0.015)
 
 
-def test_select_chooses_whole_images(rng):
-    yes, no = rng.normal(size=(2, 3, 2, 2, 1))
-    mask = np.array([True, False, True])
-    chosen = to_numpy(norms.select(ops.convert_to_tensor(mask), yes, no))
-    np.testing.assert_allclose(chosen, np.stack([yes[0], no[1], yes[2]]))
-
-
 @pytest.mark.parametrize("name", NORMS)
 def test_get_returns_the_norm_of_that_name(name):
     norm = norms.get(name)
@@ -197,3 +190,16 @@ def test_get_refuses_what_is_no_norm(name):
         "Invalid value for argument `norm`. Expected one of ['l2', 'linf']. "
         f"Received: norm={name!r}"
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint32", "bool"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2, 1)])
+def test_select_takes_whole_images(dtype, shape, rng):
+    yes, no = (rng.integers(0, 2, (5, *shape)).astype(dtype) for _ in range(2))
+    mask = np.array([True, False, False, True, False])
+    chosen = to_numpy(
+        norms.select(*map(ops.convert_to_tensor, (mask, yes, no)))
+    )
+    assert chosen.dtype == dtype
+    expected = np.stack([(yes if m else no)[i] for i, m in enumerate(mask)])
+    np.testing.assert_array_equal(chosen, expected)

@@ -94,6 +94,7 @@ def test_saved_images_give_the_reports_numbers(model, data, report, saved):
     ]
 
 
+@pytest.mark.once
 def test_samples_are_the_first_of_each_class(model, data, report, saved):
     arrays, _ = saved
     right = np.flatnonzero(report.clean_correct)
@@ -116,6 +117,7 @@ def test_samples_are_the_first_of_each_class(model, data, report, saved):
             assert attempt.distance == distance
 
 
+@pytest.mark.once
 def test_written_report_is_read_with_the_same_numbers(report, tmp_path):
     path = tmp_path / "report.json"
     text = report.to_json(path)
@@ -129,6 +131,7 @@ def test_written_report_is_read_with_the_same_numbers(report, tmp_path):
         assert first.confidence_interval == second.confidence_interval
 
 
+@pytest.mark.once
 def test_samples_are_there_without_a_file(model, data, report):
     plain = evaluate(model, data, ATTACKS, EPS)
     for first, second in zip(report.samples, plain.samples, strict=True):
@@ -136,6 +139,7 @@ def test_samples_are_there_without_a_file(model, data, report):
             np.testing.assert_array_equal(a.image, b.image)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("earlier", ["nothing", "half", "outcomes only"])
 def test_resumed_run_saves_the_same_images(
     model, data, saved, tmp_path, earlier
@@ -160,6 +164,7 @@ def test_resumed_run_saves_the_same_images(
             np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
+@pytest.mark.once
 def test_images_of_another_run_are_left_out(model, data, tmp_path):
     path = tmp_path / "adversarial.npz"
     options = {"resume_dir": tmp_path, "save_adversarial": path}
@@ -177,6 +182,7 @@ def test_images_of_another_run_are_left_out(model, data, tmp_path):
         assert bool(sample.resisted) != fooled[1][sample.index]
 
 
+@pytest.mark.once
 def test_sample_withstands_what_lies_outside_of_eps(model, data):
     attack = kwp.attacks.DeepFool(norm="l2", steps=10, eps=1e-4)
     report = evaluate(model, data, [attack])
@@ -187,6 +193,7 @@ def test_sample_withstands_what_lies_outside_of_eps(model, data):
         assert sample.resisted == (attack.label,)
 
 
+@pytest.mark.once
 def test_attacks_of_one_name_are_told_apart_by_their_norm(model, data):
     one = np.ones(1, bool)
     image = data[0][0]
@@ -209,6 +216,7 @@ def test_attacks_of_one_name_are_told_apart_by_their_norm(model, data):
     assert sample.resisted == ("adaptive (l2)", "PGD")
 
 
+@pytest.mark.once
 def test_repeated_images_are_saved_each_time(model, data, tmp_path):
     x, y = data
     twice = np.concatenate([x, x[:7]]), np.concatenate([y, y[:7]])
@@ -219,6 +227,7 @@ def test_repeated_images_are_saved_each_time(model, data, tmp_path):
     np.testing.assert_array_equal(arrays["x_adv_0"][40:], arrays["x_adv_0"][:7])
 
 
+@pytest.mark.once
 def test_a_place_that_is_no_file_is_refused_at_once(model, data, tmp_path):
     for path in (tmp_path / "adversarial.npy", tmp_path / "no" / "a.npz"):
         with pytest.raises(ValueError) as error:
@@ -229,6 +238,7 @@ def test_a_place_that_is_no_file_is_refused_at_once(model, data, tmp_path):
         )
 
 
+@pytest.mark.once
 def test_other_files_are_no_reports(tmp_path):
     path = tmp_path / "report.json"
     path.write_text('{"results": []}')
@@ -282,6 +292,7 @@ def test_images_are_checked_without_this_package(model, folder, report):
     assert all(line.endswith("(as saved)") for line in lines[1:])
 
 
+@pytest.mark.once
 def test_check_notices_images_that_fool_nobody(
     model, folder, saved, tmp_path, capsys
 ):

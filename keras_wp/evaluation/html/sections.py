@@ -15,7 +15,7 @@ def findings(report):
     for finding in gravest_first(report.findings):
         evidence = [
             (
-                element("dt", key.replace("_", " ")),
+                element("dt", _LABELS.get(key, key.replace("_", " "))),
                 element("dd", words.value_text(value)),
             )
             for key, value in finding.evidence.items()
@@ -130,12 +130,16 @@ def geometry(report, name):
     )
 
 
+# Names that are written as they are.
+_LABELS = {"keras_wp": "keras_wp"}
+
+
 def reproduce(report):
     """Versions, seed, and the calls that make the report again."""
     env = report.environment
     facts = [
         (
-            element("dt", key.replace("_", " ")),
+            element("dt", _LABELS.get(key, key.replace("_", " "))),
             element("dd", words.value_text(value)),
         )
         for key, value in env.items()
