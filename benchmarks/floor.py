@@ -14,9 +14,9 @@ but Square's is one forward pass. The engine's time includes everything that
 `evaluate` does: the clean pass, the checks, the digests of the images, and
 the forward passes that examine the last points and search along the last
 segments. `ratio_attack` is the stricter ratio without the clean pass, one
-forward pass for each image: all of it, right or wrong. `ratio_passes` is what
-the engine itself adds: it has all of these forward passes in the floor, too, of
-whole batches like its gradients. Floor and engine are
+forward pass for each image: all of it, right or wrong. `ratio_passes` has
+these forward passes in the floor, too, of whole batches like its gradients.
+Floor and engine are
 measured in turns, `--rounds` times, because the machine's speed wanders, and
 both by the clock and by the processor time spent, which other processes disturb
 less; the median ratios are reported.
@@ -76,11 +76,11 @@ def seconds_per_image(run, at_least=2.0):
 
 
 def forward_passes(attack, report):
-    """How many an evaluation needs beside the steps of an attack.
+    """How many an evaluation needs beside the steps of an attack, at least.
 
-    One of each clean image, one of each last point that no step has examined,
-    and for each image whose distance is searched one of the point found and
-    those of the search.
+    One of each clean image, one of the last point of each image that resists
+    if no step has examined it, and for each image whose distance is searched
+    one of the point found and those of the search.
     """
     result = report.results[0]
     fooled = result.within(np.inf).sum()

@@ -190,6 +190,7 @@ def evaluate(run, model, test):
     """Attack a model, show the result, and write it and the exported model."""
     count = FLAGS.eval_images or len(test[0])
     data = tuple(array[:count] for array in test)
+    source = _record.data(FLAGS.dataset, FLAGS.data_dir)
     print(f"\nAttacking {len(data[0])} test images.")
     report = kwp.evaluate(
         model,
@@ -202,7 +203,6 @@ def evaluate(run, model, test):
         progress=sys.stdout.isatty(),
     )
     print(report)
-    source = _record.data(FLAGS.dataset, FLAGS.data_dir)
     report = dataclasses.replace(
         report,
         environment={

@@ -8,7 +8,6 @@ asked for them; where it is a library, they are its user's.
 import contextlib
 import os
 import sys
-import tempfile
 
 
 def is_command():
@@ -23,15 +22,21 @@ def is_command():
 @contextlib.contextmanager
 def without_stderr():
     """Drop what is written to the file descriptor of the standard error."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    try:
+        kept = os.dup(2)
+    except OSError:  # It is closed.
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    os.close(sink)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 if is_command():

@@ -17,6 +17,7 @@ on the images beside it, its slot, the batch size, or the number of devices.
 import copy
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -26,6 +27,8 @@ from keras_wp.classifier import Classifier
 from keras_wp.finish import Ending
 from keras_wp.problem import Problem
 from keras_wp.slots import Image, Outcome, Slots
+
+_LONGEST_CALL = 1.0  # second
 
 
 class Programs:
@@ -43,8 +46,11 @@ class Programs:
         self.forward = forward_program(classifier, shape)
         self.devices = self.forward.devices
         # Several devices keep step, so that none waits for another.
-        most = 1 if len(self.devices) > 1 else _backend.steps_at_once()
-        key = (anonymous, shape, num_classes, goal, most)
+        alone = self.devices == _backend.ANYWHERE
+        self._at_once = _backend.steps_at_once() if alone else 1
+        looped = self._at_once > 1
+        self._most = 1
+        key = (anonymous, shape, num_classes, goal, looped)
 
         def at(eps):
             if budget is None:
@@ -68,6 +74,15 @@ class Programs:
         def compiled(name, fn):
             return classifier.compile((name, *key), lambda: fn, variables)
 
+        def advance(eps, inputs, state, most):
+            del most
+            return iteration.advance(at(eps), problem(inputs), state)
+
+        def advance_until_done(eps, inputs, state, most):
+            return iteration.advance_until_done(
+                at(eps), problem(inputs), state, most
+            )
+
         self._start = compiled(
             "start",
             lambda eps, inputs: iteration.start(at(eps), problem(inputs)),
@@ -75,9 +90,7 @@ class Programs:
         self._refill = compiled("refill", iteration.rearrange)
         self._advance = compiled(
             "advance",
-            lambda eps, inputs, state: iteration.advance_until_done(
-                at(eps), problem(inputs), state, most
-            ),
+            advance_until_done if looped else advance,
         )
 
     def start(self, inputs):
@@ -91,7 +104,13 @@ class Programs:
 
     def advance(self, inputs, state):
         """`state` after one iteration, or more if none ends an image."""
-        return self._advance(self._eps, inputs, state)
+        begun = time.perf_counter()
+        state = self._advance(self._eps, inputs, state, np.int32(self._most))
+        seconds = (time.perf_counter() - begun) / self._most
+        # Nothing can be interrupted within a call.
+        short = seconds * self._at_once < _LONGEST_CALL
+        self._most = self._at_once if short else 1
+        return state
 
 
 def forward_program(classifier, shape):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import norms
+from keras_wp import _backend, norms
 
 
 def start(attack, problem):
@@ -31,20 +31,21 @@ def start(attack, problem):
 
 
 def advance_until_done(attack, problem, state, most):
-    """Iterations of every image until one more is done, `most` at most."""
-    if most == 1:
-        return advance(attack, problem, state)
+    """Iterations of every image until one more is done, `most` at most.
+
+    In a loop, the attack's state must keep its names, shapes and dtypes.
+    """
     before = state["done"]
 
     def going(state):
         return ~ops.any(ops.logical_and(state["done"], ~before))
 
-    (state,) = ops.while_loop(
-        going,
-        lambda state: (advance(attack, problem, state),),
-        (state,),
-        maximum_iterations=most,
-    )
+    def body(state):
+        after = advance(attack, problem, state)
+        # Some gradients know less of their shapes than their images do.
+        return (keras.tree.map_structure(_backend.of_shape, after, state),)
+
+    (state,) = ops.while_loop(going, body, (state,), maximum_iterations=most)
     return state
 
 

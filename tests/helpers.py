@@ -173,7 +173,10 @@ def run_example(name, *flags, timeout=300, **variables):
         )
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(pathlib.Path(folder, n)) for n in ("stdout", "stderr")]
-        process = _FORKS.Process(target=_run_forked, args=(command[1:], *paths))
+        process = _FORKS.Process(
+            target=_run_forked,
+            args=(command[1:], example_environment(), *paths),
+        )
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -188,7 +191,9 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["keras", "tensorflow"])
 
 
-def _run_forked(arguments, *paths):
+def _run_forked(arguments, environment, *paths):
+    os.environ.clear()
+    os.environ.update(environment)
     for descriptor, path in enumerate(paths, start=1):
         with open(path, "wb") as to:
             os.dup2(to.fileno(), descriptor)

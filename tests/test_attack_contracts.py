@@ -19,7 +19,7 @@ from helpers import (
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_wp import _backend, attacks
+from keras_wp import _backend, attacks, engine
 
 CLASSES = 5
 COUNT = 12
@@ -144,13 +144,12 @@ def quickly(name, quick):
 each_attack_but_suites_quickly = for_each(
     [quickly(name, name != "autoattack") for name in ATTACKS]
 )
-# One form of each kind of attack, where everything is compiled anew.
+# One form of each kind of attack, and those with code of their own, where
+# everything is compiled anew.
 KINDS = {case.kind: name for name, case in reversed(ATTACKS.items())}
+FEW = {*KINDS.values(), "pgd-restarts", "fab-l2-targets", "square-l2"}
 each_kind_quickly = for_each(
-    [
-        quickly(name, name in KINDS.values() and name != "autoattack")
-        for name in ATTACKS
-    ]
+    [quickly(name, name in FEW - {"autoattack"}) for name in ATTACKS]
 )
 # With one slot everything is compiled once more.
 each_attack_alone = for_each(
@@ -291,6 +290,19 @@ def check_slots_do_not_matter(case, count, model, monkeypatch):
         case.fooled(model, shuffled, y[order]),
         case.fooled(model, expected, y)[order],
     )
+
+
+@each_kind_quickly
+def test_steps_of_one_call_are_those_of_many(case, model, monkeypatch):
+    x = random_images(COUNT)
+    y = case.labels(model, x)
+
+    def images(most):
+        monkeypatch.setattr(_backend, "steps_at_once", lambda: most)
+        monkeypatch.setattr(engine, "_LONGEST_CALL", np.inf)
+        return case()(model, x, y)
+
+    check_same(images(4), images(1))
 
 
 @each_attack

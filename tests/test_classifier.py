@@ -362,3 +362,26 @@ def test_a_float64_model_gives_float32_logits(backend):
     logits = Classifier(model)(random_images(3))
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
     attack_once(model, random_images(3))
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_models_that_cut_their_images_are_attacked(most, monkeypatch):
+    # Of the gradient of a slice, TensorFlow does not know the shape.
+    monkeypatch.setattr(_backend, "steps_at_once", lambda: most)
+
+    class Cut(keras.layers.Layer):
+        def call(self, x):
+            return ops.slice(x, (0, 1, 1, 0), (ops.shape(x)[0], 4, 4, 1))
+
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            Cut(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    x = random_images(9)
+    y = predictions(model, x)
+    x_adv = PGD(eps=0.5, steps=5)(model, x, y)
+    assert (predictions(model, x_adv) != y).any()

@@ -208,6 +208,19 @@ def test_only_a_command_starts_quietly(monkeypatch, argv, original, expected):
     assert _startup.is_command() == expected
 
 
+def test_quiet_start_needs_no_stderr(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with _startup.without_stderr():
+        os.write(2, b"dropped")
+
+    def closed(_):
+        raise OSError
+
+    monkeypatch.setattr(os, "dup", closed)
+    with _startup.without_stderr():
+        pass
+
+
 BAD = {
     "no model": (
         ["evaluate", "no.keras", *EVALUATE],

@@ -15,7 +15,7 @@ from helpers import (
 from keras import ops
 
 from keras_wp import _backend, classifier, engine, noise
-from keras_wp.attacks import FAB, PGD, Attack, CarliniWagner, Square
+from keras_wp.attacks import FAB, PGD, Attack
 
 # Steps that float32 adds without rounding.
 STEP = 1 / 32
@@ -114,22 +114,22 @@ def test_idle_slots_are_given_up_when_no_image_is_left(
 
 def test_a_call_ends_when_an_image_is_done(batches, monkeypatch):
     monkeypatch.setattr(_backend, "steps_at_once", lambda: 4)
-    # Seven steps each; then one, and seven.
-    list(walk([6] * 3, 3, monkeypatch))
-    assert len(batches) == 2
+    monkeypatch.setattr(engine, "_LONGEST_CALL", np.inf)
+    # The first call is of one iteration, to see how long it takes.
+    outcomes = sorted(walk([3, 9, 9], 3, monkeypatch))
+    assert [o.steps for o in outcomes] == [4, 8, 8]
+    assert len(batches) == 1 + 1 + 1
     batches.clear()
-    outcomes = sorted(walk([0, 6, 6], 3, monkeypatch))
-    assert [o.steps for o in outcomes] == [1, 7, 7]
-    assert len(batches) == 1 + 2
+    monkeypatch.setattr(engine, "_LONGEST_CALL", 0)
+    list(walk([3, 9, 9], 3, monkeypatch))
+    assert len(batches) == 8
 
 
 @pytest.mark.parametrize(
     "attack",
     [
         PGD(eps=0.02, steps=4, restarts=2),
-        CarliniWagner(steps=6, binary_search_steps=2, learning_rate=0.1),
         FAB(steps=4, targets=2),
-        Square(eps=0.1, steps=12),
     ],
     ids=lambda attack: attack.label,
 )
@@ -139,13 +139,15 @@ def test_iterations_of_one_call_are_those_of_many(attack, monkeypatch):
 
     def outcomes(most):
         monkeypatch.setattr(_backend, "steps_at_once", lambda: most)
+        monkeypatch.setattr(engine, "_LONGEST_CALL", np.inf)
         images = images_of(x, y, model, attack)
         return sorted(engine.run(attack, model, images, batch_size=4))
 
     for one, several in zip(outcomes(1), outcomes(5), strict=True):
-        assert several.success == one.success
-        assert several.steps == one.steps
+        for name in ("success", "steps", "zero_gradients", "bad_gradients"):
+            assert getattr(several, name) == getattr(one, name)
         np.testing.assert_allclose(several.x_adv, one.x_adv, atol=1e-6)
+        assert several.distance == pytest.approx(one.distance, abs=1e-6)
 
 
 def test_there_are_no_more_slots_than_images(batches, backend, monkeypatch):

@@ -174,7 +174,6 @@ def kill_when(exists, log, *flags):
     assert process.wait(LIMIT) == -signal.SIGKILL
 
 
-@pytest.mark.once
 def test_killed_training_resumes_to_the_same_numbers(
     finished, digits, tmp_path
 ):
@@ -240,7 +239,15 @@ def test_missing_data_are_one_sentence(tmp_path):
 
 @pytest.mark.once
 def test_slips_are_told_before_the_training(tmp_path):
-    result = run(f"--output_dir={tmp_path / 'run'}", "--eps=0.1,8/0")
+    # As a user does it: with no log level, and not forked.
+    environment = example_environment()
+    environment.pop("TF_CPP_MIN_LOG_LEVEL")
+    result = subprocess.run(
+        command(f"--output_dir={tmp_path / 'run'}", "--eps=0.1,8/0"),
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
         "--eps must be numbers or fractions above 0, such as 0.3 or 8/255. "

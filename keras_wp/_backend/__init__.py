@@ -20,6 +20,8 @@ module offers:
   of `traces`.
 - `select(mask, yes, no)`: the rows of `yes` where `mask` `(N,)` holds, those of
   `no`, of the same shape, elsewhere.
+- `of_shape(x, like)`: `x`, of which a graph then knows that it has the shape of
+  `like`.
 - `spread(tree, devices, shares)`: arrays of the host on devices; the first
   `shares[0]` rows on the first, and so on. Without `shares` they are equal, or
   differ by one.
@@ -44,6 +46,7 @@ if keras.backend.backend() == "tensorflow":
         devices,
         dividing,
         in_parts,
+        of_shape,
         preferred_slots,
         repeat,
         rows,
@@ -61,6 +64,7 @@ elif keras.backend.backend() == "jax":
         devices,
         dividing,
         in_parts,
+        of_shape,
         preferred_slots,
         repeat,
         rows,
@@ -83,6 +87,7 @@ __all__ = [
     "devices",
     "dividing",
     "in_parts",
+    "of_shape",
     "preferred_slots",
     "repeat",
     "rows",

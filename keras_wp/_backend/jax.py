@@ -27,6 +27,11 @@ def select(mask, yes, no):
     return jnp.where(mask, yes, no)
 
 
+def of_shape(x, like):
+    del like
+    return x
+
+
 def in_parts(fn, x):
     return fn(x)
 

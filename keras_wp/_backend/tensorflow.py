@@ -50,6 +50,12 @@ def select(mask, yes, no):
     return tf.where(mask, yes, no)
 
 
+def of_shape(x, like):
+    x = tf.convert_to_tensor(x)
+    x.set_shape(like.shape)
+    return x
+
+
 def in_parts(fn, x):
     parts = _parts.get()
     small = math.prod(x.shape[1:]) < _LEAST_SIZE
