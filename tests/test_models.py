@@ -159,7 +159,7 @@ def test_keras_file_loads_in_safe_mode(head, tmp_path, rng):
     )
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_saved_model_serves_the_same_logits_without_this_package(tmp_path, rng):
     model = small_cnn((16, 16, 3), 4, mean=0.5, std=0.2, **TINY)
     x = rng.random((5, 16, 16, 3), dtype="float32")

@@ -1,9 +1,13 @@
-"""Every Python block of the README runs, in order, as a reader would."""
+"""Every block of the README runs, or is taken as far as it is quick."""
 
 import pathlib
 import re
+import shlex
 
 import pytest
+from helpers import run_example
+
+from keras_wp.cli import arguments
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(), re.M | re.S)
@@ -32,3 +36,42 @@ def test_commands_are_make_targets():
     assert targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def commands(start):
+    """The words after `start` of every command that begins so."""
+    blocks = [code for kind, code in BLOCKS if kind in ("bash", "console")]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line.lstrip("$ "), comments=True) for line in lines]
+    words = [[w for w in line if not w.startswith("KERAS_")] for line in words]
+    return [w[len(start) :] for w in words if w[: len(start)] == start]
+
+
+def test_command_lines_are_understood():
+    given = commands(["python", "-m", "keras_wp"])
+    assert len(given) >= 4
+    for words in given:
+        args = arguments.parser().parse_args(words)
+        assert args.command in ("evaluate", "compare", "info")
+
+
+@pytest.mark.once
+def test_commands_of_the_experiments_are_understood():
+    given = [
+        (words[0], words[1:])
+        for words in commands(["python"])
+        # Several hosts are for test_hosts.py.
+        if words[0].startswith("examples/") and "--num_processes=2" not in words
+    ]
+    assert len(given) >= 9
+    for script, flags in given:
+        name = pathlib.Path(script).stem
+        if name in ("tables", "figures", "growing_epochs", "compare_heads"):
+            flags = [*flags[:2], "--list", *flags[2:]]
+            result = run_example(name, *flags)
+            assert result.returncode == 0, result.stderr
+            assert "python examples/" in result.stdout
+        else:
+            # All other flags are read before this slip is told.
+            result = run_example(name, *flags, "--eps=8/0")
+            assert result.stderr.startswith("--eps must be "), result.stderr

@@ -199,6 +199,7 @@ print(attack.published_sign, attack.loss)
 """
 
 
+@pytest.mark.slow
 def test_labels_say_what_is_run():
     names = ["autoattack", "mta100", "mta100-published", "cw100", "pgd40-dlr"]
     whole = ["AutoAttack", "MTA100", "MTA100-published", "C&W100", "PGD40-dlr"]
