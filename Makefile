@@ -5,8 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests spend most of their time tracing, on one core: use two.
-WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 # Extra arguments: make test ARGS="-k simplex", make demo ARGS="--epochs=3".
 ARGS ?=
@@ -25,14 +24,8 @@ demo: $(VENV)/.examples ## train and evaluate the paper's MNIST network
 results: $(VENV)/.examples ## the tables and figures of results/, from their JSON
 	@$(BIN)/python examples/regenerate.py $(ARGS)
 
-# Side by side, each in one process, they import and compile the least.
-test: $(VENV)/.dev ## the test suite, on TensorFlow and on JAX
-	@$(MAKE) --no-print-directory WORKERS=0 test-jax > $(VENV)/jax.log 2>&1 & \
-	jax=$$!; \
-	$(MAKE) --no-print-directory WORKERS=0 test-tensorflow; tensorflow=$$?; \
-	wait $$jax; jax=$$?; \
-	cat $(VENV)/jax.log; \
-	exit $$((tensorflow || jax))
+test: $(VENV)/.dev ## the test suite, on TensorFlow and then on JAX
+	@$(MAKE) --no-print-directory --keep-going test-tensorflow test-jax
 
 test-tensorflow: $(VENV)/.dev ## the test suite on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) $(ARGS)

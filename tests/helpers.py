@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import classifier
+from keras_wp import _startup, classifier
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -177,7 +177,9 @@ def run_example(name, *flags, timeout=300, **variables):
             target=_run_forked,
             args=(command[1:], example_environment(), *paths),
         )
-        process.start()
+        # What is forked from writes log lines when it imports the frameworks.
+        with _startup.without_stderr():
+            process.start()
         process.join(timeout)
         if process.is_alive():
             process.kill()
