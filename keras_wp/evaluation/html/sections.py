@@ -7,6 +7,11 @@ from keras_wp.evaluation.html import angles, code, figures, words
 from keras_wp.evaluation.html.markup import element
 
 
+def _label(key):
+    """A key of the evidence or the environment, as people read it."""
+    return key if key == "keras_wp" else key.replace("_", " ")
+
+
 def findings(report):
     """Why the numbers may be too good; None if there is nothing to say."""
     if not report.findings:
@@ -15,7 +20,7 @@ def findings(report):
     for finding in gravest_first(report.findings):
         evidence = [
             (
-                element("dt", _LABELS.get(key, key.replace("_", " "))),
+                element("dt", _label(key)),
                 element("dd", words.value_text(value)),
             )
             for key, value in finding.evidence.items()
@@ -130,16 +135,12 @@ def geometry(report, name):
     )
 
 
-# Names that are written as they are.
-_LABELS = {"keras_wp": "keras_wp"}
-
-
 def reproduce(report):
     """Versions, seed, and the calls that make the report again."""
     env = report.environment
     facts = [
         (
-            element("dt", _LABELS.get(key, key.replace("_", " "))),
+            element("dt", _label(key)),
             element("dd", words.value_text(value)),
         )
         for key, value in env.items()
