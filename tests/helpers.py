@@ -1,20 +1,11 @@
 """Small models and images that several test modules build on."""
 
-import multiprocessing
-import os
-import pathlib
-import runpy
-import subprocess
-import sys
-import tempfile
-
 import keras
 import numpy as np
 from keras import ops
+from processes import LIMIT, ROOT, run_python
 
-from keras_wp import _startup, classifier
-
-ROOT = pathlib.Path(__file__).parent.parent
+from keras_wp import classifier
 
 
 def to_numpy(tensor):
@@ -146,62 +137,14 @@ def places(images, augmented, padding):
     return np.array(found)
 
 
-def example_command(name, *flags):
-    """What runs a script of `examples/`."""
-    return [sys.executable, str(ROOT / "examples" / f"{name}.py"), *flags]
+def example(name):
+    """A script of `examples/`."""
+    return ROOT / "examples" / f"{name}.py"
 
 
-def example_environment(**variables):
-    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-
-
-def run_example(name, *flags, timeout=300, **variables):
-    """Run a script of `examples/` to its end, in a process of its own.
-
-    Unless it needs environment variables of its own, it is forked from a
-    process that has imported the frameworks, which takes longer than most of
-    what these runs do.
-    """
-    command = example_command(name, *flags)
-    if variables:
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=example_environment(**variables),
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [str(pathlib.Path(folder, n)) for n in ("stdout", "stderr")]
-        process = _FORKS.Process(
-            target=_run_forked,
-            args=(command[1:], example_environment(), *paths),
-        )
-        # What is forked from writes log lines when it imports the frameworks.
-        with _startup.without_stderr():
-            process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(command, timeout)
-        texts = [pathlib.Path(path).read_text() for path in paths]
-        return subprocess.CompletedProcess(command, process.exitcode, *texts)
-
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["keras", "tensorflow"])
-
-
-def _run_forked(arguments, environment, *paths):
-    os.environ.clear()
-    os.environ.update(environment)
-    for descriptor, path in enumerate(paths, start=1):
-        with open(path, "wb") as to:
-            os.dup2(to.fileno(), descriptor)
-    sys.argv = arguments
-    sys.path[0] = str(ROOT / "examples")
-    runpy.run_path(arguments[0], run_name="__main__")
+def run_example(name, *flags, timeout=LIMIT, **variables):
+    """Run a script of `examples/` to its end, in a process of its own."""
+    return run_python(example(name), *flags, timeout=timeout, **variables)
 
 
 def uniformity(samples, cdf=lambda x: x):

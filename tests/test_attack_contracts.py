@@ -220,8 +220,9 @@ def check_same(x_adv, expected):
     [
         ("float16", "array"),
         ("bfloat16", "tensor"),
-        ("float32", "tensor"),
-        ("float64", "array"),
+        # To convert is the same for all attacks.
+        pytest.param("float32", "tensor", marks=pytest.mark.slow),
+        pytest.param("float64", "array", marks=pytest.mark.slow),
     ],
 )
 def test_shape_dtype_and_kind_are_kept(case, dtype, kind, model, x):
@@ -259,6 +260,7 @@ def test_ball_and_bounds_are_kept(case, model, eps, seed, form):
     check_ball_and_bounds(attack, changes.get("eps"), x, x_adv)
 
 
+@pytest.mark.once
 @each_kind_quickly
 def test_other_bounds_are_kept(case, model, x):
     attack = case(bounds=(-1.0, 1.5))
@@ -292,6 +294,7 @@ def check_slots_do_not_matter(case, count, model, monkeypatch):
     )
 
 
+@pytest.mark.once
 @each_kind_quickly
 def test_steps_of_one_call_are_those_of_many(case, model, monkeypatch):
     x = random_images(COUNT)
@@ -381,7 +384,9 @@ def test_weights_statistics_and_input_are_untouched(case, model, x):
 
 
 @each_attack
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", pytest.param("float32", marks=pytest.mark.slow)]
+)
 def test_settled_images_come_back_bit_for_bit(case, dtype, model):
     x = random_images(COUNT).astype(dtype)
     # Off by rounding, at both bounds and in the fourth of the images that
@@ -415,7 +420,9 @@ def test_the_attack_does_harm(case, model):
 
 
 @each_attack
-@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
+@pytest.mark.parametrize(
+    "scale", [0.0, pytest.param(1e-4, marks=pytest.mark.slow), 1e4]
+)
 def test_models_of_any_scale_are_borne(case, scale, model, x):
     # At 0 the output is constant and no gradient leads anywhere.
     values = [np.array(value) for value in model.get_weights()]

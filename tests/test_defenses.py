@@ -1,9 +1,5 @@
 import dataclasses
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -16,12 +12,12 @@ from helpers import (
     to_numpy,
 )
 from keras import ops
+from processes import run_python
 
 import keras_wp
 from keras_wp import attacks
 from keras_wp.defenses import MART, TRADES, AdversarialTraining
 
-ROOT = pathlib.Path(keras_wp.__file__).parents[1]
 DEFENSES = [AdversarialTraining, TRADES, MART]
 SHAPE, CLASSES, COUNT = (3, 2, 1), 4, 7
 BETA = {TRADES: 6.0, MART: 5.0}
@@ -602,17 +598,8 @@ print(json.dumps(results))
 )
 def test_two_devices_train_as_one_does(kinds):
     names = [kind.__name__ for kind in kinds]
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, *names],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    flags = "--xla_force_host_platform_device_count=2"
+    done = run_python("-c", TWO_DEVICES, *names, XLA_FLAGS=flags)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     assert list(results) == names

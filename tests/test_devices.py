@@ -1,18 +1,15 @@
 """Two devices give the results of one."""
 
 import json
-import os
-import subprocess
-import sys
+import pathlib
 
 import numpy as np
 import pytest
-
-TESTS = os.path.dirname(__file__)
-PATH = os.pathsep.join([TESTS, os.path.dirname(TESTS)])
+from processes import run_python
 
 SCRIPT = """
 import json
+import pathlib
 import os
 import sys
 
@@ -116,10 +113,7 @@ with scope():
 print(json.dumps(output))
 """
 
-QUICK = """[
-    PGD(eps=0.02, steps=4, restarts=3, loss="margin"),
-    FAB(steps=4, targets=2),
-]"""
+QUICK = """[PGD(eps=0.02, steps=4, restarts=3, loss="margin")]"""
 
 OTHERS = """[
     AutoAttack(eps=0.02, steps=4, queries=12),
@@ -132,6 +126,7 @@ OTHERS = """[
     ),
     DeepFool(steps=5),
     DeepFool(steps=5, norm="l2"),
+    FAB(steps=4, targets=2),
     FAB(steps=5, norm="l2"),
     MultiTarget(eps=0.02, steps=3),
     MultiTarget(eps=0.2, norm="l2", steps=3, targets=2, loss="margin"),
@@ -145,21 +140,12 @@ OTHERS = """[
 )
 def output(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
-    path = folder / "script.py"
-    path.write_text(SCRIPT)
     flags = "--xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(path),
-            request.param,
-            str(folder / "first"),
-            str(folder / "second"),
-        ],
-        env={**os.environ, "PYTHONPATH": PATH, "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
+    folders = folder / "first", folder / "second"
+    done = run_python(
+        *("-c", SCRIPT, request.param, *folders),
+        cwd=pathlib.Path(__file__).parent,
+        XLA_FLAGS=flags,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -215,7 +215,15 @@ def device_bytes(backend):
     )
 
 
-@pytest.mark.parametrize("attack", [WALK, PGD(eps=0.01, steps=2, restarts=2)])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        WALK,
+        pytest.param(
+            PGD(eps=0.01, steps=2, restarts=2), marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_memory_is_that_of_the_slots(attack, backend, monkeypatch):
     monkeypatch.setattr(_backend, "preferred_slots", lambda size: size)
     shape = (32, 32, 1)

@@ -71,6 +71,7 @@ def test_linear_model_reaches_its_closed_form(rng):
     assert 0 < report.robust_accuracy < report.curve()[0.005] < 1
 
 
+@pytest.mark.once
 def test_worst_case_is_per_image(model, data):
     attacks = [FGSM, PGD, MARGIN]
     report = evaluate(model, data, attacks, eps=0.1)
@@ -178,6 +179,7 @@ def test_resume_refuses_another_model(data, tmp_path):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["layers", "callables"])
 def test_resume_refuses_another_model_with_the_same_weights(
     kind, model, data, tmp_path
@@ -208,6 +210,7 @@ class Rounding(keras.layers.Layer):
         return ops.stop_gradient(rounded) + (x - ops.stop_gradient(x))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["attacked", "stand-in"])
 def test_resume_refuses_another_gradient(kind, model, data, tmp_path):
     def outcomes(straight):
@@ -274,6 +277,7 @@ def test_settings_are_those_of_the_run(model, data):
     assert [r.attack["eps"] for r in report.results] == [0.01, 0.05]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.6)])
 def test_pixels_up_to_255_are_judged_as_those_up_to_1(norm, eps):
     x = 255 * random_images(60)
@@ -289,6 +293,7 @@ def test_pixels_up_to_255_are_judged_as_those_up_to_1(norm, eps):
     assert not result.robust.all()
 
 
+@pytest.mark.once
 def test_suite_hands_on_survivors_only(model, data):
     suite = kwp.attacks.AutoAttack(eps=0.05, steps=5, queries=20)
     result = evaluate(model, data, [suite])[suite.label]

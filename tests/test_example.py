@@ -3,29 +3,27 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 
 import keras
 import numpy as np
 import pytest
-from helpers import example_command, example_environment, run_example
+from helpers import example, run_example
 from keras import ops
+from processes import LIMIT, environment, start_python
 
 import keras_wp
 
-LIMIT = 300  # seconds
 EPOCHS = 8
 SETTINGS = (
     "--dataset=mnist",
     f"--epochs={EPOCHS}",
     "--batch_size=32",
+    "--narrow=4",
     "--eps=1/10,0.3",
     "--eval_images=0",
 )
-
-
-def command(*flags):
-    return example_command("mnist_small_cnn", *flags)
 
 
 def run(*flags, **variables):
@@ -159,21 +157,18 @@ def test_exported_model_gives_the_logits_of_the_saved_one(finished, rng):
 
 def kill_when(exists, log, *flags):
     """Start the example, and kill -9 it as soon as a file is there."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command(*flags),
-            stdout=output,
-            stderr=output,
-            env=example_environment(),
-        )
+    script = example("mnist_small_cnn")
+    process = start_python(script, *flags, to=[log, log])
     deadline = time.monotonic() + LIMIT
     while not exists.exists() and time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
+        assert process.is_alive(), log.read_text()
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(LIMIT) == -signal.SIGKILL
+    process.kill()
+    process.join(LIMIT)
+    assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.once
 def test_killed_training_resumes_to_the_same_numbers(
     finished, digits, tmp_path
 ):
@@ -240,13 +235,14 @@ def test_missing_data_are_one_sentence(tmp_path):
 @pytest.mark.once
 def test_slips_are_told_before_the_training(tmp_path):
     # As a user does it: with no log level, and not forked.
-    environment = example_environment()
-    environment.pop("TF_CPP_MIN_LOG_LEVEL")
+    variables = environment()
+    variables.pop("TF_CPP_MIN_LOG_LEVEL")
+    flags = f"--output_dir={tmp_path / 'run'}", "--eps=0.1,8/0"
     result = subprocess.run(
-        command(f"--output_dir={tmp_path / 'run'}", "--eps=0.1,8/0"),
+        [sys.executable, example("mnist_small_cnn"), *flags],
         capture_output=True,
         text=True,
-        env=environment,
+        env=variables,
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (

@@ -4,7 +4,8 @@ import json
 import shlex
 
 import pytest
-from helpers import ROOT, run_example
+from helpers import run_example
+from processes import ROOT
 from test_tables import RECORD, result
 
 

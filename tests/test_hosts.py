@@ -3,14 +3,15 @@
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import keras
 import numpy as np
 import pytest
-from helpers import example_command, example_environment, run_example
+from helpers import example, run_example
+from processes import LIMIT, environment
 
-LIMIT = 300  # seconds, for a run
 # A process that has lost another must end within this time, in seconds.
 NOTICED = 120
 SETTINGS = (
@@ -42,19 +43,20 @@ def start(folder, *flags):
         port = probe.getsockname()[1]
     processes = []
     for number in range(2):
-        command = example_command(
-            "mnist_small_cnn",
+        command = [
+            sys.executable,
+            example("mnist_small_cnn"),
             *SETTINGS,
             f"--output_dir={folder}",
             f"--coordinator=localhost:{port}",
             "--num_processes=2",
             f"--process_id={number}",
             *flags,
-        )
-        environment = example_environment(KERAS_BACKEND="jax")
+        ]
+        variables = environment(KERAS_BACKEND="jax")
         with log(folder, number).open("w") as to:
             processes.append(
-                subprocess.Popen(command, stdout=to, stderr=to, env=environment)
+                subprocess.Popen(command, stdout=to, stderr=to, env=variables)
             )
     return processes
 

@@ -1,20 +1,15 @@
 import doctest
-import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from processes import run_python
 
 import keras_wp
 from keras_wp import RobustHead, SimplexRegularizer, layers, simplex
 from keras_wp.initializers import SimplexVertices
 from keras_wp.layers import MaxMahalanobisHead
-
-ROOT = pathlib.Path(keras_wp.__file__).parents[1]
 
 LOAD_KERAS = """
 import sys
@@ -35,20 +30,6 @@ np.save(sys.argv[3], model.serve(np.load(sys.argv[2])).numpy())
 loaded = {name.partition(".")[0] for name in sys.modules}
 print(sorted(loaded & {"keras_wp", "tensorflow"}))
 """
-
-
-def run_python(source, *args, cwd, **environment):
-    """Standard output of a script, run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", source, *map(str, args)],
-        env={**os.environ, **environment},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def message_of(function, *args, **kwargs):
@@ -241,7 +222,8 @@ def test_keras_file_loads_in_a_fresh_process(trained, tmp_path):
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
     files = [tmp_path / name for name in ("model.keras", "x.npy", "y.npy")]
-    run_python(LOAD_KERAS, *files, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    done = run_python("-c", LOAD_KERAS, *files)
+    assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(
         np.load(files[2]), model.predict(x, verbose=0), atol=1e-6
     )
@@ -265,8 +247,9 @@ def test_saved_model_serves_without_this_package(trained, tmp_path, backend):
     model.export(tmp_path / "served", verbose=False)
     np.save(tmp_path / "x.npy", x)
     files = [tmp_path / name for name in ("served", "x.npy", "y.npy")]
-    output = run_python(SERVE_SAVED_MODEL, *files, cwd=tmp_path, PYTHONPATH="")
-    assert output.splitlines()[-1] == "['tensorflow']"
+    done = run_python("-c", SERVE_SAVED_MODEL, *files)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['tensorflow']"
     np.testing.assert_allclose(
         np.load(files[2]), model.predict(x, verbose=0), atol=1e-6
     )

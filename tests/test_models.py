@@ -1,11 +1,9 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 from helpers import randomize, to_numpy
 from keras import ops
+from processes import run_python
 
 import keras_wp
 from keras_wp.models import heads, resnet32, small_cnn, wide_resnet
@@ -69,6 +67,7 @@ def test_batch_norms_have_the_authors_momentum():
     assert momenta == {0.9}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("head", ["robust", "plain"])
 def test_head_is_batch_norm_activation_dense(head, rng):
     model = small_cnn((16, 16, 1), 3, head=head, activation="tanh", **TINY)
@@ -174,12 +173,7 @@ folder = sys.argv[1]
 served = tf.saved_model.load(folder + "/saved")
 np.save(folder + "/logits.npy", served.serve(np.load(folder + "/x.npy")))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = run_python("-c", script, tmp_path)
     assert result.returncode == 0, result.stderr
     np.testing.assert_allclose(
         np.load(tmp_path / "logits.npy"),

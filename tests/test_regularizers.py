@@ -1,10 +1,6 @@
 import doctest
 import json
 import math
-import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -12,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
+from processes import run_python
 
 from keras_wp import SimplexRegularizer, regularizers, simplex
 from keras_wp.initializers import SimplexVertices
 
-ROOT = pathlib.Path(regularizers.__file__).parents[1]
 DTYPES = ["float32", "float16", "bfloat16"]
 
 TWO_DEVICES = """
@@ -71,19 +67,6 @@ keras.distribution.set_distribution(keras.distribution.DataParallel())
 two = train(contextlib.nullcontext)
 print(json.dumps([jax.device_count(), one, two]))
 """
-
-
-def run_python(source, **environment):
-    """Standard output of a script, run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", source],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def message_of(function, *args, **kwargs):
@@ -316,11 +299,12 @@ def test_minimizing_the_penalty_reaches_the_ideal_angle(dim, num_classes):
     )
     model = keras.Sequential([keras.Input((dim,)), head])
     # The gradient does not fade as the penalty does, so the step must.
-    steps = 2000
+    steps = 1000
     rate = keras.optimizers.schedules.ExponentialDecay(1e-3, steps, 1e-4)
     model.compile(
         keras.optimizers.SGD(rate, momentum=0.9),
         loss=lambda _, logits: 0 * logits,
+        steps_per_execution=20,
     )
     model.fit(
         np.zeros((steps, dim)),
@@ -398,8 +382,9 @@ def test_more_classes_than_a_simplex_can_have_are_refused():
     )
 
 
-def check_one_device_equals_two(output):
-    devices, one, two = json.loads(output.splitlines()[-1])
+def check_one_device_equals_two(done):
+    assert done.returncode == 0, done.stderr
+    devices, one, two = json.loads(done.stdout.splitlines()[-1])
     assert devices == 2
     assert one["losses"][-1] < one["losses"][0]
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
@@ -410,7 +395,7 @@ def check_one_device_equals_two(output):
 def test_mirrored_strategy_trains_like_one_device(backend):
     if backend != "tensorflow":
         pytest.skip("MirroredStrategy is TensorFlow's")
-    check_one_device_equals_two(run_python(TWO_DEVICES + MIRRORED))
+    check_one_device_equals_two(run_python("-c", TWO_DEVICES + MIRRORED))
 
 
 def test_data_parallel_trains_like_one_device(backend):
@@ -418,7 +403,7 @@ def test_data_parallel_trains_like_one_device(backend):
         pytest.skip("keras.distribution is for JAX")
     flags = "--xla_force_host_platform_device_count=2"
     check_one_device_equals_two(
-        run_python(TWO_DEVICES + DATA_PARALLEL, XLA_FLAGS=flags)
+        run_python("-c", TWO_DEVICES + DATA_PARALLEL, XLA_FLAGS=flags)
     )
 
 

@@ -6,7 +6,8 @@ import shutil
 
 import _results
 import pytest
-from helpers import ROOT, run_example
+from helpers import run_example
+from processes import ROOT
 
 pytestmark = pytest.mark.once
 

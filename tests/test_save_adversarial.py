@@ -1,11 +1,8 @@
 """Adversarial images that are kept: samples in the report, or all in a file."""
 
 import json
-import os
 import pathlib
 import runpy
-import subprocess
-import sys
 import types
 
 import keras
@@ -18,6 +15,7 @@ from helpers import (
     tiny_cnn,
     to_numpy,
 )
+from processes import run_python
 from reports import attack_result
 
 import keras_wp as kwp
@@ -257,13 +255,10 @@ def recheck_alone(folder, model_path):
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], "
         "run_name='__main__')"
     )
-    return subprocess.run(
-        [sys.executable, "-c", blocked, str(RECHECK), "adversarial.npz"]
-        + [model_path],
+    return run_python(
+        *("-c", blocked, RECHECK, "adversarial.npz", model_path),
         cwd=folder,
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
-        text=True,
+        KERAS_BACKEND="tensorflow",
     )
 
 

@@ -2,13 +2,12 @@
 
 import json
 import shlex
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
-from helpers import ROOT, run_example
+from helpers import run_example
+from processes import ROOT, run_python
 from reports import ENVIRONMENT, attack_result, identities
 from test_tables import RECORD
 
@@ -216,12 +215,7 @@ def test_labels_say_what_is_run():
         ("--max_attack_steps=5000",): whole,
     }
     code = LABELS.format(limits=list(expected), names=names)
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT / "examples",
-    )
+    result = run_python("-c", code, cwd=ROOT / "examples")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         *map(str, expected.values()),

@@ -91,6 +91,7 @@ def test_linear_cases_within_eps_are_fooled_and_no_others(linear_case):
     assert np.abs(x_adv - x).max() <= eps + 1e-6
 
 
+@pytest.mark.once
 def test_each_part_meets_the_survivors_only(linear_case, monkeypatch):
     model, x, y, distance = linear_case
     eps = float(np.median(distance))

@@ -208,6 +208,7 @@ def test_a_transfer_attack_sees_fresh_weights_of_both_and_traces_once():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.once
 def test_attacks_with_other_surrogates_are_compiled_by_themselves():
     x, model = random_images(4), head_model(30.0)
     y = predictions(model, x)
