@@ -75,23 +75,18 @@ class Programs:
             return classifier.compile((name, *key), lambda: fn, variables)
 
         def advance(eps, inputs, state, most):
-            del most
+            if looped:
+                return iteration.advance_until_done(
+                    at(eps), problem(inputs), state, most
+                )
             return iteration.advance(at(eps), problem(inputs), state)
-
-        def advance_until_done(eps, inputs, state, most):
-            return iteration.advance_until_done(
-                at(eps), problem(inputs), state, most
-            )
 
         self._start = compiled(
             "start",
             lambda eps, inputs: iteration.start(at(eps), problem(inputs)),
         )
         self._refill = compiled("refill", iteration.rearrange)
-        self._advance = compiled(
-            "advance",
-            advance_until_done if looped else advance,
-        )
+        self._advance = compiled("advance", advance)
 
     def start(self, inputs):
         """The state in which these images begin."""

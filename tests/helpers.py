@@ -2,10 +2,18 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 from processes import LIMIT, ROOT, run_python
 
 from keras_wp import classifier
+
+
+def message_of(function, *args, **kwargs):
+    """What the `ValueError` says that a call raises."""
+    with pytest.raises(ValueError) as error:
+        function(*args, **kwargs)
+    return str(error.value)
 
 
 def to_numpy(tensor):

@@ -2,7 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import linear_model, random_images, tiny_cnn, to_numpy
+from helpers import linear_model, message_of, random_images, tiny_cnn, to_numpy
 from keras import ops
 
 from keras_wp import checks
@@ -13,12 +13,6 @@ ATTACKS = [
     PGD(eps=0.1, steps=2),
     PGD(eps=0.1, steps=2, targeted=True),
 ]
-
-
-def message_of(fn, *args):
-    with pytest.raises(ValueError) as error:
-        fn(*args)
-    return str(error.value)
 
 
 @pytest.fixture

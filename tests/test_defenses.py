@@ -7,6 +7,7 @@ import pytest
 from helpers import (
     linear_logits,
     linear_model,
+    message_of,
     random_images,
     tiny_cnn,
     to_numpy,
@@ -377,12 +378,6 @@ def test_weights_of_a_defense_take_training_up_again(tmp_path, kernel, bias):
     again = fresh()
     again.load_weights(tmp_path / "defense.weights.h5")
     assert steps(again) == pytest.approx(expected, rel=1e-6)
-
-
-def message_of(function, *args, **kwargs):
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    return str(error.value)
 
 
 def test_saving_the_defense_itself_is_refused():

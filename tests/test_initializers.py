@@ -3,16 +3,11 @@ import doctest
 import keras
 import numpy as np
 import pytest
+from helpers import message_of
 from keras import ops
 
 from keras_wp import initializers, simplex
 from keras_wp.initializers import SimplexVertices
-
-
-def message_of(function, *args, **kwargs):
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    return str(error.value)
 
 
 def kernel_of(initializer, shape=(12, 5), dtype="float32"):

@@ -3,6 +3,7 @@ import doctest
 import keras
 import numpy as np
 import pytest
+from helpers import message_of
 from keras import ops
 from processes import run_python
 
@@ -30,12 +31,6 @@ np.save(sys.argv[3], model.serve(np.load(sys.argv[2])).numpy())
 loaded = {name.partition(".")[0] for name in sys.modules}
 print(sorted(loaded & {"keras_wp", "tensorflow"}))
 """
-
-
-def message_of(function, *args, **kwargs):
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    return str(error.value)
 
 
 def test_a_head_made_untrainable_does_not_learn(rng):

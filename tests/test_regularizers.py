@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from helpers import message_of
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
@@ -67,12 +68,6 @@ keras.distribution.set_distribution(keras.distribution.DataParallel())
 two = train(contextlib.nullcontext)
 print(json.dumps([jax.device_count(), one, two]))
 """
-
-
-def message_of(function, *args, **kwargs):
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    return str(error.value)
 
 
 def equation_3_8(kernel, s, alpha):

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import message_of
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
@@ -14,12 +15,6 @@ NUM_CLASSES_SENTENCE = (
     "Received: num_classes={}"
 )
 S_SENTENCE = "`s` must be a finite number greater than 0. Received: s={}"
-
-
-def message_of(function, *args):
-    with pytest.raises(ValueError) as error:
-        function(*args)
-    return str(error.value)
 
 
 @st.composite
