@@ -169,8 +169,8 @@ def median_and_interval(values, rng):
     return round(np.median(values), 3), [round(bound, 3) for bound in bounds]
 
 
-def record(figures):
-    """Print the figures with what they depend on; write them if asked to.
+def record(figures, show=True):
+    """Write the figures, if asked to, with what they depend on; print them.
 
     Some have a table, which is written beside them. `seconds` are those since
     this module was imported; figures may bring `data` of their own.
@@ -186,6 +186,7 @@ def record(figures):
         "seconds": round(time.perf_counter() - _BEGUN, 1),
     }
     result = {**found, **figures}
-    print(json.dumps(result, indent=1))
+    if show:
+        print(json.dumps(result, indent=1))
     if FLAGS.output:
         _results.write(pathlib.Path(FLAGS.output).with_suffix(""), result)

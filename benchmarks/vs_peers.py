@@ -200,19 +200,19 @@ def main(_):
     data = load()
     model = network(data)
     module = twin(model, data[1][0][:64])
-    wanted = WORK if FLAGS.work == ["all"] else FLAGS.work
+    wanted = [*WORK] if FLAGS.work == ["all"] else FLAGS.work
     figures = []
     for work in wanted:
         figures.append(compare(work, model, module, data))
         print(peers_table(figures[-1:]), flush=True)
-    record(
-        {
+        found = {
             "torch": torch.__version__,
             "torch_threads": torch.get_num_threads(),
             "backend": keras.backend.backend(),
             "figures": figures,
         }
-    )
+        # A run that is ended early keeps what it has.
+        record(found, show=work == wanted[-1])
 
 
 if __name__ == "__main__":
