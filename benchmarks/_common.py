@@ -189,4 +189,6 @@ def record(figures, show=True):
     if show:
         print(json.dumps(result, indent=1))
     if FLAGS.output:
-        _results.write(pathlib.Path(FLAGS.output).with_suffix(""), result)
+        path = pathlib.Path(FLAGS.output)
+        path = path.with_name(path.name.removesuffix(".json"))
+        _results.write(path, result)

@@ -48,8 +48,8 @@ def budgets(images):
 def by_name(name, images):
     """An attack of Table 1, `"pgd20"`, or with another loss, `"pgd20-dlr"`.
 
-    `"mta100-published"` is the multi-target attack with the sign of the
-    published script. The iterations are limited to `--max_attack_steps`, and
+    `"mta100-published"` is the multi-target attack as the published
+    script has it. The iterations are limited to `--max_attack_steps`, and
     the attack's label then says to how many; that of `"autoattack"` is
     AutoAttack for the standard suite only.
     """
@@ -87,10 +87,11 @@ def eps():
 
 
 def of_curves(images):
-    """The first of the attacks, at the first of the budgets."""
+    """The first of the attacks, at the smallest of its budgets."""
     attack = by_name(FLAGS.attacks[0], images)
-    if given := eps():
-        attack = dataclasses.replace(attack, eps=given["linf"][0])
+    given = eps()
+    if given and attack.norm == "linf":
+        attack = dataclasses.replace(attack, eps=min(given["linf"]))
     return attack
 
 

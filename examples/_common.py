@@ -100,7 +100,11 @@ def start():
     train = tuple(array[: FLAGS.train_images] for array in train)
     test = tuple(array[: FLAGS.test_images] for array in test)
     run = Run(pathlib.Path(FLAGS.output_dir), devices, num_classes)
-    settings = {**_flags.settings(), "backend": keras.backend.backend()}
+    settings = {
+        **_flags.settings(),
+        "backend": keras.backend.backend(),
+        "data": _record.data(FLAGS.dataset, FLAGS.data_dir),
+    }
     _prepare_folder(run, settings)
     devices.wait()
     return run, train, test

@@ -17,14 +17,12 @@ _EPOCH_STYLES = {
 }
 
 
-def save(figure, path):
-    """Write a figure as PNG and PDF; the paths."""
-    png, pdf = path.with_suffix(".png"), path.with_suffix(".pdf")
+def save(figure, png, pdf):
+    """Write a figure to these two paths."""
     figure.savefig(png, dpi=200)
     # Without the date the same numbers are the same file.
     figure.savefig(pdf, metadata={"CreationDate": None})
     plt.close(figure)
-    return [png, pdf]
 
 
 def _panels(data, beside=_LEGEND):

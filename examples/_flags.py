@@ -119,7 +119,8 @@ def define(presets=None, **defaults):
         ["robust", "plain", "mmc", *_heads.VARIANTS],
         "Classification head, or a variant of the robust one (_heads.py).",
     )
-    define(string, "activation", "Activation of the classified features.")
+    text = "Activation of the classified features; leaky_relu has slope 0.01."
+    define(string, "activation", text)
     define(number, "s", "Length of a class weight.", lower_bound=0)
     define(number, "alpha", "Weight of the penalty.", lower_bound=0)
 
@@ -184,7 +185,7 @@ def define(presets=None, **defaults):
         several,
         "attacks",
         "Attacks to evaluate with: names of Table 1, such as pgd20; with "
-        "another loss, as pgd20-margin; with the sign as it was published, "
+        "another loss, as pgd20-margin; as its published script has it, "
         "mta100-published; autoattack.",
     )
     boolean("adaptive", False, "Try attacks that fit the model, too.")

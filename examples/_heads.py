@@ -18,6 +18,7 @@ from keras_wp.models.heads import BATCH_NORM_MOMENTUM
 _serializable = keras.saving.register_keras_serializable(
     package="keras_wp.examples"
 )
+LEAKY_SLOPE = 0.01
 # The scale of the logits of Pang et al.'s hypersphere embedding.
 _SPHERE = 15.0
 
@@ -39,7 +40,13 @@ def build(network, head, **arguments):
         raise SystemExit(str(error)) from None
 
 
-def _build(network, head, **arguments):
+def _build(network, head, activation, **arguments):
+    if activation == "leaky_relu":
+        # The authors' framework has another slope than Keras.
+        activation = keras.layers.LeakyReLU(
+            LEAKY_SLOPE, dtype=keras.config.dtype_policy().variable_dtype
+        )
+    arguments["activation"] = activation
     if head not in VARIANTS:
         return network(head=head, **arguments)
     trunk = network(head=keras.layers.Identity(), **arguments)
@@ -83,10 +90,14 @@ def _squared(trunk, new):
     return _of_kind(SquaredHead, new)(trunk.output)
 
 
+def _vertices(trunk, new):
+    """Class weights that start at the vertices of the simplex."""
+    return _at_vertices(trunk, new, trainable=True)
+
+
 def _frozen(trunk, new):
     """Class weights at the vertices of the simplex, and not trained."""
-    vertices = kwp.initializers.SimplexVertices(new.keywords["s"])
-    return new(kernel_initializer=vertices, trainable=False)(trunk.output)
+    return _at_vertices(trunk, new, trainable=False)
 
 
 def _limited(trunk, new):
@@ -121,6 +132,7 @@ VARIANTS = {
     "rising": _rising,
     "falling": _falling,
     "squared": _squared,
+    "vertices": _vertices,
     "frozen": _frozen,
     "limited": _limited,
     "fixed-norm": _fixed_norm,
@@ -133,6 +145,11 @@ VARIANTS = {
 def _of_kind(kind, new, **more):
     """A head of a class of this module, with the arguments of `new`."""
     return kind(*new.args, **new.keywords, **more)
+
+
+def _at_vertices(trunk, new, trainable):
+    vertices = kwp.initializers.SimplexVertices(new.keywords["s"])
+    return new(kernel_initializer=vertices, trainable=trainable)(trunk.output)
 
 
 def _on_sphere(trunk, new, learned):

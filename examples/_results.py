@@ -39,8 +39,13 @@ def write(path, result):
         result: What JSON knows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_text(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    _write_text(suffixed(path, ".json"), json.dumps(result, indent=1) + "\n")
     render(path)
+
+
+def suffixed(path, suffix):
+    """The path with a suffix added, whatever dots are in its name."""
+    return path.with_name(path.name + suffix)
 
 
 def render(path):
@@ -48,15 +53,16 @@ def render(path):
     to_markdown, draw = _of(path, _TABLES), _of(path, _FIGURES)
     if not (to_markdown or draw):
         return
-    result = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    result = json.loads(suffixed(path, ".json").read_text(encoding="utf-8"))
     if to_markdown:
-        _write_text(path.with_suffix(".md"), to_markdown(result))
+        _write_text(suffixed(path, ".md"), to_markdown(result))
     if draw:
         import _drawing
 
         picture = getattr(_drawing, draw)(result)
-        for written in _drawing.save(picture, path):
-            print(f"Written: {written}")
+        png, pdf = suffixed(path, ".png"), suffixed(path, ".pdf")
+        _drawing.save(picture, png, pdf)
+        print(f"Written: {png}\nWritten: {pdf}")
 
 
 def _of(path, forms):

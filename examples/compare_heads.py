@@ -59,6 +59,8 @@ VARIANTS = {
     "rising": {"head": "rising"},
     "falling": {"head": "falling"},
     "squared": {"head": "squared"},
+    "vertices": {"head": "vertices"},
+    "vertices-s-1": {"head": "vertices", "s": 1.0},
     "frozen": {"head": "frozen"},
     "limited": {"head": "limited"},
     "fixed-norm": {"head": "fixed-norm"},

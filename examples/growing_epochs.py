@@ -5,7 +5,7 @@
 trains the small network plainly, with the weight penalty on ReLU and on Tanh,
 with the Max-Mahalanobis center loss and adversarially, and attacks each after
 growing numbers of epochs: with the paper's attacks (the multi-target attack
-with the right sign, and with that of the published script), with AutoAttack,
+with the right sign, and as the published script has it), with AutoAttack,
 and with attacks that fit the model. Beside the accuracies it counts the units
 of the Tanh that are exactly -1 or 1 in float32, so that no gradient passes
 them, and the images on which PGD met no gradient at all.
@@ -57,7 +57,7 @@ ATTACKS = {
         "DeepFool": "deepfool50",
         "C&W": "cw1000",
         "MTA": "mta200",
-        "MTA, published sign": "mta200-published",
+        "MTA, as published": "mta200-published",
         "AutoAttack": "autoattack",
     },
     "cifar10_small_cnn": {
@@ -65,7 +65,7 @@ ATTACKS = {
         "DeepFool": "deepfool50",
         "C&W": "cw1000",
         "MTA": "mta100",
-        "MTA, published sign": "mta100-published",
+        "MTA, as published": "mta100-published",
         "AutoAttack": "autoattack",
     },
 }

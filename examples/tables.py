@@ -89,7 +89,7 @@ def main(argv):
         "rows": rows,
     }
     _results.write(path, result)
-    print(f"\n{path.with_suffix('.md').read_text()}")
+    print(f"\n{_results.suffixed(path, '.md').read_text()}")
 
 
 if __name__ == "__main__":

@@ -28,12 +28,16 @@ class Cut:
     classify: Callable
     head: keras.layers.Layer
 
-    def centers(self):
+    def centers(self, scaled=True):
         """`(centers, given)`: a point `(K, P)` of the features for each class.
 
         A head with an attribute `centers` has them `given`. For a linear head
         the class weights stand in, as directions of unit length: less their
         mean, which takes no part in the decision.
+
+        Args:
+            scaled: Whether class weights become such directions. Otherwise
+                they count as given, as they are.
 
         Raises:
             ValueError: If the last layer has neither.
@@ -49,6 +53,8 @@ class Cut:
             )
         weights = ops.transpose(ops.convert_to_tensor(self.head.kernel))
         weights = ops.cast(weights, "float32")
+        if not scaled:
+            return weights, True
         weights = weights - ops.mean(weights, axis=0, keepdims=True)
         return unit(weights), False
 

@@ -192,6 +192,26 @@ def test_length_of_the_features_is_learned_if_asked_for(name, learned):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("name", ["robust", "vertices"])
+def test_leaky_relu_has_the_slope_of_the_authors(name):
+    model = network(name, activation="leaky_relu")
+    cut = features.cut(model)
+    values = to_numpy(cut.features(random_images(20, SHAPE)))
+    before = to_numpy(links.head(model).before(random_images(20, SHAPE)))
+    np.testing.assert_allclose(
+        values, np.where(before < 0, 0.01 * before, before), rtol=1e-5
+    )
+
+
+@pytest.mark.once
+def test_class_weights_may_start_at_the_vertices():
+    head = network("vertices").get_layer("head")
+    assert head.trainable_variables == [head.kernel]
+    ideal = simplex.ideal_angle(CLASSES)
+    assert head.min_angle() == pytest.approx(ideal, abs=1e-4)
+
+
+@pytest.mark.once
 def test_frozen_class_weights_are_the_best_there_are():
     model = network("frozen")
     head = model.get_layer("head")

@@ -438,6 +438,34 @@ def test_width_must_be_positive():
 
 
 @pytest.mark.once
+def test_wide_resnet_with_an_ordinary_head_ends_as_it_was_published():
+    def ends(head, activation):
+        model = wide_resnet(10, 1, (8, 8, 1), 3, head, activation)
+        return [type(layer).__name__ for layer in model.layers[-4:]]
+
+    pool, norm = "GlobalAveragePooling2D", "BatchNormalization"
+    assert ends("plain", "relu") == [norm, "Activation", pool, "Dense"]
+    assert ends("plain", "prelu") == [norm, "PReLU", pool, "Dense"]
+    assert ends("robust", "tanh")[1:] == [pool, norm, "RobustHead"]
+    assert ends("mmc", "tanh")[1:] == [pool, norm, "MaxMahalanobisHead"]
+
+
+@pytest.mark.once
+def test_prelu_has_one_slope():
+    for network, head in ((small_cnn, "robust"), (wide_resnet, "plain")):
+        sizes = TINY if network is small_cnn else {"depth": 10, "width": 1}
+        model = network(
+            input_shape=(16, 16, 1),
+            num_classes=3,
+            head=head,
+            activation="prelu",
+            **sizes,
+        )
+        (slope,) = [v for v in model.variables if v.path.endswith("alpha")]
+        assert np.prod(slope.shape) == 1
+
+
+@pytest.mark.once
 def test_names_tell_depth_and_width():
     assert wide_resnet(10, 2, (8, 8, 1), 3).name == "wide_resnet_10_2"
     assert wide_resnet(10, 2, (8, 8, 1), 3, name="mine").name == "mine"

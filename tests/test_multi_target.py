@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from helpers import (
     linear_logits,
     linear_model,
     predictions,
+    random_images,
     tiny_cnn,
 )
 from keras import ops
@@ -139,11 +142,15 @@ def test_an_image_is_done_at_its_first_success(rng):
 LINE = [[0.0], [10.0], [-1.0]]
 
 
+# Wherever in these bounds a run starts, the target at -1 is to the left.
+BOUNDS = (-0.4, 20.0)
+
+
 def published(**arguments):
     return MultiTarget(
-        eps=5.0,
-        step_size=5.0,
-        bounds=(-20.0, 20.0),
+        eps=4.5,
+        step_size=9.0,
+        bounds=BOUNDS,
         published_sign=True,
         **arguments,
     )
@@ -154,21 +161,54 @@ def test_the_published_sign_moves_away_from_the_target():
     model = center_model(LINE)
     away = published(steps=1, targets=1)
     (outcome,) = outcomes(away, model, x, y)
-    np.testing.assert_allclose(outcome.x_adv, [5.4], atol=1e-6)
+    np.testing.assert_allclose(outcome.x_adv, [4.9], atol=1e-6)
     toward = MultiTarget(
-        eps=5.0, step_size=5.0, bounds=(-20.0, 20.0), steps=1, targets=1
+        eps=4.5, step_size=9.0, bounds=BOUNDS, steps=1, targets=1
     )
     (outcome,) = outcomes(toward, model, x, y)
-    np.testing.assert_allclose(outcome.x_adv, [-4.6], atol=1e-6)
+    np.testing.assert_allclose(outcome.x_adv, [-0.4], atol=1e-6)
+
+
+def test_the_published_sign_takes_features_and_weights_as_they_are(rng):
+    # The features are the pixels, so that a step of length eps or more ends at
+    # the corner of the ball that is farthest from the weights of the target.
+    kernel = rng.normal(0.5, 0.3, (6, 4)).astype(np.float32)
+    model = linear_model(kernel)
+    x = random_images(30, (6,), low=0.3, high=0.7)
+    clean = linear_logits(kernel, 0, x)
+    y = clean.argmax(1).astype(np.int32)
+    eps, steps = 0.01, 1
+    attack = MultiTarget(
+        eps=eps, steps=steps, step_size=1.0, targets=1, published_sign=True
+    )
+    found = sorted(outcomes(attack, model, x, y))
+    assert not all(outcome.success for outcome in found)
+    target = clean.argsort(1)[:, -2]
+    delta = x - kernel[:, target].T
+    # Where the sign is the same at each point where a run may start.
+    clear = np.abs(delta) > eps
+    assert clear.mean() > 0.8
+    x_adv = np.array([outcome.x_adv for outcome in found])
+    resisted = np.array([not outcome.success for outcome in found])
+    corner = x + eps * np.sign(delta)
+    where = clear & resisted[:, None]
+    np.testing.assert_allclose(x_adv[where], corner[where], atol=1e-6)
+
+
+def test_the_published_sign_starts_at_random():
+    attack = published(steps=1)
+    assert not attack.starts_at_x
+    assert published(steps=1, restarts=2).runs(3) == 4
 
 
 def test_the_published_sign_leaves_the_last_point_unexamined():
     x, y = np.full((1, 1), 0.4, np.float32), np.zeros(1, np.int32)
     model = center_model(LINE)
-    (short,) = outcomes(published(steps=1, targets=1), model, x, y)
+    attack = dataclasses.replace(published(steps=1, targets=1), eps=5.0)
+    (short,) = outcomes(attack, model, x, y)
     assert predictions(model, short.x_adv[None]) == [1]
     assert not short.success
-    (longer,) = outcomes(published(steps=2, targets=1), model, x, y)
+    (longer,) = outcomes(dataclasses.replace(attack, steps=2), model, x, y)
     assert longer.success
 
 

@@ -275,6 +275,16 @@ def test_results_are_what_their_json_gives(tmp_path):
         assert (tmp_path / path.name).read_text() == path.read_text()
 
 
+def test_a_name_with_dots_is_kept_whole(tmp_path):
+    for name in ("growing-epochs-s-0.1", "growing-epochs-s-0.3"):
+        _results.write(tmp_path / name, GROWING)
+        for suffix in (".json", ".md", ".png", ".pdf"):
+            assert (tmp_path / f"{name}{suffix}").exists()
+    result = run_example("regenerate", f"--output_dir={tmp_path}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(list(tmp_path.iterdir())) == 8
+
+
 def test_nothing_to_regenerate_is_one_sentence(tmp_path):
     result = run_example("regenerate", f"--output_dir={tmp_path}")
     assert result.returncode == 1

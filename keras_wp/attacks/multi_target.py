@@ -50,10 +50,11 @@ class MultiTarget(Attack):
         random_start: Whether to start at a random point of the ball, instead
             of at the image.
         restarts: Number of runs for each target, at least 1.
-        published_sign: Move away from the target's center, and leave the last
-            point of a run unexamined, as the script does with which published
-            numbers were taken. For reproduction only: these numbers flatter
-            the defence.
+        published_sign: Do as the script does with which published numbers
+            were taken: move away from the target's center, from a random
+            start for each target, with features and class weights as they
+            are, and leave the last point of a run unexamined. For
+            reproduction only: these numbers flatter the defence.
         norm: `"linf"` or `"l2"`.
         bounds: Lowest and highest value of a pixel.
         seed: Integer; with the image, it determines the random starts.
@@ -63,7 +64,8 @@ class MultiTarget(Attack):
         ValueError: If an argument is out of range; when called, if the loss
             needs features and the model has none.
 
-    Source: Tramèr et al., NeurIPS 2020.
+    Source: Tramèr et al., NeurIPS 2020; for `published_sign`, `mta_pgd.py` of
+    the code of Xu, Li and Yang.
 
     Example:
 
@@ -98,7 +100,7 @@ class MultiTarget(Attack):
                 "Invalid value for argument `loss`. Expected one of "
                 f"{sorted(LOSSES)}. Received: loss={self.loss!r}"
             )
-        if self.restarts > 1 and not self.random_start:
+        if self.restarts > 1 and self.starts_at_x:
             raise ValueError(
                 "Restarts need `random_start=True`, or each repeats the "
                 f"first. Received: restarts={self.restarts}, "
@@ -151,7 +153,7 @@ class MultiTarget(Attack):
 
     @property
     def starts_at_x(self):
-        return not self.random_start
+        return not (self.random_start or self.published_sign)
 
     @property
     def examines_before_moving(self):
@@ -174,7 +176,7 @@ class MultiTarget(Attack):
             "x_adv": problem.x,
             "target": problem.ranked_target(run % count),
         }
-        if self.random_start:
+        if not self.starts_at_x:
             shape = tuple(problem.x.shape[1:])
             keys = noise.fold_in(problem.keys, run)
             start = norms.get(self.norm).sample(keys, shape, self.eps)
@@ -201,7 +203,7 @@ class MultiTarget(Attack):
         if self.loss == "class_mean":
             centers, given = self._means(problem), True
         else:
-            centers, given = cut.centers()
+            centers, given = cut.centers(scaled=not self.published_sign)
         rows = ops.one_hot(target, centers.shape[0], dtype=centers.dtype)
         goal = ops.matmul(rows, centers)
         sign = 1.0 if self.published_sign else -1.0

@@ -79,8 +79,9 @@ def classify(features, num_classes, head, activation, s, alpha):
             maps `(N, P)` to `(N, K)` and applies an activation of its own
             if it wants one.
         activation: The last activation: a name that `keras.activations` has,
-            `"prelu"`, a function or a layer. Not used by `"mmc"`, whose
-            features are linear, nor when `head` is a layer.
+            `"prelu"` (of one slope), a function or a layer. Not used by
+            `"mmc"`, whose features are linear, nor when `head` is a layer.
+            With `"plain"`, `None` if it has been applied.
         s: Length of the class weights (`"robust"` only).
         alpha: Weight of the penalty (`"robust"` only).
 
@@ -106,18 +107,26 @@ def classify(features, num_classes, head, activation, s, alpha):
     return _HEADS[head](features, num_classes, activation, s, alpha, options)
 
 
+def activate(features, activation):
+    """The last activation of a network, in full precision."""
+    dtype = keras.config.dtype_policy().variable_dtype
+    activation = _activation(activation, features.shape, dtype)
+    if not isinstance(activation, keras.layers.Layer):
+        activation = keras.layers.Activation(activation, dtype=dtype)
+    return activation(features)
+
+
 def _robust(features, num_classes, activation, s, alpha, options):
-    activation = _activation(activation, options["dtype"])
+    activation = _activation(activation, features.shape, options["dtype"])
     return layers.RobustHead(
         num_classes, s=s, alpha=alpha, activation=activation, **options
     )(features)
 
 
 def _plain(features, num_classes, activation, s, alpha, options):
-    activation = _activation(activation, options["dtype"])
-    if not isinstance(activation, keras.layers.Layer):
-        activation = keras.layers.Activation(activation, dtype=options["dtype"])
-    return keras.layers.Dense(num_classes, **options)(activation(features))
+    if activation is not None:
+        features = activate(features, activation)
+    return keras.layers.Dense(num_classes, **options)(features)
 
 
 def _mmc(features, num_classes, activation, s, alpha, options):
@@ -127,12 +136,15 @@ def _mmc(features, num_classes, activation, s, alpha, options):
 _HEADS = {"robust": _robust, "plain": _plain, "mmc": _mmc}
 
 
-def _activation(activation, dtype):
+def _activation(activation, shape, dtype):
     if activation == "prelu":
-        # Keras has it as a layer only, which starts as a ReLU; He et al.
-        # (ICCV 2015) start with a slope of 0.25.
+        # Keras has it as a layer only, which starts as a ReLU with a slope for
+        # each feature. As the authors have it, there is one, from 0.25 on (He
+        # et al., ICCV 2015).
         return keras.layers.PReLU(
-            alpha_initializer=keras.initializers.Constant(0.25), dtype=dtype
+            alpha_initializer=keras.initializers.Constant(0.25),
+            shared_axes=list(range(1, len(shape))),
+            dtype=dtype,
         )
     return activation
 

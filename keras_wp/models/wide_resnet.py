@@ -30,9 +30,9 @@ def wide_resnet(
     `relu(bn(x))` takes the place of `x` where the shape changes.
 
     The head is the authors': global average pooling, batch normalization,
-    `activation`, dense layer. It takes the place of the batch normalization
-    and ReLU in front of the pooling. With 10 classes WRN-34-10 has 46.16
-    million trainable parameters.
+    `activation`, dense layer. With the ordinary head, `"plain"`, the network
+    ends as it was published: batch normalization, `activation`, pooling, dense
+    layer. With 10 classes WRN-34-10 has 46.16 million trainable parameters.
 
     Args:
         depth: Number of convolutions, with one on a shortcut of each stage:
@@ -90,8 +90,12 @@ def wide_resnet(
     blocks = (depth - 4) // 6
     for filters, stride in residual.plan(STAGES, blocks):
         x = _block(x, filters * width, stride)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    x = heads.batch_norm()(x)
+    pooling = keras.layers.GlobalAveragePooling2D()
+    if head == "plain":
+        x = pooling(heads.activate(heads.batch_norm()(x), activation))
+        activation = None
+    else:
+        x = heads.batch_norm()(pooling(x))
     logits = heads.classify(x, num_classes, head, activation, s, alpha)
     name = name or f"wide_resnet_{depth}_{width}"
     return keras.Model(images, logits, name=name)
