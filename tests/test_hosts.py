@@ -107,6 +107,7 @@ def test_loss_of_a_process_ends_the_run_which_resumes(victim, alone, tmp_path):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.005)
     processes[victim].send_signal(signal.SIGKILL)
+    assert processes[victim].wait(LIMIT) == -signal.SIGKILL
     assert processes[1 - victim].wait(NOTICED) != 0
     assert not (folder / "model.keras").exists()
     end_well(folder, start(folder, "--resume"))
