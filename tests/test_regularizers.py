@@ -294,7 +294,7 @@ def test_minimizing_the_penalty_reaches_the_ideal_angle(dim, num_classes):
     )
     model = keras.Sequential([keras.Input((dim,)), head])
     # The gradient does not fade as the penalty does, so the step must.
-    steps = 1000
+    steps = 2000
     rate = keras.optimizers.schedules.ExponentialDecay(1e-3, steps, 1e-4)
     model.compile(
         keras.optimizers.SGD(rate, momentum=0.9),
