@@ -142,7 +142,7 @@ def test_missing_data_end_a_table_with_one_sentence(tmp_path):
 @pytest.mark.parametrize("table", ["2", "3", "4", "5"])
 def test_table_runs_from_end_to_end(table, small_cifar, tmp_path):
     name, classes = ("cifar100", 100) if table == "3" else ("cifar10", 10)
-    narrow = ("--", "--depth=10", "--width=1") if table in "23" else ()
+    narrow = ("--", "--depth=10", "--width=2") if table in "23" else ()
     result = run_example(
         "tables",
         f"--table={table}",
