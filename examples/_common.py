@@ -194,7 +194,7 @@ def evaluate(run, model, test):
     """Attack a model, show the result, and write it and the exported model."""
     count = FLAGS.eval_images or len(test[0])
     data = tuple(array[:count] for array in test)
-    source = _record.data(FLAGS.dataset, FLAGS.data_dir)
+    source = run.read("settings.json")["data"]
     print(f"\nAttacking {len(data[0])} test images.")
     report = kwp.evaluate(
         model,

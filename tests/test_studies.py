@@ -307,7 +307,7 @@ def test_growing_epochs_run_from_end_to_end(tmp_path):
         for epochs in (1, 2)
     ]
     assert found["attacks"]["AutoAttack"]["as_run"] == "AutoAttack(2, 2)"
-    assert found["attacks"]["MTA, as published"]["as_run"] == ("MTA2-published")
+    assert found["attacks"]["MTA, as published"]["as_run"] == "MTA2-published"
     for row in found["rows"]:
         mean = row["mean"]
         assert mean["worst_case"] <= min(mean["PGD"], mean["AutoAttack"])
