@@ -190,5 +190,5 @@ def record(figures, show=True):
         print(json.dumps(result, indent=1))
     if FLAGS.output:
         path = pathlib.Path(FLAGS.output)
-        path = path.with_name(path.name.removesuffix(".json"))
+        path = _results.unsuffixed(path, ".json")
         _results.write(path, result)

@@ -48,6 +48,11 @@ def suffixed(path, suffix):
     return path.with_name(path.name + suffix)
 
 
+def unsuffixed(path, suffix):
+    """The path that `suffixed` makes this one of."""
+    return path.with_name(path.name.removesuffix(suffix))
+
+
 def render(path):
     """Write the table and the figure that belong to a JSON file, if any."""
     to_markdown, draw = _of(path, _TABLES), _of(path, _FIGURES)

@@ -22,7 +22,7 @@ def main(_):
     if not found:
         raise SystemExit(f"There is no JSON in {FLAGS.output_dir}.")
     for path in found:
-        _results.render(path.with_name(path.name.removesuffix(".json")))
+        _results.render(_results.unsuffixed(path, ".json"))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,19 @@ import shlex
 import pytest
 from helpers import run_example
 
+from keras_wp import attacks
 from keras_wp.cli import arguments
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(), re.M | re.S)
+ATTACKS = README.parent / "docs" / "attacks.md"
+
+
+def blocks(page):
+    """`(language, code)` of each block of code."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+BLOCKS = blocks(README)
 
 
 @pytest.mark.once
@@ -18,15 +27,30 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mlxtend")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "readme"}
-    blocks = [code for language, code in BLOCKS if language == "python"]
-    assert len(blocks) == 3
-    for code in blocks:
-        exec(compile(code, str(README), "exec"), names)
+    # The page on attacks goes on with the README's model and data.
+    found = [
+        (code, str(page))
+        for page in (README, ATTACKS)
+        for language, code in blocks(page)
+        if language == "python"
+    ]
+    assert len(found) == 4
+    for code, page in found:
+        exec(compile(code, page, "exec"), names)
     assert "worst case" in capsys.readouterr().out
     assert names["report"].clean_accuracy > 0.8
+    assert names["x_adv"].shape == (20, 28, 28, 1)
     assert "val_robust_accuracy" in names["defense"].history.history
     assert (tmp_path / "model.keras").exists()
     assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.once
+def test_page_on_attacks_has_them_all():
+    rows = re.findall(r"^\| `.*", ATTACKS.read_text(), re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(attacks.__all__) - {"Attack", "get"} <= named
+    assert set(attacks.suites.NAMES) <= named
 
 
 def test_commands_are_make_targets():
@@ -40,8 +64,8 @@ def test_commands_are_make_targets():
 
 def commands(start):
     """The words after `start` of every command that begins so."""
-    blocks = [code for kind, code in BLOCKS if kind in ("bash", "console")]
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [code for kind, code in BLOCKS if kind in ("bash", "console")]
+    lines = "\n".join(found).replace("\\\n", " ").splitlines()
     words = [shlex.split(line.lstrip("$ "), comments=True) for line in lines]
     words = [[w for w in line if not w.startswith("KERAS_")] for line in words]
     return [w[len(start) :] for w in words if w[: len(start)] == start]
