@@ -195,7 +195,7 @@ def define(presets=None, **defaults):
         "Attack the first so many test images; 0 for all.",
         lower_bound=0,
     )
-    define(several, "eps", "Budgets of l-infinity attacks; else Table 1's.")
+    define(several, "eps", "Budgets of l-infinity attacks; else the paper's.")
     define(
         integer,
         "max_attack_steps",

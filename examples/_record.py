@@ -19,8 +19,7 @@ def command():
     return shlex.join(["python", name, *sys.argv[1:]])
 
 
-def commit():
-    """The commit of this copy, or "unknown"."""
+def _checked_out():
     try:
         return subprocess.check_output(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
@@ -30,6 +29,15 @@ def commit():
         ).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+# What runs is what was loaded, whatever is committed before it ends.
+_LOADED = _checked_out()
+
+
+def commit():
+    """The commit of this copy when this module was loaded, or "unknown"."""
+    return _LOADED
 
 
 def versions():

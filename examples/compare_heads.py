@@ -14,7 +14,7 @@ the outcome of each image), as Markdown and as a figure; other choices than
 these have names of their own.
 
 `--preset=cpu` is on 4,000 digits for 8 epochs, with a network of half the
-width, and asks for 200 test images within 0.1; it takes two and a half hours on
+width, and asks for 200 test images within 0.1; it takes almost three hours on
 one core. `--preset=gpu` is on all digits for 100 epochs within 0.3.
 
     --script=cifar10_small_cnn                        on CIFAR-10

@@ -1,4 +1,6 @@
-"""What the records of experiments say of their data."""
+"""What the records of experiments say of their data and of their code."""
+
+import subprocess
 
 import _record
 import numpy as np
@@ -24,3 +26,13 @@ def test_a_copy_with_other_pixels_is_named(form, expected, write_tfds):
 
 def test_digits_of_a_package_are_what_they_are():
     assert _record.data("mnist5k") == "mnist5k"
+
+
+def test_commit_is_that_of_the_start(monkeypatch):
+    begun = _record.commit()
+
+    def later(*args, **kwargs):
+        return "another"
+
+    monkeypatch.setattr(subprocess, "check_output", later)
+    assert _record.commit() == begun != "another"

@@ -20,7 +20,7 @@ _FLAT = 1e-6
 # 2 instead, DeepFool spends half as many gradients again on a plainly trained
 # network and finds the same distances; on an adversarially trained one, it
 # spends two fifths more, and distances are 1.2 % shorter in the mean, and the
-# same in the median (128 images of CIFAR-10 each).
+# same in the median (128 images of a JPEG copy of CIFAR-10 each).
 _LOOKS = 3
 _UNSEEN = 1.2
 
@@ -128,8 +128,7 @@ def begin_survey(problem, candidates):
     norm of a gradient not looked at is taken to be what it was at the last
     point where it was. If it never was, it is taken to be at most 1.2 times the
     largest of the three or more that are known: where it is longer, a nearer
-    boundary is missed, which on an adversarially trained network made
-    DeepFool's distances 1.2 % longer in the mean than with 2 times.
+    boundary is missed.
 
     Args:
         problem: A `keras_wp.problem.Problem` with its clean logits.

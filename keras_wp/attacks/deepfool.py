@@ -38,10 +38,9 @@ class DeepFool(Attack):
     at every point. Here one gradient is taken in each iteration, and an image
     moves on once no other candidate can be nearer, judged by its gap and by
     how long its gradient was when last taken (`boundary.begin_survey` says
-    what is assumed of one not taken yet, and what that costs in distance).
-    (b) Pixels that stand at a bound and would leave it do not count in a
-    gradient. (c) The result is moved back to the boundary, if `final_search`
-    is not 0.
+    what is assumed of one not taken yet). (b) Pixels that stand at a bound and
+    would leave it do not count in a gradient. (c) The result is moved back to
+    the boundary, if `final_search` is not 0.
 
     Args:
         norm: `"linf"` or `"l2"`.

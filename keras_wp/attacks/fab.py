@@ -43,9 +43,8 @@ class FAB(Attack):
     costs one forward and one backward pass, where the published code takes
     two forward passes and, without `targets`, a backward pass for each class
     (`boundary.begin_survey` tells how those are spared: without `targets` a
-    step takes as many iterations as it needs gradients). On a trained network
-    distances differed by 0.1 % in the mean. (b) the projection is solved by
-    Newton's method instead of by sorting the pixels.
+    step takes as many iterations as it needs gradients). (b) the projection is
+    solved by Newton's method instead of by sorting the pixels.
 
     Args:
         eps: If given, reports count an image as fooled only if the

@@ -137,10 +137,11 @@ NAMES = tuple(_SETUPS)
 
 
 def get(name, dataset="cifar10"):
-    """One of the paper's attacks, as set up in its Table 1.
+    """One of the paper's attacks, as set up in its Table 1, or of two others.
 
-    Budgets are those of section 4: for l-infinity 0.3 on MNIST and 8/255 on
-    CIFAR, for l2 (`"cw1000"`) 3 on MNIST and 1 on CIFAR.
+    The others are FGSM and AutoAttack, which the table does not have. Budgets
+    are those of section 4: for l-infinity 0.3 on MNIST and 8/255 on CIFAR, for
+    l2 (`"cw1000"`) 3 on MNIST and 1 on CIFAR.
 
     Args:
         name: `"fgsm"`, `"pgd20"`, `"pgd40"`, `"pgd100"`, `"pgd200"`,

@@ -29,7 +29,9 @@ def small_cnn(
     Four unpadded 3x3 convolutions, a 2x2 max-pooling after every second one,
     two dense layers and the head. Each convolution and dense layer is followed
     by batch normalization and ReLU; the last dense layer by batch
-    normalization and the head, which starts with `activation`.
+    normalization and the head, which starts with `activation`. (The authors'
+    code for MNIST has the ReLU of the first dense layer before the batch
+    normalization, which the paper does not say.)
 
     The number of channels decides the default sizes: images with one channel
     get the MNIST form (convolutions 32-32-64-64, dense 200-200), all others
