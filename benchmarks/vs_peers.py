@@ -11,6 +11,7 @@ says how to install the peers.
     python benchmarks/vs_peers.py --work=fgsm,pgd20,deepfool
 """
 
+import dataclasses
 import importlib.metadata
 import statistics
 import time
@@ -45,6 +46,12 @@ flags.DEFINE_integer(
     "Timings of our own before each peer; with 0 only results are compared, "
     "and the times mean little.",
 )
+flags.DEFINE_integer(
+    "draws",
+    1,
+    "How often each attack is made, from other random numbers each time. Those "
+    "after the first are not timed; their accuracies are recorded, too.",
+)
 
 SHORT = 5.0  # seconds
 WARM_UP = 40  # images
@@ -68,7 +75,7 @@ WORK = {
 }
 
 
-def ours(work, model):
+def ours(work, model, seed=0):
     attacks = kwp.attacks
     linf = {"eps": EPS}
     l2 = {"eps": EPS_L2, "norm": "l2"}
@@ -91,6 +98,7 @@ def ours(work, model):
         "square_l2": lambda: attacks.Square(rescale_schedule=False, **l2),
         "autoattack": lambda: attacks.AutoAttack(eps=EPS),
     }[work]()
+    attack = dataclasses.replace(attack, seed=seed)
     return lambda x, y: attack(model, x, y)
 
 
@@ -129,6 +137,22 @@ def timed_often(run, x, y):
         more = [timed(run, x, y)[0] for _ in range(2)]
         seconds = statistics.median([seconds, *more])
     return seconds, x_adv
+
+
+def accuracies(work, run, model, x, y, x_adv):
+    """Robust accuracy of each draw; the first is `x_adv`.
+
+    `run` maps the number of a draw to a function that attacks the images.
+    """
+    _, norm, eps = WORK[work]
+    found = [score(model, x, y, x_adv, norm, eps)["robust_accuracy"]]
+    for draw in range(1, FLAGS.draws):
+        # Other libraries draw from the frameworks' own generators.
+        keras.utils.set_random_seed(draw)
+        torch.manual_seed(draw)
+        x_adv = run(draw)(x, y)
+        found.append(score(model, x, y, x_adv, norm, eps)["robust_accuracy"])
+    return found
 
 
 def compare(work, model, module, data):
@@ -172,6 +196,9 @@ def compare(work, model, module, data):
                 "seconds": round(seconds, 3),
                 "ours_over_it": ratio and round(ratio, 4),
                 **score(model, x, y, x_adv, norm, eps),
+                "draws": accuracies(
+                    work, lambda draw, run=run: run, model, x, y, x_adv
+                ),
             }
         )
     if not our_times:
@@ -185,6 +212,14 @@ def compare(work, model, module, data):
             "seconds": round(statistics.median(our_times), 3),
             "ours_over_it": 1.0,
             **score(model, x, y, our_images, norm, eps),
+            "draws": accuracies(
+                work,
+                lambda draw: ours(work, model, draw),
+                model,
+                x,
+                y,
+                our_images,
+            ),
         },
     )
     return {

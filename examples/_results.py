@@ -14,6 +14,7 @@ _TABLES = {
     "table": _markdown.paper_table,
     "growing-epochs": _markdown.growing_epochs,
     "compare-heads": _markdown.compare_heads,
+    "agreement": _timings.peers,
     "peers": _timings.peers,
     "floor": _timings.floor,
     "devices": _timings.devices,

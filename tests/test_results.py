@@ -168,6 +168,15 @@ PEERS = {
                     "median_distance": None,
                 },
                 {"library": "broken", "error": "ImportError()"},
+                {
+                    "library": "drawn",
+                    "version": "2",
+                    "seconds": 3.0,
+                    "ours_over_it": None,
+                    "robust_accuracy": 0.25,
+                    "median_distance": 0.5,
+                    "draws": [0.25, 0.5, 0.375],
+                },
             ],
         }
     ],
@@ -220,6 +229,11 @@ MEMORY = {
             "peers-plain",
             PEERS,
             "| pgd20, 128 images | keras_wp 0.1 | 1.50 | 1.000 | 25.0% |  |",
+        ),
+        (
+            "agreement-plain",
+            PEERS,
+            "| drawn 2 | 3.00 |  | 37.5% (25.0% to 50.0%) | 0.5000 |",
         ),
         (
             "floor-plain",
