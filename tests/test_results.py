@@ -233,7 +233,7 @@ MEMORY = {
         (
             "agreement-plain",
             PEERS,
-            "| drawn 2 | 3.00 |  | 37.5% (25.0% to 50.0%) | 0.5000 |",
+            "| pgd20, 128 images | drawn 2 | 3.00 |  | 37.5% (25.0% to 50.0%) ",
         ),
         (
             "floor-plain",
