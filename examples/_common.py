@@ -16,10 +16,10 @@ with `_training.train` and ends with `evaluate`. A run lives in a folder:
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
-import shutil
 import sys
 
 import _attacks
@@ -77,13 +77,19 @@ class Run:
         return json.loads(self.path(name).read_text())
 
 
-def start():
+def start(argv):
     """Set seeds and devices, load the data, prepare the run's folder.
+
+    Args:
+        argv: The script's name, and what was left of its command line.
 
     Returns:
         `(run, (x_train, y_train), (x_test, y_test))`.
     """
+    if argv[1:]:
+        raise SystemExit(f"Flags begin with `--`. Received: {argv[1]}")
     _flags.apply_preset()
+    _flags.check()
     _attacks.eps()
     devices = _devices.set_up()
     keras.config.set_dtype_policy(FLAGS.precision)
@@ -133,14 +139,22 @@ def _prepare_folder(run, settings):
         return
     old = [run.path(name) for name in _STATE if run.path(name).exists()]
     if any(item != path for item in old):
+        kept = _unused(run.folder)
         print(
-            f"Starting afresh: the earlier run in {run.folder} is removed "
-            "(--resume would have gone on with it)."
+            f"Starting afresh: the earlier run in {run.folder} is moved to "
+            f"{kept} (--resume would have gone on with it)."
         )
-    for item in old:
-        shutil.rmtree(item) if item.is_dir() else item.unlink()
+        kept.mkdir()
+        for item in old:
+            item.rename(kept / item.name)
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
+
+
+def _unused(folder):
+    """The first of `earlier-1`, `earlier-2`, ... that is not in a folder."""
+    names = (folder / f"earlier-{n}" for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
 
 
 def differences(earlier, settings):

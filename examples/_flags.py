@@ -215,6 +215,16 @@ def apply_preset():
         print(f"--preset={FLAGS.preset} stands for {' '.join(changed)}")
 
 
+def check():
+    """End the run if flags do not go together."""
+    if FLAGS.defense == "mart" and FLAGS.head == "mmc":
+        raise SystemExit(
+            "--defense=mart has a loss of its own, and cannot train "
+            "--head=mmc with the Max-Mahalanobis center loss: use "
+            "--defense=at or trades."
+        )
+
+
 def preset_changes():
     """What the preset has changed of the paper's experiment, as flags."""
     flags_of_preset = [FLAGS[name] for name in _presets[FLAGS.preset]]

@@ -106,12 +106,6 @@ def _trades(model, attack, images):
 
 def _mart(model, attack, images):
     del images
-    if FLAGS.head == "mmc":
-        raise SystemExit(
-            "--defense=mart has a loss of its own, and cannot train "
-            "--head=mmc with the Max-Mahalanobis center loss: use "
-            "--defense=at or trades."
-        )
     beta = 5.0 if FLAGS.beta is None else FLAGS.beta
     return kwp.defenses.MART(model, attack, beta)
 

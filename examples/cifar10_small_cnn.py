@@ -28,8 +28,8 @@ _flags.define(
 )
 
 
-def main(_):
-    run, train, test = common.start()
+def main(argv):
+    run, train, test = common.start(argv)
 
     def build_model():
         return common.small_cnn(run, train[0])

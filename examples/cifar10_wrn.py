@@ -43,8 +43,8 @@ _flags.define(
 )
 
 
-def main(_):
-    run, train, test = common.start()
+def main(argv):
+    run, train, test = common.start(argv)
 
     def build_model():
         network = kwp.models.resnet32

@@ -17,7 +17,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "results", "Where the results are.")
 
 
-def main(_):
+def main(argv):
+    if argv[1:]:
+        raise SystemExit(f"Flags begin with `--`. Received: {argv[1]}")
     found = sorted(pathlib.Path(FLAGS.output_dir).glob("*.json"))
     if not found:
         raise SystemExit(f"There is no JSON in {FLAGS.output_dir}.")

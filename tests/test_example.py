@@ -179,10 +179,12 @@ def test_killed_training_resumes_to_the_same_numbers(
     flags = (*SETTINGS, f"--data_dir={digits}", f"--output_dir={folder}")
     kill_when(folder / "checkpoint.weights.h5", log, *flags)
     assert log.read_text().splitlines()[0] == (
-        f"Starting afresh: the earlier run in {folder} is removed (--resume "
-        "would have gone on with it)."
+        f"Starting afresh: the earlier run in {folder} is moved to {folder}/"
+        "earlier-1 (--resume would have gone on with it)."
     )
     assert not (folder / "model.keras").exists()
+    kept = folder / "earlier-1" / "model.keras"
+    assert kept.read_text() == "of an earlier run"
     result = run_well(*flags, "--resume")
     assert result.stdout.startswith("Resuming after epoch ")
     assert results(folder) == results(finished[1])
@@ -250,6 +252,27 @@ def test_slips_are_told_before_the_training(tmp_path):
         "Received: 0.1,8/0\n"
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["head=mmc"], "Flags begin with `--`. Received: head=mmc\n"),
+        (
+            ["--defense=mart", "--head=mmc"],
+            "--defense=mart has a loss of its own, and cannot train --head=mmc "
+            "with the Max-Mahalanobis center loss: use --defense=at or "
+            "trades.\n",
+        ),
+    ],
+)
+def test_slips_leave_an_earlier_run_alone(flags, told, tmp_path):
+    (tmp_path / "model.keras").write_text("of an earlier run")
+    result = run(f"--output_dir={tmp_path}", *flags)
+    assert (result.returncode, result.stderr) == (1, told)
+    (left,) = tmp_path.iterdir()
+    assert left.read_text() == "of an earlier run"
 
 
 def test_distribution_needs_its_backend(tmp_path, backend):
