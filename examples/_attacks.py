@@ -63,7 +63,7 @@ def by_name(name, images):
         attack = kwp.attacks.get(base, budgets(images))
         attack = dataclasses.replace(attack, **changes)
     except (TypeError, ValueError) as error:
-        raise SystemExit(f"--attacks: {error}. Received: {name}") from None
+        raise SystemExit(f"--attacks={name}: {error}") from None
     return _limited(attack, FLAGS.max_attack_steps)
 
 

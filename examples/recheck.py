@@ -51,6 +51,11 @@ def load(path):
 def main(images_path, model_path):
     logits = load(model_path)
     with np.load(images_path) as data:
+        if "attacks" not in data:
+            raise SystemExit(
+                f"{images_path} must be what `save_adversarial` writes. "
+                f"Received: a file of {', '.join(data)}"
+            )
         attacks = json.loads(str(data["attacks"]))
         x, y = data["x"], data["y"]
 

@@ -1,7 +1,9 @@
 """Callbacks for training."""
 
 import keras
+import numpy as np
 
+from keras_wp import checks
 from keras_wp.attacks import Attack
 from keras_wp.attacks.base import check_at_least
 from keras_wp.defenses import Defense
@@ -64,18 +66,36 @@ class RobustAccuracy(keras.callbacks.Callback):
         self._every = every
         self._batch_size = batch_size
 
+    def on_train_begin(self, logs=None):
+        """Looks at arrays of data before they are needed.
+
+        Raises:
+            ValueError: If they are not images within the bounds of the attack,
+                or not one integer label for each.
+        """
+        model = self._attacked()
+        for data in self._data.values():
+            if isinstance(data, tuple) and len(data) == 2:
+                x, y = map(np.asarray, data)
+                checks.images(x, self._attack.bounds)
+                checks.image_shape(model, x.shape[1:])
+                if classes := checks.num_classes(model):
+                    checks.labels(y, len(x), classes)
+
     def on_epoch_end(self, epoch, logs=None):
         if logs is None or (epoch + 1) % self._every:
             return
-        model = self.model
-        if isinstance(model, Defense):
-            model = model.model
         for name, data in self._data.items():
             report = evaluate(
-                model,
+                self._attacked(),
                 data,
                 [self._attack],
                 batch_size=self._batch_size,
                 progress=False,
             )
             logs[name] = report.robust_accuracy
+
+    def _attacked(self):
+        """The model in training, or that inside of a defense."""
+        defended = isinstance(self.model, Defense)
+        return self.model.model if defended else self.model

@@ -52,6 +52,44 @@ def images(x, bounds):
     return np.clip(x, low, high)
 
 
+def image_shape(model, shape):
+    """Raise a ValueError if a Keras model does not take such an image.
+
+    Args:
+        model: A model; its `input_shape`, if it has one, is what it takes.
+        shape: The shape of one image.
+    """
+    wanted = getattr(model, "input_shape", None)
+    if not isinstance(wanted, tuple) or not wanted:
+        return
+    wanted = wanted[1:]
+    if not all(size is None or isinstance(size, int) for size in wanted):
+        return  # Of several inputs.
+    taken = tuple(shape)
+    # Keras adds, or takes away, a last axis of length 1.
+    if len(taken) == len(wanted) - 1:
+        taken = (*taken, 1)
+    elif len(taken) == len(wanted) + 1 and taken[-1] == 1:
+        taken = taken[:-1]
+    if len(taken) != len(wanted) or any(
+        size not in (None, given)
+        for size, given in zip(wanted, taken, strict=True)
+    ):
+        raise ValueError(
+            f"The model takes images of the shape {wanted}. Received: images "
+            f"of the shape {tuple(shape)}"
+        )
+
+
+def num_classes(model):
+    """How many classes a Keras model tells apart; None if it does not say."""
+    try:
+        shape = model.output_shape
+    except (AttributeError, ValueError):
+        return None  # It has not been called yet.
+    return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
+
+
 def labels(y, count, num_classes):
     """Integer labels as int32 of shape `(count,)`.
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, features
+from keras_wp import _backend, checks, features
 
 _compiled = weakref.WeakKeyDictionary()
 _TAKEN = ("activation", "dtype_policy")
@@ -84,8 +84,14 @@ class Classifier:
 
         Args:
             shape: The shape of one image.
+
+        Raises:
+            ValueError: If the model takes images of another shape.
         """
-        if self._is_layer and not self.model.built:
+        if not self._is_layer:
+            return
+        checks.image_shape(self.model, shape)
+        if not self.model.built:
             self(ops.zeros((1, *shape)))
 
     def compile(self, key, make, more_variables=lambda: ()):

@@ -18,6 +18,9 @@ class MaxMahalanobisCenter(keras.losses.Loss):
         name: Name of the loss.
         dtype: As in `keras.losses.Loss`.
 
+    Raises:
+        ValueError: When called with labels of another shape than below.
+
     Input shape:
         `y_true`: integer labels `(N,)` or `(N, 1)`; `y_pred`: logits `(N, K)`.
 
@@ -42,7 +45,16 @@ class MaxMahalanobisCenter(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):
-        """Returns the squared distance of each image, `(N,)`."""
+        """Returns the squared distance of each image, `(N,)`.
+
+        Raises:
+            ValueError: If there is not one label for each image.
+        """
+        if len(y_true.shape) > 1 and tuple(y_true.shape)[1:] != (1,):
+            raise ValueError(
+                "Labels must be integers of the shape (N,). Received: shape "
+                f"{tuple(y_true.shape)} (one-hot labels? take their argmax)"
+            )
         labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
         own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
         # Where it is 0 a product would turn an infinite logit into NaN.

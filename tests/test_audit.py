@@ -163,6 +163,14 @@ def test_predictions_that_jump_are_told_from_such_as_do_not():
     )
     (finding,) = landscape.noise(fooled)
     assert finding.severity == "warning"
+    assert "predictions jump" in finding.message
+    # One that lies next to the boundary says nothing about the others.
+    near = np.append(PIXELS[:-1], np.float32(0.5001)).reshape(PIXELS.shape)
+    (finding,) = landscape.noise(
+        trial_of(sloped(), near, 0.1, robust=np.arange(40) < 39)
+    )
+    assert (finding.severity, finding.evidence["changed"]) == ("info", 1)
+    assert "predictions jump" not in finding.message
 
 
 def test_a_model_that_looks_elsewhere_resists_without_a_bound():

@@ -92,3 +92,32 @@ def test_what_is_no_attack_is_refused():
     assert str(error.value) == (
         "Argument `attack` must be a keras_wp.attacks.Attack. Received: str"
     )
+
+
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (
+            (255 * X, Y),
+            "Images must lie within the bounds (0.0, 1.0). Received: values "
+            "from ",
+        ),
+        (
+            (X, np.eye(10)[Y]),
+            f"Labels must be integers of the shape ({len(Y)},). Received: "
+            f"shape ({len(Y)}, 10) (one-hot labels? take their argmax)",
+        ),
+        (
+            (np.repeat(X, 2, axis=1), Y),
+            "The model takes images of the shape ",
+        ),
+    ],
+)
+def test_unsound_data_are_refused_before_the_training(data, told):
+    model = tiny_cnn()
+    model.compile("adam", "mse")
+    curve = RobustAccuracy((X, Y), ATTACK, validation_data=data)
+    curve.set_model(model)
+    with pytest.raises(ValueError) as error:
+        curve.on_train_begin()
+    assert str(error.value).startswith(told)

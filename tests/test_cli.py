@@ -137,6 +137,20 @@ def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    "a, b, names",
+    [
+        ("runs/a.keras", "runs/b.keras", ["A: a.keras", "B: b.keras"]),
+        ("x/y/m.keras", "x/z/m.keras", ["A: y/m.keras", "B: z/m.keras"]),
+        ("x/m.keras", "m.keras", ["A: x/m.keras", "B: m.keras"]),
+        ("m.keras", "m.keras", ["A: m.keras", "B: m.keras"]),
+    ],
+)
+def test_compared_files_are_told_apart(a, b, names):
+    assert commands._names(a, b) == names
+
+
+@pytest.mark.once
 def test_compare_reads_written_reports(models, images, tmp_path, capsys):
     model = keras.saving.load_model(models / "a.keras")
     report = kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)])
@@ -239,7 +253,7 @@ BAD = {
     ),
     "no data set": (
         ["evaluate", "a.keras"],
-        "--dataset must name the images to attack, such as mnist or cifar10. "
+        "--dataset must name the images to attack, such as mnist5k or cifar10. "
         "Received: no --dataset",
     ),
     "attack": (

@@ -86,6 +86,15 @@ def test_verdict_is_about_a_budget_where_there_is_one():
     assert "B is right more often in the worst case, ℓ∞ ≤ 0.1" in text
 
 
+def test_what_is_no_report_is_refused():
+    with pytest.raises(ValueError) as error:
+        compare(report(FIRST), CLEAN)
+    assert str(error.value) == (
+        "`compare` takes two reports, as `evaluate` returns them. Received: a "
+        "ndarray"
+    )
+
+
 def test_reports_without_a_common_budget_are_refused():
     with pytest.raises(ValueError) as error:
         compare(report(FIRST, eps=0.3), report(SECOND, eps=None))
@@ -182,6 +191,45 @@ def test_findings_of_both_are_shown():
     text = comparison.to_html()
     assert "A: It rounds." in text and "It is a network." not in text
     assert "Findings" not in compare(report(FIRST), report(SECOND)).to_html()
+
+
+def test_attacks_of_one_side_alone_are_a_grave_finding():
+    more = attack_result("adaptive", CLEAN, CLEAN & False)
+    second = dataclasses.replace(
+        report(SECOND), results=(*report(SECOND).results, more)
+    )
+    (finding,) = compare(report(FIRST), second).findings
+    assert (finding.severity, finding.check) == ("high", "unequal_attacks")
+    assert finding.message == (
+        "Only one of the two was attacked: B with adaptive. The worst cases "
+        "are not over the same attacks, so that their difference may be that "
+        "of the attacks."
+    )
+    assert finding.evidence == {"only A": [], "only B": ["adaptive"]}
+    # Beyond the budgets of both it is of no matter.
+    far = attack_result("FGSM", CLEAN, CLEAN, eps=0.3)
+    second = dataclasses.replace(
+        report(SECOND), results=(*report(SECOND).results, far)
+    )
+    assert compare(report(FIRST), second).findings == ()
+
+
+def test_what_is_written_says_what_was_compared():
+    second = dataclasses.replace(
+        report(SECOND),
+        environment={**ENVIRONMENT, "command": "python -m <keras_wp>"},
+    )
+    comparison = compare(report(FIRST), second)
+    assert json.loads(comparison.to_json())["environments"] == [
+        ENVIRONMENT,
+        second.environment,
+    ]
+    assert comparison.to_markdown().splitlines()[-2:] == [
+        "- A: net: model net, keras 3, backend jax, seed 4",
+        "- B: net: model net, keras 3, backend jax, seed 4; "
+        "`python -m <keras_wp>`",
+    ]
+    assert "python -m &lt;keras_wp&gt;" in comparison.to_html()
 
 
 def test_attacks_of_one_name_must_be_the_same():

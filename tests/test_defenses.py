@@ -505,6 +505,20 @@ def test_images_outside_the_bounds_are_refused():
     )
 
 
+def test_arrays_of_another_shape_or_class_are_refused():
+    defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
+    x = np.zeros((2, *SHAPE), np.float32)
+    assert message_of(defense.fit, x, np.array([0, CLASSES])) == (
+        f"Labels must lie in [0, {CLASSES}), as the model has {CLASSES} "
+        f"classes. Received: labels from 0 to {CLASSES}"
+    )
+    wide = np.repeat(x, 2, axis=1)
+    assert message_of(defense.fit, wide, np.array([0, 1])) == (
+        f"The model takes images of the shape {SHAPE}. Received: images of "
+        f"the shape {wide.shape[1:]}"
+    )
+
+
 KERNEL = np.ones((*SHAPE, CLASSES), np.float32)
 
 

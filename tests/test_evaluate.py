@@ -333,9 +333,19 @@ def test_targeted_attack_aims_at_the_likeliest_wrong_class(rng):
     model = linear_model(kernel)
     x = random_images(50, (4, 4, 1))
     y = model.predict(x, verbose=0).argmax(-1)
-    attack = kwp.attacks.PGD(eps=2.0, steps=50, targeted=True, seed=1)
+    attack = kwp.attacks.PGD(eps=1.0, steps=50, targeted=True, seed=1)
     report = evaluate(model, (x, y), [attack])
     assert report.robust_accuracy == 0.0
+
+
+def test_a_budget_beyond_the_pixels_meets_a_warning(model, data):
+    with pytest.warns(UserWarning) as found:
+        evaluate(model, data, [FGSM], eps=[0.1, 8])
+    told = [str(w.message) for w in found if w.category is UserWarning]
+    assert told == [
+        "A budget in linf of 8 is larger than the range of the pixels, (0.0, "
+        "1.0), so that any image is within it: is it in other units?"
+    ]
 
 
 BAD_DATA = {
@@ -362,6 +372,16 @@ BAD_DATA = {
     "nan": (
         lambda x, y: (np.where(x > 0.99, np.nan, x), y),
         "Images must be finite. Received: NaN or infinity in 16 of 60 images",
+    ),
+    "other shape": (
+        lambda x, y: (np.repeat(x, 2, axis=1), y),
+        "The model takes images of the shape (6, 6, 1). Received: images of "
+        "the shape (12, 6, 1)",
+    ),
+    "one image": (
+        lambda x, y: (x[0], y[0]),
+        "`data` must be (x, y) arrays of many images and labels. Received: x "
+        "of the shape (6, 6, 1) and y of the shape ()",
     ),
     "lengths": (
         lambda x, y: (x, y[:-1]),
@@ -420,6 +440,16 @@ BAD_ARGUMENTS = {
         {"eps": [0.1, -0.1]},
         "`eps` must consist of finite numbers greater than 0. Received: "
         "eps=[0.1, -0.1]",
+    ),
+    "eps as text": (
+        {"eps": "8/255"},
+        "`eps` must consist of finite numbers greater than 0. Received: "
+        "eps='8/255'",
+    ),
+    "eps in a norm of no attack": (
+        {"eps": {"linf": 0.1, "l2": 1}},
+        "`eps` must hold budgets in the norms of the attacks only. Received: "
+        "eps={'linf': 0.1, 'l2': 1}, and no attack in l2",
     ),
     "name without eps in its norm": (
         {"attacks": ["pgd20", "cw1000"], "eps": {"linf": 0.3}},

@@ -76,6 +76,15 @@ def test_model_with_head_and_loss_loads_in_safe_mode(tmp_path, rng):
     )
 
 
+def test_one_hot_labels_are_refused():
+    with pytest.raises(ValueError) as error:
+        MaxMahalanobisCenter()(np.eye(3), np.zeros((3, 3), np.float32))
+    assert str(error.value) == (
+        "Labels must be integers of the shape (N,). Received: shape (3, 3) "
+        "(one-hot labels? take their argmax)"
+    )
+
+
 def test_examples_of_the_docstrings():
     results = doctest.testmod(losses, extraglobs={"np": np})
     assert results.attempted > 0

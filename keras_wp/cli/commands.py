@@ -53,15 +53,25 @@ def compare(args):
             folder = args.resume_dir and args.resume_dir / letter
             side = _evaluate(args, side, data, resume_dir=folder)
         reports.append(side)
-    names = [
-        f"{letter}: {pathlib.Path(path).name}"
-        for letter, path in (("A", args.a), ("B", args.b))
-    ]
-    comparison = compare_reports(*reports, names=names)
+    comparison = compare_reports(*reports, names=_names(args.a, args.b))
     _show(comparison)
     for path in args.reports:
         _write(comparison, path)
     _name(args.reports)
+
+
+def _names(*paths):
+    """What to call two files: as long as it takes to tell them apart."""
+    parts = [pathlib.Path(path).parts for path in paths]
+    length = 1
+    while parts[0][-length:] == parts[1][-length:] and length < max(
+        map(len, parts)
+    ):
+        length += 1
+    return [
+        f"{letter}: {pathlib.Path(*own[-length:])}"
+        for letter, own in zip("AB", parts, strict=True)
+    ]
 
 
 def info(args):
@@ -185,7 +195,7 @@ def _read(path):
 def _data(args):
     if args.dataset is None:
         raise ValueError(
-            "--dataset must name the images to attack, such as mnist or "
+            "--dataset must name the images to attack, such as mnist5k or "
             "cifar10. Received: no --dataset"
         )
     _, (x, y) = datasets.load(args.dataset, args.data_dir)

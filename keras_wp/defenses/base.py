@@ -119,16 +119,22 @@ class Defense(keras.Model, abc.ABC):
             )
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the inner model, as `keras.Model.fit` does.
 
         Raises:
-            ValueError: If `x` is an array of images, and the first of them are
-                not within the bounds of the attack.
+            ValueError: If `x` is an array of images that are not of the
+                model's shape, or the first of which are not within the bounds
+                of the attack; or if `y` is an array of labels that are not
+                classes of the model.
         """
         if isinstance(x, np.ndarray):
             checks.images(x[:_EXAMINED], self.attack.bounds)
-        return super().fit(x, *args, **kwargs)
+            checks.image_shape(self.model, x.shape[1:])
+        classes = checks.num_classes(self.model)
+        if isinstance(y, np.ndarray) and classes:
+            checks.labels(y, len(y), classes)
+        return super().fit(x, y, *args, **kwargs)
 
     def call(self, inputs):
         """The inner model's logits in inference mode, in training too.

@@ -13,6 +13,8 @@ from keras_wp.evaluation import report_text
 from keras_wp.evaluation.findings import Finding, gravest_first
 from keras_wp.evaluation.html.comparison import page
 from keras_wp.evaluation.pairs import Pair, counted
+from keras_wp.evaluation.report import Report
+from keras_wp.evaluation.report_json import plain
 from keras_wp.evaluation.statistics import wilson
 
 
@@ -27,13 +29,16 @@ class Comparison:
         names: What the two models are called.
         pairs: A `Pair` for the clean images; then for each budget of both
             reports, for each attack of both and for the worst case.
-        findings: What may be wrong with the numbers of either: the findings
-            of its report, but for those that are just good to know.
+        findings: What may be wrong with the numbers: that the two were not
+            attacked alike, and the findings of both reports, but for those
+            that are just good to know.
+        environments: The `environment` of both reports.
     """
 
     names: tuple[str, str]
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...] = ()
+    environments: tuple[dict, ...] = ()
 
     def __getitem__(self, key):
         condition, eps = key if isinstance(key, tuple) else (key, None)
@@ -85,10 +90,12 @@ class Comparison:
         )
 
     def to_markdown(self):
-        """The table and the findings in Markdown."""
+        """The table, the findings, and what they are of, in Markdown."""
         table = report_text.markdown_table(self._rows())
         findings = report_text.findings_markdown(self.findings)
-        return f"{self._caption()}\n\n{table}{findings}"
+        sides = zip(self.names, self.environments, strict=False)
+        made = [report_text.made_with(*side) for side in sides]
+        return "\n".join([self._caption(), "", table + findings, *made])
 
     def to_html(self, path=None):
         """The table and the findings as one HTML page, without the network.
@@ -129,7 +136,12 @@ class Comparison:
         ]
         findings = [dataclasses.asdict(finding) for finding in self.findings]
         text = json.dumps(
-            {"names": self.names, "pairs": pairs, "findings": findings},
+            {
+                "names": self.names,
+                "environments": plain(self.environments),
+                "pairs": pairs,
+                "findings": findings,
+            },
             indent=1,
             allow_nan=False,
         )
@@ -155,11 +167,11 @@ def compare(first, second, names=None):
     Returns:
         A `Comparison`. The worst case is that over each report's own
         attacks, so give both models the same, and to each those that suit
-        it (`adaptive=True`).
+        it (`adaptive=True`); if one was tried with others, a finding says so.
 
     Raises:
-        ValueError: If the reports are not of the same images, have no
-            budget in common, or attacks of the same name that differ.
+        ValueError: If these are no reports, are not of the same images, have
+            no budget in common, or attacks of the same name that differ.
 
     Example:
 
@@ -168,6 +180,12 @@ def compare(first, second, names=None):
     >>> robust = keras_wp.evaluate(other, data, ["pgd20"], eps=8 / 255)
     >>> print(keras_wp.compare(plain, robust))
     """
+    for report in (first, second):
+        if not isinstance(report, Report):
+            raise ValueError(
+                "`compare` takes two reports, as `evaluate` returns them. "
+                f"Received: a {type(report).__name__}"
+            )
     order = _order(first, second)
     pairs = [counted("clean", first.clean_correct, second.clean_correct[order])]
     theirs = {(r.name, r.norm, r.eps): r for r in second.results}
@@ -192,7 +210,12 @@ def compare(first, second, names=None):
         for finding in report.findings
         if finding.severity != "info"
     ]
-    return Comparison(tuple(names), tuple(pairs), gravest_first(findings))
+    return Comparison(
+        tuple(names),
+        tuple(pairs),
+        gravest_first([*_unequal(first, second), *findings]),
+        (first.environment, second.environment),
+    )
 
 
 def common_budgets(first, second):
@@ -213,6 +236,29 @@ def common_budgets(first, second):
             "second"
         )
     return common
+
+
+def _unequal(first, second):
+    """A finding if just one of the two was tried with some attack."""
+    common = common_budgets(first.budgets, second.budgets)
+    tried = [
+        {r.name for r in report.results if (r.norm, r.eps) in common}
+        for report in (first, second)
+    ]
+    only = [sorted(tried[0] - tried[1]), sorted(tried[1] - tried[0])]
+    told = [
+        f"{letter} with {', '.join(names)}"
+        for letter, names in zip("AB", only, strict=True)
+        if names
+    ]
+    if told:
+        message = (
+            f"Only one of the two was attacked: {', and '.join(told)}. The "
+            "worst cases are not over the same attacks, so that their "
+            "difference may be that of the attacks."
+        )
+        evidence = {"only A": only[0], "only B": only[1]}
+        yield Finding("high", message, evidence, "unequal_attacks")
 
 
 def _check_same(first, second):

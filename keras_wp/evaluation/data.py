@@ -23,6 +23,12 @@ class Data:
         self._pair = None
         if isinstance(data, (tuple, list)) and len(data) == 2:
             x, y = (ops.convert_to_numpy(part) for part in data)
+            if not x.ndim or not y.ndim:
+                raise ValueError(
+                    "`data` must be (x, y) arrays of many images and labels. "
+                    f"Received: x of the shape {x.shape} and y of the shape "
+                    f"{y.shape}"
+                )
             if len(x) != len(y):
                 raise ValueError(
                     "`data` must have as many labels as images. Received: "

@@ -112,6 +112,7 @@ def evaluate(
     data = Data(data)
     classifier = Classifier(model)
     bounds = plan.common_bounds(attacks)
+    plan.warn_of_far(radii, bounds)
     with Progress(progress) as bars:
         clean = clean_pass(
             classifier, data, bounds, batch_size, bars, lenient=bool(audit)

@@ -14,6 +14,9 @@ HALF, WHOLE = 0.5, 1.0
 # within it, and that an adversarial image met by chance tells of predictions
 # that jump; and how often noise of that size is drawn.
 SMALL, DRAWS = 0.05, 4
+# So many images of a sample may lie next to a boundary without its meaning
+# anything.
+_NEAR_BY_CHANCE = 2
 # A gradient is right about so small a step, or promises a little too much.
 # One that promises ten times too much is the slope of a ripple.
 KEPT = 0.1
@@ -39,16 +42,18 @@ def noise(trial):
     changed = _changed_by_noise(trial, sample)
     among_left = int(_changed_by_noise(trial, left).sum()) if left else 0
     severity = severity_of(trial.share_of_survivors(among_left))
+    meaning = "predictions jump, and gradients say little about them"
     if severity is None:
         if severity_of(trial.share_of_sample(int(changed.sum()))) is None:
             return
         severity = "warning"
+        if changed.sum() <= _NEAR_BY_CHANCE:
+            severity, meaning = "info", "so close is the boundary to a few"
     yield Finding(
         severity,
         f"Noise of {SMALL:.0%} of the budget changed the prediction for "
         f"{int(changed.sum())} of {len(sample)} images, and for {among_left} "
-        f"of {len(left)} that counted as robust: predictions jump, and "
-        "gradients say little about them.",
+        f"of {len(left)} that counted as robust: {meaning}.",
         trial.evidence(
             draws=DRAWS,
             images=len(sample),

@@ -1,6 +1,7 @@
 """What is asked for: attacks, by name or not, and budgets for each."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -67,13 +68,21 @@ def budgets(attacks, eps):
     budgets = {}
     for norm, values in eps.items():
         norms.get(norm)  # A misspelt norm would leave attacks as they are.
-        values = np.unique(np.atleast_1d(values).astype(float))
+        try:
+            values = np.unique(np.atleast_1d(values).astype(float))
+        except (TypeError, ValueError):
+            values = np.array([np.nan])
         if not values.size or not np.isfinite(values).all() or values[0] <= 0:
             raise ValueError(
                 "`eps` must consist of finite numbers greater than 0. "
                 f"Received: eps={eps[norm]!r}"
             )
         budgets[norm] = [float(value) for value in values]
+    if unused := sorted(set(budgets) - {attack.norm for attack in attacks}):
+        raise ValueError(
+            "`eps` must hold budgets in the norms of the attacks only. "
+            f"Received: eps={eps!r}, and no attack in {', '.join(unused)}"
+        )
     return [budgets.get(a.norm, [_own_budget(a)]) for a in attacks]
 
 
@@ -108,3 +117,16 @@ def radii(attacks, budgets):
         if eps is not None
     }
     return sorted(pairs)
+
+
+def warn_of_far(radii, bounds):
+    """Warn if a budget reaches farther than pixels do: other units, maybe."""
+    low, high = bounds
+    for norm, eps in radii:
+        if norm == "linf" and eps > high - low:
+            warnings.warn(
+                f"A budget in linf of {eps:g} is larger than the range of the "
+                f"pixels, {bounds}, so that any image is within it: is it "
+                "in other units?",
+                stacklevel=3,
+            )

@@ -74,6 +74,17 @@ def caption(report):
     )
 
 
+def made_with(name, environment):
+    """What a side of a comparison depends on, as an item of Markdown."""
+    told = ", ".join(
+        f"{key} {value}"
+        for key, value in environment.items()
+        if key != "command" and value is not None
+    )
+    command = environment.get("command")
+    return f"- {name}: {told}" + (f"; `{command}`" if command else "")
+
+
 def plain(report):
     """The report for any terminal or log."""
     text = aligned(rows(report))

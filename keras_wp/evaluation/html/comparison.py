@@ -29,6 +29,7 @@ def page(comparison):
         ),
         _table(comparison),
         sections.findings(comparison),
+        _made_with(comparison),
         element(
             "footer",
             element(
@@ -46,6 +47,25 @@ def page(comparison):
                 "The worst case is that over the attacks in each model's own "
                 "report.",
             ),
+        ),
+    )
+
+
+def _made_with(comparison):
+    """What both reports depend on; None if that is not known."""
+    if not comparison.environments:
+        return None
+    sides = zip(comparison.names, comparison.environments, strict=True)
+    return element(
+        "section",
+        element("h2", "How to reproduce it"),
+        element(
+            "div",
+            [
+                (element("h3", name), sections.made_with(environment))
+                for name, environment in sides
+            ],
+            class_="card",
         ),
     )
 

@@ -138,15 +138,6 @@ def geometry(report, name):
 def reproduce(report):
     """Versions, seed, and the calls that make the report again."""
     env = report.environment
-    facts = [
-        (
-            element("dt", _label(key)),
-            element("dd", words.value_text(value)),
-        )
-        for key, value in env.items()
-        if key != "command" and value is not None
-    ]
-    command = env.get("command")
     configs = [
         {**r.attack, "name": r.name, "eps": r.eps} for r in report.results
     ]
@@ -155,8 +146,7 @@ def reproduce(report):
         element("h2", "How to reproduce it"),
         element(
             "div",
-            element("dl", facts, class_="facts"),
-            [element("h3", "Command"), _code(command)] if command else None,
+            made_with(env),
             element("h3", "Python"),
             _code(code.call(report)),
             element(
@@ -169,6 +159,23 @@ def reproduce(report):
     )
 
 
+def made_with(environment):
+    """What a result depends on, and the command behind it."""
+    facts = [
+        (
+            element("dt", _label(key)),
+            element("dd", words.value_text(value)),
+        )
+        for key, value in environment.items()
+        if key != "command" and value is not None
+    ]
+    command = environment.get("command")
+    return [
+        element("dl", facts, class_="facts"),
+        [element("h3", "Command"), _code(command)] if command else None,
+    ]
+
+
 def _code(text):
     return element("pre", element("code", text), tabindex=0)
 
@@ -178,6 +185,9 @@ def reading(report):
     lines = [
         "An accuracy under attack is an upper bound: a stronger attack may "
         "find more.",
+        "Steps an image are the iterations that an attacked image took, on "
+        "average; most of them cost a gradient, those of Square a forward "
+        "pass.",
         "Zero gradients is the share of attacked images that met a gradient "
         "of exactly zero. Where it is not small, that attack was blind, and "
         "its accuracy says little.",
