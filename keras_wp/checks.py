@@ -1,5 +1,7 @@
 """Checks of what users hand in: one clear sentence, before anything is lost."""
 
+import warnings
+
 import numpy as np
 
 # How far outside the bounds a pixel may lie, from rounding.
@@ -162,6 +164,17 @@ def logits(values, model, probabilities=False):
             "The model must return logits, not probabilities: remove its "
             "final softmax. Received: outputs that are not negative and sum "
             "to 1"
+        )
+
+
+def warn_of_sigmoids(values):
+    """Warn if logits `(N, K)` of many images look like those of sigmoids."""
+    inside = values.min() >= 0 and values.max() <= 1
+    if inside and np.ptp(values, axis=0).max() > 0:
+        warnings.warn(
+            "All outputs of the model lie between 0 and 1: if they are those "
+            "of a sigmoid, remove it, as attacks need logits.",
+            stacklevel=3,
         )
 
 

@@ -348,6 +348,17 @@ def test_a_budget_beyond_the_pixels_meets_a_warning(model, data):
     ]
 
 
+def test_outputs_of_sigmoids_meet_a_warning(model, data):
+    squashed = keras.Sequential([model, keras.layers.Activation("sigmoid")])
+    with pytest.warns(UserWarning) as found:
+        evaluate(squashed, data, [FGSM])
+    told = [str(w.message) for w in found if w.category is UserWarning]
+    assert told == [
+        "All outputs of the model lie between 0 and 1: if they are those of a "
+        "sigmoid, remove it, as attacks need logits."
+    ]
+
+
 BAD_DATA = {
     "one-hot labels": (
         lambda x, y: (x, np.eye(5)[y]),

@@ -117,6 +117,8 @@ def evaluate(
         clean = clean_pass(
             classifier, data, bounds, batch_size, bars, lenient=bool(audit)
         )
+        if not clean.probabilities:
+            checks.warn_of_sigmoids(clean.logits)
         for attack in attacks:
             checks.classes(attack, clean.logits.shape[-1])
         everything = save_adversarial is not None
