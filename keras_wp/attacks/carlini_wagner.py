@@ -23,9 +23,11 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 _WIDENING = 1.0 / 0.99
 
 # A search ends when the loss has not fallen by one in ten thousand within a
-# twentieth of the steps. The authors' code looks at every tenth, and at the
-# sum of the losses of a batch.
-_CHECKS = 20
+# tenth of the steps; or a twentieth, where the boundary seems no farther than
+# so many steps, and nothing is found by waiting. The authors' code looks at
+# every tenth, and at the sum of the losses of a batch.
+_CHECKS = 10, 20
+_FAR = 2.0
 _PROGRESS = 0.9999
 
 # The factor to the constant, and to a learning rate below the one asked for,
@@ -64,7 +66,8 @@ class CarliniWagner(Attack):
     - The first step is no longer than the way to the linearized boundary, at
       the distance `d`, and `c` is at most `4 d^2` at first.
     - Each image ends a search by itself, when a twentieth of `steps` has
-      brought no progress.
+      brought no progress; a tenth, if the linearized boundary is more than
+      two steps of `learning_rate` away.
 
     Args:
         steps: Most steps in a search, at least 1.
@@ -137,6 +140,11 @@ class CarliniWagner(Attack):
         return self.steps * self.binary_search_steps
 
     @property
+    def _patience(self):
+        """Steps without progress that end a search, far away and near."""
+        return tuple(max(1, self.steps // checks) for checks in _CHECKS)
+
+    @property
     def _objective(self):
         return objectives.get("margin", self.targeted)
 
@@ -150,6 +158,7 @@ class CarliniWagner(Attack):
             "first_moment": ops.zeros_like(problem.x),
             "second_moment": ops.zeros_like(problem.x),
             "gap_at_x": ops.where(gap > 0, gap, ops.ones_like(gap)),
+            "patience": ops.ones_like(run),
             "rate": zero,
             # The nearest adversarial image, and its squared distance.
             "nearest": problem.x,
@@ -195,7 +204,7 @@ class CarliniWagner(Attack):
         return state, (x, logits)
 
     def _begin(self, state, gradient, slope):
-        """Learning rate and constant, from the gradient at the clean image."""
+        """How to search, from the gradient at the clean image."""
         first = state["iteration"] == 0
         steepness = ops.sqrt(boundary.inner(gradient, gradient))
         flat = steepness <= 0
@@ -205,8 +214,12 @@ class CarliniWagner(Attack):
         reach = ops.sqrt(boundary.inner(slope, slope))
         rate = _limited(distance / reach, self.learning_rate)
         const = _limited(4.0 * ops.square(distance), self.initial_const)
+        far = distance > _FAR * self.learning_rate * reach
+        far = ops.logical_and(far, ~flat)
+        patience = ops.where(far, *self._patience)
         return {
             **state,
+            "patience": ops.where(first, patience, state["patience"]),
             "rate": ops.where(first, rate, state["rate"]),
             "const": ops.where(first, const, state["const"]),
         }
@@ -225,7 +238,7 @@ class CarliniWagner(Attack):
         loss = squared + const * ops.maximum(gap, ops.zeros_like(gap))
         loss = ops.minimum(loss, state["loss"])
         length = state["length"] + 1
-        look = length % max(1, self.steps // _CHECKS) == 0
+        look = length % state["patience"] == 0
         stalled = loss > _PROGRESS * state["loss_then"]
         over = ops.logical_or(
             ops.logical_and(look, stalled), length >= self.steps
