@@ -497,6 +497,22 @@ def test_images_of_integers_are_refused():
     )
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        keras.layers.Softmax(name="last"),
+        keras.layers.Activation("sigmoid", name="last"),
+        keras.layers.Dense(3, activation="softmax", name="last"),
+    ],
+)
+def test_models_of_probabilities_are_refused(last):
+    model = keras.Sequential([tiny_cnn(), last])
+    assert message_of(AdversarialTraining, model, SHIFT) == (
+        "Argument `model` must return logits, not probabilities: remove its "
+        "final activation. Received: a model that ends in 'last'"
+    )
+
+
 def test_images_outside_the_bounds_are_refused():
     defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
     assert message_of(defense.fit, 255 * np.ones((2, *SHAPE)), [0, 1]) == (

@@ -6,6 +6,23 @@ from keras import ops
 from keras_wp.attacks import Attack
 
 
+def check_logits(model):
+    """Raise a ValueError if a model ends in a softmax or a sigmoid."""
+    if not getattr(model, "outputs", None):
+        return  # It does not tell its layers' order.
+    last = model.layers[-1]
+    squashed = getattr(last, "activation", None) in (
+        keras.activations.softmax,
+        keras.activations.sigmoid,
+    )
+    if squashed or isinstance(last, keras.layers.Softmax):
+        raise ValueError(
+            "Argument `model` must return logits, not probabilities: remove "
+            "its final activation. Received: a model that ends in "
+            f"{last.name!r}"
+        )
+
+
 def check_attack(attack):
     """Raise a ValueError unless one can train against this attack."""
     if not isinstance(attack, Attack):

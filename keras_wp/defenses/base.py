@@ -61,6 +61,7 @@ class Defense(keras.Model, abc.ABC):
                 "Argument `model` must be a Keras model, and no defense. "
                 f"Received: {type(model).__name__}"
             )
+        arguments.check_logits(model)
         arguments.check_attack(attack)
         # The inner model casts for itself; and its policy says whether the
         # loss is to be scaled.
