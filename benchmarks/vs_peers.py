@@ -49,8 +49,14 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "draws",
     1,
-    "How often each attack is made, from other random numbers each time. Those "
-    "after the first are not timed; their accuracies are recorded, too.",
+    "How often an attack is made, from other random numbers each time. Those "
+    "after the first are not timed; their accuracies are recorded, too. For "
+    "PGD only: other attacks of some libraries have seeds of their own.",
+)
+flags.register_multi_flags_validator(
+    ["draws", "work"],
+    lambda f: f["draws"] == 1 or set(f["work"]) <= {"pgd20", "pgd100"},
+    "--draws is for --work=pgd20,pgd100.",
 )
 
 SHORT = 5.0  # seconds

@@ -69,7 +69,13 @@ def by_name(name, images):
 
 def named(images):
     """The attacks of `--attacks`."""
-    return [by_name(name, images) for name in FLAGS.attacks]
+    found = [by_name(name, images) for name in FLAGS.attacks]
+    if FLAGS.eps and all(attack.norm != "linf" for attack in found):
+        raise SystemExit(
+            "--eps is for attacks in l-infinity. Received: --attacks="
+            f"{','.join(FLAGS.attacks)}"
+        )
+    return found
 
 
 def eps():

@@ -58,38 +58,35 @@ def image_shape(model, shape):
     """Raise a ValueError if a Keras model does not take such an image.
 
     Args:
-        model: A model; its `input_shape`, if it has one, is what it takes.
+        model: A model. One that is neither functional nor sequential does
+            not tell what it takes.
         shape: The shape of one image.
     """
-    wanted = getattr(model, "input_shape", None)
-    if not isinstance(wanted, tuple) or not wanted:
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(inputs, list) or len(inputs) != 1:
         return
-    wanted = wanted[1:]
-    if not all(size is None or isinstance(size, int) for size in wanted):
-        return  # Of several inputs.
-    taken = tuple(shape)
-    # Keras adds, or takes away, a last axis of length 1.
-    if len(taken) == len(wanted) - 1:
-        taken = (*taken, 1)
-    elif len(taken) == len(wanted) + 1 and taken[-1] == 1:
-        taken = taken[:-1]
-    if len(taken) != len(wanted) or any(
-        size not in (None, given)
-        for size, given in zip(wanted, taken, strict=True)
+    wanted, shape = tuple(inputs[0].shape)[1:], tuple(shape)
+    if len(wanted) == len(shape) and all(
+        size in (None, given) for size, given in zip(wanted, shape, strict=True)
     ):
+        return
+    # It may take other shapes than that it was made for.
+    try:
+        model(np.zeros((1, *shape), np.float32), training=False)
+    except Exception:
         raise ValueError(
             f"The model takes images of the shape {wanted}. Received: images "
-            f"of the shape {tuple(shape)}"
-        )
+            f"of the shape {shape}"
+        ) from None
 
 
 def num_classes(model):
     """How many classes a Keras model tells apart; None if it does not say."""
-    try:
-        shape = model.output_shape
-    except (AttributeError, ValueError):
-        return None  # It has not been called yet.
-    return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
+    outputs = getattr(model, "outputs", None)
+    if not isinstance(outputs, list) or len(outputs) != 1:
+        return None
+    shape = outputs[0].shape
+    return shape[-1] if len(shape) == 2 else None
 
 
 def labels(y, count, num_classes):

@@ -50,7 +50,11 @@ class MaxMahalanobisCenter(keras.losses.Loss):
         Raises:
             ValueError: If there is not one label for each image.
         """
-        if len(y_true.shape) > 1 and tuple(y_true.shape)[1:] != (1,):
+        try:
+            rest = tuple(y_true.shape)[1:]
+        except ValueError:  # TensorFlow does not know the shape.
+            rest = ()
+        if rest not in ((), (1,), (None,)):
             raise ValueError(
                 "Labels must be integers of the shape (N,). Received: shape "
                 f"{tuple(y_true.shape)} (one-hot labels? take their argmax)"

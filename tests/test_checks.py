@@ -1,5 +1,6 @@
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from helpers import linear_model, message_of, random_images, tiny_cnn, to_numpy
@@ -29,6 +30,26 @@ def test_images_come_back_as_float32_within_the_bounds(x):
     np.testing.assert_array_equal(checks.images(x, (0.0, 1.0)), x)
     wide = checks.images(x.astype(np.float64), (0.0, 1.0))
     assert wide.dtype == np.float32
+
+
+def test_images_of_any_size_that_the_model_takes():
+    layers = [
+        keras.layers.Conv2D(4, 3),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(5),
+    ]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    checks.image_shape(model, (12, 12, 3))
+    assert message_of(checks.image_shape, model, (12, 12, 1)) == (
+        "The model takes images of the shape (8, 8, 3). Received: images of "
+        "the shape (12, 12, 1)"
+    )
+    flexible = keras.Input((None, None, 3))
+    functional = keras.Model(flexible, keras.Sequential(layers)(flexible))
+    checks.image_shape(functional, (9, 7, 3))
+    checks.image_shape(lambda x: x, (3,))
+    grey = tiny_cnn()
+    checks.image_shape(grey, grey.input_shape[1:-1])
 
 
 def test_pixels_may_miss_the_bounds_by_rounding(x):

@@ -193,25 +193,35 @@ def test_findings_of_both_are_shown():
     assert "Findings" not in compare(report(FIRST), report(SECOND)).to_html()
 
 
+def with_more(robust, *results):
+    given = report(robust)
+    return dataclasses.replace(given, results=(*given.results, *results))
+
+
 def test_attacks_of_one_side_alone_are_a_grave_finding():
     more = attack_result("adaptive", CLEAN, CLEAN & False)
-    second = dataclasses.replace(
-        report(SECOND), results=(*report(SECOND).results, more)
-    )
-    (finding,) = compare(report(FIRST), second).findings
+    (finding,) = compare(report(FIRST), with_more(SECOND, more)).findings
     assert (finding.severity, finding.check) == ("high", "unequal_attacks")
     assert finding.message == (
-        "Only one of the two was attacked: B with adaptive. The worst cases "
-        "are not over the same attacks, so that their difference may be that "
-        "of the attacks."
+        "Only one of the two was attacked: B with adaptive, linf 0.1. The "
+        "worst cases are not over the same attacks, so that their difference "
+        "may be that of the attacks."
     )
-    assert finding.evidence == {"only A": [], "only B": ["adaptive"]}
-    # Beyond the budgets of both it is of no matter.
+    assert finding.evidence == {"only A": [], "only B": ["adaptive, linf 0.1"]}
+
+
+def test_only_attacks_that_count_are_looked_for():
+    # Beyond the budgets of both they are of no matter; below them they are.
     far = attack_result("FGSM", CLEAN, CLEAN, eps=0.3)
-    second = dataclasses.replace(
-        report(SECOND), results=(*report(SECOND).results, far)
-    )
-    assert compare(report(FIRST), second).findings == ()
+    assert compare(report(FIRST), with_more(SECOND, far)).findings == ()
+    near = attack_result("FGSM", CLEAN, CLEAN, eps=0.05)
+    (finding,) = compare(with_more(FIRST, near), report(SECOND)).findings
+    assert finding.severity == "high"
+    assert finding.evidence["only A"] == ["FGSM, linf 0.05"]
+    again = attack_result("PGD20", CLEAN, CLEAN, eps=0.05)
+    (finding,) = compare(report(FIRST), with_more(SECOND, again)).findings
+    assert finding.severity == "warning"
+    assert finding.evidence["only B"] == ["PGD20, linf 0.05"]
 
 
 def test_what_is_written_says_what_was_compared():

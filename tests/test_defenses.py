@@ -513,6 +513,26 @@ def test_models_of_probabilities_are_refused(last):
     )
 
 
+def test_what_only_looks_like_probabilities_is_not_refused():
+    images = keras.Input((4,))
+    squashed = keras.layers.Dense(3, activation="softmax")(images)
+    AdversarialTraining(keras.Model(images, ops.log(squashed)), SHIFT)
+    head = keras_wp.RobustHead(3, activation="sigmoid")
+    AdversarialTraining(keras.Sequential([keras.Input((4,)), head]), SHIFT)
+
+
+def test_a_class_to_ignore_and_bool_labels_are_not_refused():
+    x = np.zeros((2, *SHAPE), np.float32)
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1
+    )
+    defense = AdversarialTraining(linear_model(KERNEL), SHIFT)
+    defense.compile("sgd", loss)
+    defense.fit(x, np.array([0, -1]), verbose=0)
+    defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
+    defense.fit(x, np.array([False, True]), verbose=0)
+
+
 def test_images_outside_the_bounds_are_refused():
     defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
     assert message_of(defense.fit, 255 * np.ones((2, *SHAPE)), [0, 1]) == (

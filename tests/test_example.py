@@ -258,6 +258,10 @@ def test_slips_are_told_before_the_training(tmp_path):
 @pytest.mark.parametrize(
     "flags, told",
     [
+        (
+            ["--attacks=cw1000", "--eps=0.1"],
+            "--eps is for attacks in l-infinity. Received: --attacks=cw1000\n",
+        ),
         (["head=mmc"], "Flags begin with `--`. Received: head=mmc\n"),
         (
             ["--defense=mart", "--head=mmc"],

@@ -23,10 +23,11 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 _WIDENING = 1.0 / 0.99
 
 # A search ends when the loss has not fallen by one in ten thousand within a
-# tenth of the steps; or a twentieth, where the boundary seems no farther than
-# so many steps, and nothing is found by waiting. The authors' code looks at
-# every tenth, and at the sum of the losses of a batch.
-_CHECKS = 10, 20
+# twentieth of the steps; or, where the boundary seems farther than so many
+# steps, within a tenth, and a fifth once something adversarial is known. Near
+# it, nothing is found by waiting. The authors' code looks at every tenth, and
+# at the sum of the losses of a batch.
+_CHECKS = 20, 10, 5
 _FAR = 2.0
 _PROGRESS = 0.9999
 
@@ -66,8 +67,8 @@ class CarliniWagner(Attack):
     - The first step is no longer than the way to the linearized boundary, at
       the distance `d`, and `c` is at most `4 d^2` at first.
     - Each image ends a search by itself, when a twentieth of `steps` has
-      brought no progress; a tenth, if the linearized boundary is more than
-      two steps of `learning_rate` away.
+      brought no progress; if the linearized boundary is more than two steps
+      of `learning_rate` away, a tenth, and a fifth once it has succeeded.
 
     Args:
         steps: Most steps in a search, at least 1.
@@ -140,11 +141,6 @@ class CarliniWagner(Attack):
         return self.steps * self.binary_search_steps
 
     @property
-    def _patience(self):
-        """Steps without progress that end a search, far away and near."""
-        return tuple(max(1, self.steps // checks) for checks in _CHECKS)
-
-    @property
     def _objective(self):
         return objectives.get("margin", self.targeted)
 
@@ -158,7 +154,7 @@ class CarliniWagner(Attack):
             "first_moment": ops.zeros_like(problem.x),
             "second_moment": ops.zeros_like(problem.x),
             "gap_at_x": ops.where(gap > 0, gap, ops.ones_like(gap)),
-            "patience": ops.ones_like(run),
+            "far": zero > 0,
             "rate": zero,
             # The nearest adversarial image, and its squared distance.
             "nearest": problem.x,
@@ -216,10 +212,9 @@ class CarliniWagner(Attack):
         const = _limited(4.0 * ops.square(distance), self.initial_const)
         far = distance > _FAR * self.learning_rate * reach
         far = ops.logical_and(far, ~flat)
-        patience = ops.where(far, *self._patience)
         return {
             **state,
-            "patience": ops.where(first, patience, state["patience"]),
+            "far": ops.where(first, far, state["far"]),
             "rate": ops.where(first, rate, state["rate"]),
             "const": ops.where(first, const, state["const"]),
         }
@@ -238,7 +233,8 @@ class CarliniWagner(Attack):
         loss = squared + const * ops.maximum(gap, ops.zeros_like(gap))
         loss = ops.minimum(loss, state["loss"])
         length = state["length"] + 1
-        look = length % state["patience"] == 0
+        known = ops.logical_not(ops.isinf(best))
+        look = length % self._patience(state["far"], known) == 0
         stalled = loss > _PROGRESS * state["loss_then"]
         over = ops.logical_or(
             ops.logical_and(look, stalled), length >= self.steps
@@ -248,7 +244,6 @@ class CarliniWagner(Attack):
         low = ops.where(over & ~succeeded, const, state["low"])
         high = ops.where(over & succeeded, const, state["high"])
         middle = ops.where(ops.isinf(high), _GROWTH * const, 0.5 * (low + high))
-        known = ops.logical_not(ops.isinf(best))
         rate = ops.where(
             known,
             _DECAY * state["rate"],
@@ -273,6 +268,14 @@ class CarliniWagner(Attack):
             ),
             "converged": search >= self.binary_search_steps,
         }
+
+    def _patience(self, far, known):
+        """After how many steps without progress a search ends: `(N,)`."""
+        near, searching, refining = (
+            max(1, self.steps // checks) for checks in _CHECKS
+        )
+        waits = ops.where(known, refining, searching)
+        return ops.cast(ops.where(far, waits, near), "int32")
 
 
 def _limited(value, most):

@@ -9,13 +9,16 @@ from keras_wp.attacks import Attack
 def check_logits(model):
     """Raise a ValueError if a model ends in a softmax or a sigmoid."""
     if not getattr(model, "outputs", None):
-        return  # It does not tell its layers' order.
+        return  # It does not tell what its last layer is.
     last = model.layers[-1]
-    squashed = getattr(last, "activation", None) in (
-        keras.activations.softmax,
-        keras.activations.sigmoid,
+    if last.output is not model.outputs[0]:
+        return  # An operation follows.
+    layers = keras.layers
+    squashed = isinstance(last, (layers.Activation, layers.Dense)) and (
+        last.activation
+        in (keras.activations.softmax, keras.activations.sigmoid)
     )
-    if squashed or isinstance(last, keras.layers.Softmax):
+    if squashed or isinstance(last, layers.Softmax):
         raise ValueError(
             "Argument `model` must return logits, not probabilities: remove "
             "its final activation. Received: a model that ends in "

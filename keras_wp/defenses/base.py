@@ -133,7 +133,9 @@ class Defense(keras.Model, abc.ABC):
             checks.images(x[:_EXAMINED], self.attack.bounds)
             checks.image_shape(self.model, x.shape[1:])
         classes = checks.num_classes(self.model)
-        if isinstance(y, np.ndarray) and classes:
+        ignored = getattr(self.loss, "ignore_class", None)
+        whole = isinstance(y, np.ndarray) and y.dtype != bool
+        if whole and classes and ignored is None:
             checks.labels(y, len(y), classes)
         return super().fit(x, y, *args, **kwargs)
 

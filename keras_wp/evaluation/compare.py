@@ -239,26 +239,41 @@ def common_budgets(first, second):
 
 
 def _unequal(first, second):
-    """A finding if just one of the two was tried with some attack."""
-    common = common_budgets(first.budgets, second.budgets)
-    tried = [
-        {r.name for r in report.results if (r.norm, r.eps) in common}
-        for report in (first, second)
-    ]
-    only = [sorted(tried[0] - tried[1]), sorted(tried[1] - tried[0])]
+    """A finding if just one of the two was tried with some attack.
+
+    It is grave if that is another kind of attack, and not the same with
+    another budget.
+    """
+    only = [set(), set()]
+    for norm, limit in common_budgets(first.budgets, second.budgets):
+        one, other = (_counted(r, norm, limit) for r in (first, second))
+        only[0] |= one - other
+        only[1] |= other - one
     told = [
-        f"{letter} with {', '.join(names)}"
-        for letter, names in zip("AB", only, strict=True)
-        if names
+        f"{letter} with {' and '.join(sorted(attacks))}"
+        for letter, attacks in zip("AB", only, strict=True)
+        if attacks
     ]
     if told:
-        message = (
-            f"Only one of the two was attacked: {', and '.join(told)}. The "
-            "worst cases are not over the same attacks, so that their "
-            "difference may be that of the attacks."
+        kinds = [{result.name for result in r.results} for r in (first, second)]
+        yield Finding(
+            "warning" if kinds[0] == kinds[1] else "high",
+            f"Only one of the two was attacked: {'; '.join(told)}. The worst "
+            "cases are not over the same attacks, so that their difference "
+            "may be that of the attacks.",
+            {"only A": sorted(only[0]), "only B": sorted(only[1])},
+            "unequal_attacks",
         )
-        evidence = {"only A": only[0], "only B": only[1]}
-        yield Finding("high", message, evidence, "unequal_attacks")
+
+
+def _counted(report, norm, limit):
+    """The attacks that count in a worst case, each with its budget."""
+    return {
+        f"{result.name}, {report_text.budget(norm, result.eps)}"
+        for result in report.results
+        if result.norm == norm
+        and (limit is None or result.eps is None or result.eps <= limit)
+    }
 
 
 def _check_same(first, second):

@@ -14,8 +14,8 @@ HALF, WHOLE = 0.5, 1.0
 # within it, and that an adversarial image met by chance tells of predictions
 # that jump; and how often noise of that size is drawn.
 SMALL, DRAWS = 0.05, 4
-# So many images of a sample may lie next to a boundary without its meaning
-# anything.
+# So many images of a sample, and a tenth of it, may lie next to a boundary
+# without its meaning anything.
 _NEAR_BY_CHANCE = 2
 # A gradient is right about so small a step, or promises a little too much.
 # One that promises ten times too much is the slope of a ripple.
@@ -47,7 +47,8 @@ def noise(trial):
         if severity_of(trial.share_of_sample(int(changed.sum()))) is None:
             return
         severity = "warning"
-        if changed.sum() <= _NEAR_BY_CHANCE:
+        few = min(_NEAR_BY_CHANCE, len(sample) // 10)
+        if not among_left and changed.sum() <= few:
             severity, meaning = "info", "so close is the boundary to a few"
     yield Finding(
         severity,
