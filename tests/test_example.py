@@ -259,7 +259,7 @@ def test_slips_are_told_before_the_training(tmp_path):
     "flags, told",
     [
         (
-            ["--attacks=cw1000", "--eps=0.1"],
+            ["--dataset=mnist5k", "--attacks=cw1000", "--eps=0.1"],
             "--eps is for attacks in l-infinity. Received: --attacks=cw1000\n",
         ),
         (["head=mmc"], "Flags begin with `--`. Received: head=mmc\n"),
