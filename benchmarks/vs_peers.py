@@ -145,20 +145,21 @@ def timed_often(run, x, y):
     return seconds, x_adv
 
 
-def accuracies(work, run, model, x, y, x_adv):
-    """Robust accuracy of each draw; the first is `x_adv`.
+def scores(work, run, model, x, y, x_adv):
+    """The score of `x_adv`, and the accuracy of each draw, that the first.
 
     `run` maps the number of a draw to a function that attacks the images.
     """
     _, norm, eps = WORK[work]
-    found = [score(model, x, y, x_adv, norm, eps)["robust_accuracy"]]
+    first = score(model, x, y, x_adv, norm, eps)
+    found = [first["robust_accuracy"]]
     for draw in range(1, FLAGS.draws):
         # Other libraries draw from the frameworks' own generators.
         keras.utils.set_random_seed(draw)
         torch.manual_seed(draw)
         x_adv = run(draw)(x, y)
         found.append(score(model, x, y, x_adv, norm, eps)["robust_accuracy"])
-    return found
+    return {**first, "draws": found}
 
 
 def compare(work, model, module, data):
@@ -201,10 +202,7 @@ def compare(work, model, module, data):
                 "version": importlib.metadata.version(distribution),
                 "seconds": round(seconds, 3),
                 "ours_over_it": ratio and round(ratio, 4),
-                **score(model, x, y, x_adv, norm, eps),
-                "draws": accuracies(
-                    work, lambda draw, run=run: run, model, x, y, x_adv
-                ),
+                **scores(work, lambda draw, run=run: run, model, x, y, x_adv),
             }
         )
     if not our_times:
@@ -217,8 +215,7 @@ def compare(work, model, module, data):
             "version": kwp.__version__,
             "seconds": round(statistics.median(our_times), 3),
             "ours_over_it": 1.0,
-            **score(model, x, y, our_images, norm, eps),
-            "draws": accuracies(
+            **scores(
                 work,
                 lambda draw: ours(work, model, draw),
                 model,

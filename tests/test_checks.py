@@ -264,7 +264,7 @@ def test_sound_input_meets_no_warning(x, y):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for attack in ATTACKS:
-            attack(tiny_cnn(), x, y)
+            assert attack(tiny_cnn(), x, y).shape == x.shape
 
 
 def test_small_logits_are_no_probabilities(rng):

@@ -516,9 +516,12 @@ def test_models_of_probabilities_are_refused(last):
 def test_what_only_looks_like_probabilities_is_not_refused():
     images = keras.Input((4,))
     squashed = keras.layers.Dense(3, activation="softmax")(images)
-    AdversarialTraining(keras.Model(images, ops.log(squashed)), SHIFT)
     head = keras_wp.RobustHead(3, activation="sigmoid")
-    AdversarialTraining(keras.Sequential([keras.Input((4,)), head]), SHIFT)
+    for model in (
+        keras.Model(images, ops.log(squashed)),
+        keras.Sequential([keras.Input((4,)), head]),
+    ):
+        assert AdversarialTraining(model, SHIFT).model is model
 
 
 def test_a_class_to_ignore_and_bool_labels_are_not_refused():
@@ -528,9 +531,12 @@ def test_a_class_to_ignore_and_bool_labels_are_not_refused():
     )
     defense = AdversarialTraining(linear_model(KERNEL), SHIFT)
     defense.compile("sgd", loss)
-    defense.fit(x, np.array([0, -1]), verbose=0)
+    (loss,) = defense.fit(x, np.array([0, -1]), verbose=0).history["loss"]
+    assert np.isfinite(loss)
     defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
-    defense.fit(x, np.array([False, True]), verbose=0)
+    labels = np.array([False, True])
+    (loss,) = defense.fit(x, labels, verbose=0).history["loss"]
+    assert np.isfinite(loss)
 
 
 def test_images_outside_the_bounds_are_refused():

@@ -11,7 +11,7 @@ from keras_wp import attacks, datasets
 from keras_wp.cli import models
 from keras_wp.cli.arguments import SUFFIXES
 from keras_wp.evaluation import plan
-from keras_wp.evaluation.compare import common_budgets
+from keras_wp.evaluation.comparable import common_budgets
 from keras_wp.evaluation.compare import compare as compare_reports
 from keras_wp.evaluation.evaluate import evaluate as evaluate_model
 from keras_wp.evaluation.findings import Finding
