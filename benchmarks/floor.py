@@ -79,14 +79,14 @@ def forward_passes(attack, report):
     """How many an evaluation needs beside the steps of an attack, at least.
 
     One of each clean image, one of the last point of each image that resists
-    if no step has examined it, and for each image whose distance is searched
-    one of the point found and those of the search.
+    if no step has examined it, and those of the search for each image whose
+    distance is searched.
     """
     result = report.results[0]
     fooled = result.within(np.inf).sum()
     resisting = result.attacked.sum() - fooled
     last = resisting if attack.examines_before_moving else 0
-    search = (1 + attack.final_search) * fooled if attack.final_search else 0
+    search = attack.final_search * fooled
     return len(report) + int(last) + int(search)
 
 

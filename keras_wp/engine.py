@@ -3,9 +3,10 @@
 A batch of fixed size is a set of slots. Each image advances in a slot by its
 own counter; once it is done its outcome is handed out and the slot takes the
 next image. The device always works on full batches of one static shape, and
-nothing is spent on images already decided. When no image is left to take, idle
-slots are given up (not on JAX, where each new shape would be compiled).
-Continuous batching in language-model serving is the same idea.
+nothing is spent on images already decided. Those that will take longest are
+begun first, as far as the next few slots' images show. When no image is left to
+take, idle slots are given up (not on JAX, where each new shape would be
+compiled). Continuous batching in language-model serving is the same idea.
 
 A model on several devices has slots on each of them, all fed from the one
 stream of images and advanced by one call.
@@ -25,10 +26,13 @@ import numpy as np
 from keras_wp import _backend, iteration
 from keras_wp.classifier import Classifier
 from keras_wp.finish import Ending
+from keras_wp.order import hardest_first
 from keras_wp.problem import Problem
 from keras_wp.slots import Image, Outcome, Slots
 
 _LONGEST_CALL = 1.0  # second
+# So many images for each slot are read in advance, and the hardest taken.
+_AHEAD = 4
 
 
 class Programs:
@@ -48,9 +52,8 @@ class Programs:
         # Several devices keep step, so that none waits for another.
         alone = self.devices == _backend.ANYWHERE
         self._at_once = _backend.steps_at_once() if alone else 1
-        looped = self._at_once > 1
-        self._most = 1
-        key = (anonymous, shape, num_classes, goal, looped)
+        self._short = False
+        key = (anonymous, shape, num_classes, goal)
 
         def at(eps):
             if budget is None:
@@ -74,19 +77,27 @@ class Programs:
         def compiled(name, fn):
             return classifier.compile((name, *key), lambda: fn, variables)
 
-        def advance(eps, inputs, state, most):
-            if looped:
-                return iteration.advance_until_done(
-                    at(eps), problem(inputs), state, most
-                )
+        def advance(eps, inputs, state):
             return iteration.advance(at(eps), problem(inputs), state)
 
-        self._start = compiled(
-            "start",
-            lambda eps, inputs: iteration.start(at(eps), problem(inputs)),
-        )
-        self._refill = compiled("refill", iteration.rearrange)
-        self._advance = compiled("advance", advance)
+        def start(eps, inputs):
+            return iteration.start(at(eps), problem(inputs))
+
+        def refill(eps, rows, inputs, state, fresh):
+            begun = fresh, start(eps, fresh)
+            return iteration.rearrange(rows, (inputs, state), begun)
+
+        self._start = compiled("start", start)
+        self._refill = compiled("refill", refill)
+        self._advance = once = compiled("advance", advance)
+
+        def several(eps, inputs, state, most):
+            # What is compiled already is called, and not traced again.
+            return iteration.until_done(
+                lambda state: once(eps, inputs, state), state, most
+            )
+
+        self._several = compiled("several", several)
 
     def start(self, inputs):
         """The state in which these images begin."""
@@ -94,17 +105,30 @@ class Programs:
 
     def refill(self, rows, inputs, state, fresh):
         """Inputs and state of some of these images, and of fresh ones."""
-        begun = fresh, self.start(fresh)
-        return self._refill(rows, (inputs, state), begun)
+        return self._refill(self._eps, rows, inputs, state, fresh)
 
-    def advance(self, inputs, state):
-        """`state` after one iteration, or more if none ends an image."""
+    def advance(self, inputs, state, calm):
+        """`state` after one iteration, or several if none ends an image.
+
+        A loop in a graph costs a few milliseconds by itself, so it is for
+        images that resist for more than one iteration.
+
+        Args:
+            inputs: What `start` was given.
+            state: The state.
+            calm: Whether the call before has ended no image.
+        """
         begun = time.perf_counter()
-        state = self._advance(self._eps, inputs, state, np.int32(self._most))
-        seconds = (time.perf_counter() - begun) / self._most
+        several = self._short and calm
+        if several:
+            most = np.int32(self._at_once)
+            state = self._several(self._eps, inputs, state, most)
+        else:
+            state = self._advance(self._eps, inputs, state)
+        seconds = time.perf_counter() - begun
         # Nothing can be interrupted within a call.
-        short = seconds * self._at_once < _LONGEST_CALL
-        self._most = self._at_once if short else 1
+        longest = seconds if several else seconds * self._at_once
+        self._short = self._at_once > 1 and longest < _LONGEST_CALL
         return state
 
 
@@ -128,7 +152,7 @@ def run(
     Args:
         attack: A `keras_wp.attacks.Attack`.
         model: A Keras model or a callable, or a `Classifier`.
-        images: The images, read as slots fall free.
+        images: The images, read as slots fall free, a few of them ahead.
         batch_size: How many images are worked on at a time on each device,
             at most.
         reach_target: See `Problem.reach_target`.
@@ -152,7 +176,11 @@ def run(
     )
     size = _backend.preferred_slots(batch_size)
     devices = len(programs.devices)
-    first += itertools.islice(source, size * devices - 1)
+    width = size * devices
+    source = hardest_first(
+        itertools.chain(first, source), _AHEAD * width, reach_target
+    )
+    first = list(itertools.islice(source, width))
     if _backend.DYNAMIC_BATCH:
         size = -(-len(first) // devices)
     slots = Slots(programs, first, size)

@@ -121,7 +121,7 @@ class _Gathered(abc.ABC):
         return np.asarray(labels), reach
 
     def _examine(self, images, points):
-        """Margins, which are adversarial, and distances from the images.
+        """Logits, margins, which are adversarial, and the distances.
 
         Where two logits tie, the first class is the prediction, as it is for
         the clean images and within the iterations.
@@ -134,7 +134,8 @@ class _Gathered(abc.ABC):
         if self._attack.confidence:
             fooled &= margin > self._attack.confidence
         delta = points - np.stack([image.x for image in images])
-        return margin, fooled, ops.convert_to_numpy(self._norm.length(delta))
+        distances = ops.convert_to_numpy(self._norm.length(delta))
+        return logits, margin, fooled, distances
 
 
 class _LastPoints(_Gathered):
@@ -143,7 +144,7 @@ class _LastPoints(_Gathered):
     def _finish(self, waiting):
         images = [image for image, _, _ in waiting]
         points = np.stack([point for _, _, point in waiting])
-        _, fooled, distances = self._examine(images, points)
+        logits, _, fooled, distances = self._examine(images, points)
         attack = self._attack
         for place, (image, outcome, point) in enumerate(waiting):
             distance = float(distances[place])
@@ -151,7 +152,10 @@ class _LastPoints(_Gathered):
             closer = distance < outcome.distance
             if fooled[place] and within and closer:
                 outcome = outcome._replace(
-                    x_adv=point, success=True, distance=distance
+                    x_adv=point,
+                    success=True,
+                    distance=distance,
+                    logits=logits[place],
                 )
             yield image, outcome
 
@@ -177,7 +181,8 @@ class _FinalSearch(_Gathered):
             _LEAST_MARGIN * np.abs(safe_margin),
             _LEAST_LOGIT * np.abs(logits).max(-1),
         )
-        margin, _, _ = self._examine(images, found)
+        best_logits = np.stack([outcome.logits for _, outcome in waiting])
+        margin = adversarial_margin(best_logits, *self._goal(images))
         safe, fooled = np.zeros(len(images)), np.ones(len(images))
         confidence = self._attack.confidence
         for _ in range(self._attack.final_search):
@@ -193,19 +198,21 @@ class _FinalSearch(_Gathered):
             shape = (-1, *[1] * (clean.ndim - 1))
             points = clean + place.reshape(shape) * (found - clean)
             points = points.astype(np.float32).clip(*self._attack.bounds)
-            there, _, length = self._examine(images, points)
+            seen, there, _, length = self._examine(images, points)
             crossed = there > confidence + least / 2
             fooled = np.where(crossed, place, fooled)
             margin = np.where(crossed, there, margin)
             safe = np.where(crossed, safe, place)
             safe_margin = np.where(crossed, safe_margin, there)
             closer = crossed & (length < distances)
-            best[closer] = points[closer]
+            best[closer], best_logits[closer] = points[closer], seen[closer]
             distances = np.where(closer, length, distances)
         for row, (image, outcome) in enumerate(waiting):
             yield (
                 image,
                 outcome._replace(
-                    x_adv=best[row], distance=float(distances[row])
+                    x_adv=best[row],
+                    distance=float(distances[row]),
+                    logits=best_logits[row],
                 ),
             )

@@ -19,6 +19,7 @@ def start(attack, problem):
         "attack": begin(attack, problem, zeros),
         "run": zeros,
         "best": problem.x,
+        "logits": ops.zeros_like(problem.clean_logits),
         "distance": ops.full_like(problem.x, np.inf)[
             (slice(None), *[0] * (len(problem.x.shape) - 1))
         ],
@@ -30,10 +31,13 @@ def start(attack, problem):
     }
 
 
-def advance_until_done(attack, problem, state, most):
+def until_done(step, state, most):
     """Iterations of every image until one more is done, `most` at most.
 
-    In a loop, the attack's state must keep its names, shapes and dtypes.
+    Args:
+        step: A function of the state; it must keep its names and dtypes.
+        state: The state to begin with.
+        most: How many iterations at most.
     """
     before = state["done"]
 
@@ -41,9 +45,8 @@ def advance_until_done(attack, problem, state, most):
         return ~ops.any(ops.logical_and(state["done"], ~before))
 
     def body(state):
-        after = advance(attack, problem, state)
         # Some gradients know less of their shapes than their images do.
-        return (keras.tree.map_structure(_backend.of_shape, after, state),)
+        return (keras.tree.map_structure(_backend.of_shape, step(state), state),)
 
     (state,) = ops.while_loop(going, body, (state,), maximum_iterations=most)
     return state
@@ -91,6 +94,7 @@ def advance(attack, problem, state):
         "attack": inner,
         "run": run,
         "best": norms.select(better, x, state["best"]),
+        "logits": norms.select(better, logits, state["logits"]),
         "distance": ops.where(better, distance, state["distance"]),
         "success": success,
         "done": done,

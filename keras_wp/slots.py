@@ -24,7 +24,8 @@ class Outcome(NamedTuple):
 
     `x_adv` is the best adversarial image found, or the last try if `success`
     is False. `distance` is its distance from the image in the attack's norm,
-    infinite without success. `steps` counts the iterations spent.
+    infinite without success. `steps` counts the iterations spent. `logits` are
+    those of `x_adv`, where there is success.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Outcome(NamedTuple):
     steps: int
     zero_gradients: int
     bad_gradients: int
+    logits: np.ndarray
 
 
 class Slots:
@@ -54,6 +56,7 @@ class Slots:
         self.owners = images + [None] * idle
         self._inputs = self._spread(images + images[:1] * idle, self._shares)
         self._state = programs.start(self._inputs)
+        self._calm = False
 
     @property
     def live(self):
@@ -65,19 +68,23 @@ class Slots:
 
         Returns the slots that are done.
         """
-        self._state = self._programs.advance(self._inputs, self._state)
+        self._state = self._programs.advance(
+            self._inputs, self._state, self._calm
+        )
         done = _backend.to_numpy(self._state["done"])
-        return [
+        ready = [
             slot
             for slot in np.flatnonzero(done)
             if self.owners[slot] is not None
         ]
+        self._calm = not ready
+        return ready
 
     def release(self, slots):
         """Empty these slots; return their images, outcomes and last points."""
         state = self._state
         names = ("success", "distance", "steps")
-        names += ("zero_gradients", "bad_gradients")
+        names += ("zero_gradients", "bad_gradients", "logits")
         values = {n: _backend.to_numpy(state[n]) for n in names}
         best = _backend.rows(state["best"], slots)
         last = _backend.rows(state["attack"]["x_adv"], slots)
@@ -94,6 +101,7 @@ class Slots:
                 steps=int(values["steps"][slot]),
                 zero_gradients=int(values["zero_gradients"][slot]),
                 bad_gradients=int(values["bad_gradients"][slot]),
+                logits=np.array(values["logits"][slot]),
             )
             released.append((image, outcome, np.array(last[row])))
         return released

@@ -39,14 +39,14 @@ used = set()
 advance = engine.Programs.advance
 
 
-def recorded(self, inputs, state):
+def recorded(self, inputs, state, calm):
     labels = inputs["y"]
     if jax:
         used.update(str(shard.device) for shard in labels.addressable_shards)
     else:
         parts = getattr(labels, "parts", [labels])
         used.update(part.device for part in parts)
-    return advance(self, inputs, state)
+    return advance(self, inputs, state, calm)
 
 
 engine.Programs.advance = recorded

@@ -20,8 +20,9 @@ def image(index, x, y=0, target=1, clean_logits=(1.0, 0.0, -9.0)):
     )
 
 
-def outcome(index, x_adv, success=True, distance=1.0):
-    return Outcome(index, np.float32(x_adv), success, distance, 5, 0, 0)
+def outcome(index, x_adv, success=True, distance=1.0, logits=None):
+    x_adv = np.float32(x_adv)
+    return Outcome(index, x_adv, success, distance, 5, 0, 0, logits)
 
 
 class Program:
@@ -53,6 +54,11 @@ def attack(**fields):
         "final_search": 0,
     }
     return types.SimpleNamespace(**{**values, **fields})
+
+
+def at_1(program):
+    """The outcome of an image that is fooled at 1."""
+    return outcome(0, [1.0], logits=program([[1.0]])[0])
 
 
 def end(kind, program, items, size=8, reach_target=False):
@@ -122,6 +128,15 @@ def test_last_points_with_a_tie_are_taken_for_the_first_class(label, fooled):
     assert not found.success
 
 
+def test_a_search_begins_at_the_margin_of_a_last_point():
+    program = Program(lambda x: 5 * (x - 0.3))
+    clean = image(0, [0.0], clean_logits=(0.0, -1.5, -9.0))
+    item = (clean, outcome(0, [0.0], False, np.inf), np.float32([1.0]))
+    (found,) = end(attack(final_search=1), program, [item])
+    np.testing.assert_allclose(found.x_adv[0], 0.37, rtol=1e-6)
+    assert program.calls == 2
+
+
 def test_last_points_outside_the_radius_do_not_count():
     program = Program(lambda x: x - 0.3)
     items = [
@@ -136,8 +151,9 @@ def test_last_points_outside_the_radius_do_not_count():
 def test_final_search_closes_in_on_a_linear_boundary(rounds, left):
     program = Program(lambda x: 5 * (x - 0.3))
     clean = image(0, [0.0], clean_logits=(0.0, -1.5, -9.0))
-    items = [(clean, outcome(0, [1.0]), None)]
+    items = [(clean, at_1(program), None)]
     (found,) = end(attack(final_search=rounds), program, items)
+    assert program.calls == 1 + rounds  # The first of them is ours.
     np.testing.assert_allclose(found.x_adv[0], 0.3 + left, atol=7e-4)
     np.testing.assert_allclose(found.distance, found.x_adv[0])
     assert found.x_adv[0] > 0.3
@@ -156,7 +172,7 @@ def test_final_search_closes_in_on_a_linear_boundary(rounds, left):
 )
 def test_final_search_never_loses_what_was_found(margin):
     program = Program(margin)
-    items = [(image(0, [0.0]), outcome(0, [1.0]), None)]
+    items = [(image(0, [0.0]), at_1(program), None)]
     (found,) = end(attack(final_search=5), program, items)
     assert found.success
     assert margin(found.x_adv[0]) > 0
@@ -176,7 +192,7 @@ def test_final_search_is_for_images_that_are_fooled():
 def test_final_search_keeps_the_confidence():
     program = Program(lambda x: 5 * (x - 0.3))
     clean = image(0, [0.0], clean_logits=(0.0, -1.5, -9.0))
-    items = [(clean, outcome(0, [1.0]), None)]
+    items = [(clean, at_1(program), None)]
     (found,) = end(attack(final_search=4, confidence=1.0), program, items)
     np.testing.assert_allclose(found.x_adv[0], 0.5, atol=1e-3)
     assert found.x_adv[0] > 0.5
@@ -193,7 +209,7 @@ def test_final_search_keeps_the_target_reached():
     (found,) = end(
         attack(final_search=4),
         program,
-        [(clean, outcome(0, [1.0]), None)],
+        [(clean, at_1(program), None)],
         reach_target=True,
     )
     assert 0.6 < found.x_adv[0] < 0.61
@@ -204,9 +220,10 @@ def test_images_wait_until_a_batch_is_full():
     ending = finish.Ending(attack(final_search=2), program, False, 4)
     yielded = []
     for i in range(6):
-        items = image(i, [0.0]), outcome(i, [1.0]), None
+        found = outcome(i, [1.0], logits=np.float32([0.0, 0.7, -9.0]))
+        items = image(i, [0.0]), found, None
         yielded.append(len(list(ending.add(*items))))
     assert yielded == [0, 0, 0, 4, 0, 0]
     assert len(list(ending.flush())) == 2
-    rows = 3 * (4 + 2) if _backend.DYNAMIC_BATCH else 3 * (4 + 4)
+    rows = 2 * (4 + 2) if _backend.DYNAMIC_BATCH else 2 * (4 + 4)
     assert program.examined == rows

@@ -52,8 +52,7 @@ class DeepFool(Attack):
         eps: If given, reports count an image as fooled only if the
             perturbation found is at most this long.
         final_search: How many forward passes are spent at the end on moving
-            each adversarial image back towards the clean one (and one more,
-            to see where it is); at least 0.
+            each adversarial image back towards the clean one; at least 0.
         bounds: Lowest and highest value of a pixel.
         seed: Unused, as nothing here is random.
         name: How reports call the attack.

@@ -61,8 +61,8 @@ class FAB(Attack):
             [1, 2].
         beta: How much of an adversarial perturbation is kept, in [0, 1].
         final_search: How many forward passes are spent at the end on moving
-            each adversarial image back towards the clean one (and one more,
-            to see where it is); at least 0. The paper has 3, AutoAttack none.
+            each adversarial image back towards the clean one; at least 0.
+            The paper has 3, AutoAttack none.
         early_stop: Whether only adversarial points within `eps` count, the
             first of which ends the attack on its image: how a suite uses FAB.
             Images for which there is none come back unchanged.

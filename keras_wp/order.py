@@ -1,0 +1,45 @@
+"""In which order images are attacked: those first that will take longest.
+
+What is begun last keeps few slots busy, and fewer images at a time are less
+efficient. So the last ones should be those that take few steps. How far the
+clean logits are from the decision boundary tells beforehand, for most attacks.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+
+def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
+    """The same images, in falling order of their clean margin, roughly.
+
+    Of an image and the `ahead` next ones, that with the largest margin comes
+    first, so that no more than these are held.
+
+    Args:
+        images: The `keras_wp.slots.Image`s.
+        ahead: How many to read in advance.
+        reach_target: Whether an image is attacked until it is taken for its
+            target, instead of for any wrong class.
+    """
+    held = []
+    for place, image in enumerate(images):
+        label = image.target if reach_target else image.y
+        margin = _margin(image.clean_logits, label)
+        # The lowest is on top; places tell images with the same margin apart.
+        entry = (margin if reach_target else -margin), place, image
+        if len(held) < ahead:
+            heapq.heappush(held, entry)
+        else:
+            yield heapq.heappushpop(held, entry)[-1]
+    while held:
+        yield heapq.heappop(held)[-1]
+
+
+def _margin(logits, label):
+    """By how much the logit of a class exceeds all others."""
+    others = logits.copy()
+    others[label] = -np.inf
+    margin = logits[label] - others.max()
+    return float(margin) if np.isfinite(margin) else 0.0

@@ -1,0 +1,52 @@
+"""Which image is attacked next."""
+
+import numpy as np
+import pytest
+
+from keras_wp.order import hardest_first
+from keras_wp.slots import Image
+
+
+def image(index, logits, y=0, target=1):
+    key = np.zeros(2, np.uint32)
+    return Image(index, None, y, target, key, np.float32(logits))
+
+
+def order(logits, ahead, reach_target=False):
+    images = [image(i, row) for i, row in enumerate(logits)]
+    return [i.index for i in hardest_first(images, ahead, reach_target)]
+
+
+LOGITS = [[1, 0, 0], [5, 0, 0], [3, 0, 2.5], [9, 0, 0], [4, 0, 0]]
+
+
+def test_the_largest_margin_comes_first():
+    assert order(LOGITS, 9) == [3, 1, 4, 0, 2]
+
+
+def test_no_more_are_held_than_allowed():
+    assert order(LOGITS, 0) == [0, 1, 2, 3, 4]
+    assert order(LOGITS, 1) == [1, 0, 3, 4, 2]
+    read = []
+
+    def source():
+        for i, row in enumerate(LOGITS):
+            read.append(i)
+            yield image(i, row)
+
+    first = next(hardest_first(source(), 2, False))
+    assert (read, first.index) == ([0, 1, 2], 1)
+
+
+def test_a_target_is_harder_the_further_away_it_is():
+    assert order([[9, 8, 0], [9, 0, 0], [9, 5, 0]], 9, True) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("reach_target", [False, True])
+def test_ties_and_logits_that_are_not_finite_lose_no_image(reach_target):
+    logits = [[1, 0, 0], [1, 0, 0], [np.nan, 0, 0], [np.inf, 0, 0]]
+    assert sorted(order(logits, 2, reach_target)) == [0, 1, 2, 3]
+
+
+def test_nothing_comes_of_nothing():
+    assert order([], 4) == []
