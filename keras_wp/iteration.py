@@ -45,8 +45,9 @@ def until_done(step, state, most):
         return ~ops.any(ops.logical_and(state["done"], ~before))
 
     def body(state):
+        after = step(state)
         # Some gradients know less of their shapes than their images do.
-        return (keras.tree.map_structure(_backend.of_shape, step(state), state),)
+        return (keras.tree.map_structure(_backend.of_shape, after, state),)
 
     (state,) = ops.while_loop(going, body, (state,), maximum_iterations=most)
     return state
