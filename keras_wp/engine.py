@@ -32,7 +32,7 @@ from keras_wp.slots import Image, Outcome, Slots
 
 _LONGEST_CALL = 1.0  # second
 # So many images for each slot are read in advance, and the hardest taken.
-_AHEAD = 4
+_AHEAD = 2
 
 
 class Programs:
@@ -52,7 +52,7 @@ class Programs:
         # Several devices keep step, so that none waits for another.
         alone = self.devices == _backend.ANYWHERE
         self._at_once = _backend.steps_at_once() if alone else 1
-        self._short = False
+        self._most = 1
         key = (anonymous, shape, num_classes, goal)
 
         def at(eps):
@@ -80,15 +80,11 @@ class Programs:
         def advance(eps, inputs, state):
             return iteration.advance(at(eps), problem(inputs), state)
 
-        def start(eps, inputs):
-            return iteration.start(at(eps), problem(inputs))
-
-        def refill(eps, rows, inputs, state, fresh):
-            begun = fresh, start(eps, fresh)
-            return iteration.rearrange(rows, (inputs, state), begun)
-
-        self._start = compiled("start", start)
-        self._refill = compiled("refill", refill)
+        self._start = compiled(
+            "start",
+            lambda eps, inputs: iteration.start(at(eps), problem(inputs)),
+        )
+        self._refill = compiled("refill", iteration.rearrange)
         self._advance = once = compiled("advance", advance)
 
         def several(eps, inputs, state, most):
@@ -105,31 +101,37 @@ class Programs:
 
     def refill(self, rows, inputs, state, fresh):
         """Inputs and state of some of these images, and of fresh ones."""
-        return self._refill(self._eps, rows, inputs, state, fresh)
+        begun = fresh, self.start(fresh)
+        return self._refill(rows, (inputs, state), begun)
 
     def advance(self, inputs, state, calm):
-        """`state` after one iteration, or several if none ends an image.
+        """Every image after one iteration, or several if none of them is done.
 
-        A loop in a graph costs a few milliseconds by itself, so it is for
-        images that resist for more than one iteration.
+        What an iteration runs in must not depend on the clock, as rounding may:
+        in the loop if none was done in the iteration before, else by itself. A
+        loop in a graph costs a few milliseconds, and is for images that resist.
 
         Args:
             inputs: What `start` was given.
             state: The state.
-            calm: Whether the call before has ended no image.
+            calm: Whether no image was done in the iteration before.
+
+        Returns:
+            The new state, and on the host which images are done.
         """
         begun = time.perf_counter()
-        several = self._short and calm
-        if several:
-            most = np.int32(self._at_once)
-            state = self._several(self._eps, inputs, state, most)
+        if self._at_once > 1 and (calm or not _backend.LOOPS_COST):
+            most = self._most
+            state = self._several(self._eps, inputs, state, np.int32(most))
         else:
+            most = 1
             state = self._advance(self._eps, inputs, state)
-        seconds = time.perf_counter() - begun
+        done = _backend.to_numpy(state["done"])
+        seconds = (time.perf_counter() - begun) / most
         # Nothing can be interrupted within a call.
-        longest = seconds if several else seconds * self._at_once
-        self._short = self._at_once > 1 and longest < _LONGEST_CALL
-        return state
+        short = seconds * self._at_once < _LONGEST_CALL
+        self._most = self._at_once if short else 1
+        return state, done
 
 
 def forward_program(classifier, shape):
@@ -152,7 +154,8 @@ def run(
     Args:
         attack: A `keras_wp.attacks.Attack`.
         model: A Keras model or a callable, or a `Classifier`.
-        images: The images, read as slots fall free, a few of them ahead.
+        images: The images, read as slots fall free, and two for each slot in
+            advance.
         batch_size: How many images are worked on at a time on each device,
             at most.
         reach_target: See `Problem.reach_target`.

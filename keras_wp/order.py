@@ -18,7 +18,7 @@ def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
     first, so that no more than these are held.
 
     Args:
-        images: The `keras_wp.slots.Image`s.
+        images: The `keras_wp.slots.Image`s; their pixels are copied.
         ahead: How many to read in advance.
         reach_target: Whether an image is attacked until it is taken for its
             target, instead of for any wrong class.
@@ -27,6 +27,8 @@ def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
     for place, image in enumerate(images):
         label = image.target if reach_target else image.y
         margin = _margin(image.clean_logits, label)
+        # A view would keep the others that were read with it.
+        image = image._replace(x=np.array(image.x))
         # The lowest is on top; places tell images with the same margin apart.
         entry = (margin if reach_target else -margin), place, image
         if len(held) < ahead:

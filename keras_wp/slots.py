@@ -68,10 +68,9 @@ class Slots:
 
         Returns the slots that are done.
         """
-        self._state = self._programs.advance(
+        self._state, done = self._programs.advance(
             self._inputs, self._state, self._calm
         )
-        done = _backend.to_numpy(self._state["done"])
         ready = [
             slot
             for slot in np.flatnonzero(done)

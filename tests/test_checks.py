@@ -270,9 +270,13 @@ def test_sound_input_meets_no_warning(x, y):
 def test_small_logits_are_no_probabilities(rng):
     # Constant outputs and outputs near 0 are poor logits, but logits.
     for bias in (np.zeros(4), np.full(4, 0.3), np.array([0.2, 0.9, 0, 0])):
-        checks.logits(np.tile(bias, (3, 1)), None)
+        logits = np.tile(bias, (3, 1))
+        assert not checks.are_probabilities(logits)
+        checks.logits(logits, None)
     kernel = rng.normal(size=(2, 2, 1, 4)).astype(np.float32)
-    FGSM(eps=0.1)(linear_model(kernel * 1e-4), np.zeros((2, 2, 2, 1)), [0, 1])
+    x = np.zeros((2, 2, 2, 1))
+    x_adv = FGSM(eps=0.1)(linear_model(kernel * 1e-4), x, [0, 1])
+    assert x_adv.shape == x.shape
 
 
 @pytest.mark.once

@@ -27,6 +27,7 @@ FLOORS = (
         "problem",
         "finish",
         "iteration",
+        "order",
         "slots",
         "engine",
         "direct",

@@ -1,15 +1,20 @@
 """Which image is attacked next."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 from keras_wp.order import hardest_first
 from keras_wp.slots import Image
 
+LOGITS = [[1, 0, 0], [5, 0, 0], [3, 0, 2.5], [9, 0, 0], [4, 0, 0]]
 
-def image(index, logits, y=0, target=1):
+
+def image(index, logits, x=0.0, y=0, target=1):
     key = np.zeros(2, np.uint32)
-    return Image(index, None, y, target, key, np.float32(logits))
+    return Image(index, x, y, target, key, np.float32(logits))
 
 
 def order(logits, ahead, reach_target=False):
@@ -17,14 +22,11 @@ def order(logits, ahead, reach_target=False):
     return [i.index for i in hardest_first(images, ahead, reach_target)]
 
 
-LOGITS = [[1, 0, 0], [5, 0, 0], [3, 0, 2.5], [9, 0, 0], [4, 0, 0]]
-
-
 def test_the_largest_margin_comes_first():
     assert order(LOGITS, 9) == [3, 1, 4, 0, 2]
 
 
-def test_no_more_are_held_than_allowed():
+def test_no_more_are_read_ahead_than_allowed():
     assert order(LOGITS, 0) == [0, 1, 2, 3, 4]
     assert order(LOGITS, 1) == [1, 0, 3, 4, 2]
     read = []
@@ -36,6 +38,34 @@ def test_no_more_are_held_than_allowed():
 
     first = next(hardest_first(source(), 2, False))
     assert (read, first.index) == ([0, 1, 2], 1)
+
+
+def test_an_image_that_waits_does_not_keep_those_it_was_read_with():
+    alive = 0
+
+    def freed():
+        nonlocal alive
+        alive -= 1
+
+    def source():
+        nonlocal alive
+        for chunk in range(20):
+            pixels = np.full((50, 100), chunk, np.float32)
+            weakref.finalize(pixels, freed)
+            alive += 1
+            for i, row in enumerate(pixels):
+                # The first of each chunk is the easiest, and waits.
+                yield image(50 * chunk + i, [i, 0, 0], x=row)
+
+    most = 0
+    seen = []
+    for found in hardest_first(source(), 10, False):
+        gc.collect(0)
+        most = max(most, alive)
+        seen.append(found.index)
+        assert (found.x == found.index // 50).all()
+    assert sorted(seen) == list(range(1000))
+    assert most <= 2
 
 
 def test_a_target_is_harder_the_further_away_it_is():

@@ -17,7 +17,7 @@ module offers:
   may vary, with `variables()` read afresh at each call. On several devices,
   each runs `fn` on its own share of the rows, which `spread` has sent there,
   and keeps its results. The compiled function has its `devices` and a counter
-  of `traces`.
+  of `traces`. Another one may call it, if it has been called before.
 - `select(mask, yes, no)`: the rows of `yes` where `mask` `(N,)` holds, those of
   `no`, of the same shape, elsewhere.
 - `of_shape(x, like)`: `x`, of which a graph then knows that it has the shape of
@@ -34,6 +34,7 @@ module offers:
   on each device.
 - `steps_at_once()`: how many iterations of an attack a compiled function may
   do in one call, on one device.
+- `LOOPS_COST`: whether a loop of one iteration takes longer than the iteration.
 """
 
 import keras
@@ -42,6 +43,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_wp._backend.tensorflow import (
         ANYWHERE,
         DYNAMIC_BATCH,
+        LOOPS_COST,
         compile,
         devices,
         dividing,
@@ -60,6 +62,7 @@ elif keras.backend.backend() == "jax":
     from keras_wp._backend.jax import (
         ANYWHERE,
         DYNAMIC_BATCH,
+        LOOPS_COST,
         compile,
         devices,
         dividing,
@@ -83,6 +86,7 @@ else:
 __all__ = [
     "ANYWHERE",
     "DYNAMIC_BATCH",
+    "LOOPS_COST",
     "compile",
     "devices",
     "dividing",

@@ -10,6 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 ANYWHERE = (None,)
 DYNAMIC_BATCH = False
+# A program of one iteration beside the loop would be compiled, too.
+LOOPS_COST = False
 
 # More copies of a loop's body take too long to compile.
 _MOST_UNROLLED = 50

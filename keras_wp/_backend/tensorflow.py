@@ -12,6 +12,7 @@ import tensorflow as tf
 
 ANYWHERE = (None,)
 DYNAMIC_BATCH = True
+LOOPS_COST = True
 
 # Into how many parts a pass through a model is divided in what is traced.
 _parts = contextvars.ContextVar("parts", default=1)
@@ -171,7 +172,7 @@ class compile:
         # variable, the copy of its own device.
         del variables
         self._fn = fn
-        self._compiled = None
+        self._compiled = self._graph = None
         self.devices = devices
         self.traces = 0
 
@@ -195,14 +196,19 @@ class compile:
             )
             # No jit_compile: on a CPU, XLA is slower than the graph.
             # TensorFlow counts traces by a function's code, and would warn of
-            # one function traced too often; a partial has no code. With its
-            # one trace at hand, a call costs half of what it does otherwise.
+            # one function traced too often; a partial has no code.
             self._compiled = tf.function(
                 functools.partial(self._traced),
                 input_signature=signature,
                 autograph=False,
-            ).get_concrete_function()
-        return keras.tree.map_structure(_join, *self._compiled(*towers))
+            )
+        call = self._compiled
+        if not tf.config.functions_run_eagerly():
+            # With its one trace at hand, a call costs half of what it does
+            # otherwise.
+            self._graph = self._graph or call.get_concrete_function()
+            call = self._graph
+        return keras.tree.map_structure(_join, *call(*towers))
 
 
 def _tensors(x):
@@ -222,8 +228,8 @@ def preferred_slots(batch_size):
 
 
 def steps_at_once():
-    # To call a graph and to look at what it returns takes 1.5 ms, much of a
-    # small network's step. More would make Ctrl-C wait for longer.
+    # To call a graph and to look at what it returns takes about a millisecond,
+    # much of a small network's step. More would make Ctrl-C wait for longer.
     return 8
 
 
