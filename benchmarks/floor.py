@@ -61,7 +61,8 @@ ATTACKS = {
     "square": lambda: kwp.attacks.Square(eps=EPS, steps=500),
     "square-l2": lambda: kwp.attacks.Square(eps=0.5, steps=500, norm="l2"),
 }
-WARM_UP = 4
+# As many end one after another: one by one, and some at once, are compiled.
+WARM_UP = 8
 
 
 def seconds_per_image(run, at_least=2.0):

@@ -28,7 +28,7 @@ _WIDENING = 1.0 / 0.99
 # it, nothing is found by waiting. The authors' code looks at every tenth, and
 # at the sum of the losses of a batch.
 _CHECKS = 20, 10, 5
-_FAR = 2.0
+_FAR = 4.0
 _PROGRESS = 0.9999
 
 # The factor to the constant, and to a learning rate below the one asked for,
@@ -67,7 +67,7 @@ class CarliniWagner(Attack):
     - The first step is no longer than the way to the linearized boundary, at
       the distance `d`, and `c` is at most `4 d^2` at first.
     - Each image ends a search by itself, when a twentieth of `steps` has
-      brought no progress; if the linearized boundary is more than two steps
+      brought no progress; if the linearized boundary is more than four steps
       of `learning_rate` away, a tenth, and a fifth once it has succeeded.
 
     Args:
