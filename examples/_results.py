@@ -17,6 +17,7 @@ _TABLES = {
     "agreement": _timings.peers,
     "peers": _timings.peers,
     "floor": _timings.floor,
+    "gradients": _timings.gradients,
     "devices": _timings.devices,
     "memory": _timings.memory,
 }

@@ -55,6 +55,28 @@ def _robust(row):
     return f"{mean:.1%} ({min(draws):.1%} to {max(draws):.1%})"
 
 
+def gradients(result):
+    """What a gradient costs, by batch, compiler and precision."""
+    figures = result["figures"]
+    batches = list(dict.fromkeys(figure["batch"] for figure in figures))
+    found = {
+        (f["precision"], f["compiler"], f["batch"]): f["milliseconds"]
+        for f in figures
+    }
+    rows = dict.fromkeys((f["precision"], f["compiler"]) for f in figures)
+    lines = [
+        [*row, *(f"{found[*row, batch]:.2f}" for batch in batches)]
+        for row in rows
+    ]
+    header = ["precision", "compiler", *(f"batch of {b}" for b in batches)]
+    return (
+        f"# What a gradient costs\n\n{table(header, lines)}\n\n"
+        "Milliseconds an image of the gradients of the cross-entropy in the "
+        f"images, by the clock: the medians of {result['rounds']} turns. "
+        f"Backend: {result['backend']}.{_made(result)}"
+    )
+
+
 def floor(result):
     """The engine against bare gradients."""
     header = ["attack", "images", "clean", "robust", "steps", "a step is a"]

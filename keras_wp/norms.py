@@ -67,6 +67,10 @@ class Norm(abc.ABC):
         """
 
     @abc.abstractmethod
+    def dual(self, grad):
+        """How fast `<grad, .>` rises at most: `<grad, steepest(grad)>`, `(N,)`."""
+
+    @abc.abstractmethod
     def sample(self, keys, shape, eps):
         """Points uniform in the ball: `(N, *shape)`, one for each key."""
 
@@ -87,6 +91,9 @@ class LInf(Norm):
 
     def steepest(self, grad):
         return ops.sign(grad)
+
+    def dual(self, grad):
+        return ops.sum(ops.abs(grad), axis=_axes(grad))
 
     def sample(self, keys, shape, eps):
         return eps * (2.0 * noise.uniform(keys, shape) - 1.0)
@@ -109,8 +116,11 @@ class L2(Norm):
     def steepest(self, grad):
         largest = ops.max(ops.abs(grad), axis=_axes(grad), keepdims=True)
         unit = grad / ops.where(largest > 0, largest, ops.ones_like(largest))
-        length = euclidean(unit)
-        return unit / per_image(ops.where(length > 0, length, 1.0), unit)
+        squares = ops.sum(ops.square(unit), axis=_axes(unit), keepdims=True)
+        return unit / ops.sqrt(ops.maximum(squares, 1.0))
+
+    def dual(self, grad):
+        return euclidean(grad)
 
     def sample(self, keys, shape, eps):
         direction = self.steepest(noise.normal(keys, shape))

@@ -170,7 +170,7 @@ def look(problem, survey, logits, pullback, norm):
         _possible(gaps, survey["norms"], unseen, unsure=False), axis=-1
     )
     gradient = pullback(difference(label, problem.y, logits))
-    dual = inner(gradient, norm.steepest(gradient))
+    dual = norm.dual(gradient)
     gap = at(gaps, label)
     flat = dual <= 0
     distance = ops.where(

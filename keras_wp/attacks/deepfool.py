@@ -138,9 +138,8 @@ class DeepFool(Attack):
 
     def _move(self, problem, state, moving, norm):
         low, high = problem.bounds
-        shortest = (high - low) * _SHORTEST
-        shortest = norm.length(ops.full_like(problem.x, shortest))
-        length = ops.maximum(state["nearness"], shortest)
+        shortest = ops.full_like(problem.x[:1], (high - low) * _SHORTEST)
+        length = ops.maximum(state["nearness"], norm.length(shortest))
         length = ops.where(moving, length, ops.zeros_like(length))
         direction = norm.steepest(state["gradient"])
         total = state["total"] + per_image(length, direction) * direction
