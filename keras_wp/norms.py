@@ -68,7 +68,7 @@ class Norm(abc.ABC):
 
     @abc.abstractmethod
     def dual(self, grad):
-        """How fast `<grad, .>` rises at most: `<grad, steepest(grad)>`, `(N,)`."""
+        """The dual norm of a gradient, `<grad, steepest(grad)>`: `(N,)`."""
 
     @abc.abstractmethod
     def sample(self, keys, shape, eps):
