@@ -21,14 +21,20 @@ def command():
 
 def _checked_out():
     try:
-        return subprocess.check_output(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            text=True,
-            cwd=_HERE,
-            stderr=subprocess.DEVNULL,
-        ).strip()
+        name = _git("rev-parse", "--short", "HEAD")
+        # Records are what runs leave, and change nothing of what runs.
+        changed = _git(
+            "diff", "HEAD", "--name-only", "--", ":(top,exclude)results"
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{name}-dirty" if changed else name
+
+
+def _git(*arguments):
+    return subprocess.check_output(
+        ["git", *arguments], text=True, cwd=_HERE, stderr=subprocess.DEVNULL
+    ).strip()
 
 
 # What runs is what was loaded, whatever is committed before it ends.

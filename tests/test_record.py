@@ -1,5 +1,6 @@
 """What the records of experiments say of their data and of their code."""
 
+import re
 import subprocess
 
 import _record
@@ -36,3 +37,28 @@ def test_commit_is_that_of_the_start(monkeypatch):
 
     monkeypatch.setattr(subprocess, "check_output", later)
     assert _record.commit() == begun != "another"
+
+
+def test_only_what_runs_makes_a_copy_dirty(tmp_path, monkeypatch):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+
+    monkeypatch.setattr(_record, "_HERE", tmp_path / "examples")
+    assert _record._checked_out() == "unknown"
+    for name in ("examples/run.py", "results/it.json"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    clean = _record._checked_out()
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    (tmp_path / "results/it.json").write_text("2")
+    assert _record._checked_out() == clean
+    (tmp_path / "examples/run.py").write_text("2")
+    assert _record._checked_out() == f"{clean}-dirty"
