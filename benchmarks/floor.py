@@ -6,20 +6,20 @@ would take as bare compiled value-and-gradients of the same model:
     ratio = seconds / (sum of the images' steps * seconds of one gradient)
 
 On a CPU with several cores the engine has TensorFlow pass parts of a batch side
-by side, which is faster than the batch at once. `ratio_divided` is that over
-gradients taken so, and the stricter of the two.
+by side, which is mostly faster than the batch at once. `ratio_divided` is that
+over gradients taken so.
 
 A step of every attack is one gradient, that is a forward and a backward pass;
 but Square's is one forward pass. The engine's time includes everything that
 `evaluate` does: the clean pass, the checks, the digests of the images, and
 the forward passes that examine the last points and search along the last
-segments. `ratio_attack` is the stricter ratio without the clean pass, one
-forward pass for each image: all of it, right or wrong. `ratio_passes` has
-these forward passes in the floor, too, of whole batches like its gradients.
-Floor and engine are
-measured in turns, `--rounds` times, because the machine's speed wanders, and
-both by the clock and by the processor time spent, which other processes disturb
-less; the median ratios are reported.
+segments. `ratio_attack` is `ratio_divided` without the clean pass, one forward
+pass for each image, right or wrong. `ratio_passes` has these forward passes in
+the floor, too, of whole batches like its gradients.
+
+Floor and engine are measured in turns, `--rounds` times, because the machine's
+speed wanders, and both by the clock and by the processor time spent, which
+other processes disturb less; the median ratios are reported.
 
     python benchmarks/floor.py --attacks=pgd100 --images=512
 """
@@ -61,8 +61,7 @@ ATTACKS = {
     "square": lambda: kwp.attacks.Square(eps=EPS, steps=500),
     "square-l2": lambda: kwp.attacks.Square(eps=0.5, steps=500, norm="l2"),
 }
-# As many end one after another: one by one, and some at once, are compiled.
-WARM_UP = 8
+WARM_UP = 8  # images: the loop for those that resist is compiled, too.
 
 
 def seconds_per_image(run, at_least=2.0):

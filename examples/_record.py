@@ -23,9 +23,8 @@ def _checked_out():
     try:
         name = _git("rev-parse", "--short", "HEAD")
         # Records are what runs leave, and change nothing of what runs.
-        changed = _git(
-            "diff", "HEAD", "--name-only", "--", ":(top,exclude)results"
-        )
+        paths = ("--", ":(top,exclude)results")
+        changed = _git("diff", "HEAD", "--name-only", "--no-relative", *paths)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{name}-dirty" if changed else name

@@ -12,7 +12,8 @@ A model on several devices has slots on each of them, all fed from the one
 stream of images and advanced by one call.
 
 An outcome depends on the image, its label, the attack and the seeds only: not
-on the images beside it, its slot, the batch size, or the number of devices.
+on the images beside it, its slot, the batch size, or the number of devices (but
+for the rounding of a pass through the model, which may differ with the batch).
 """
 
 import copy
@@ -107,9 +108,10 @@ class Programs:
     def advance(self, inputs, state, calm):
         """Every image after one iteration, or several if none of them is done.
 
-        What an iteration runs in must not depend on the clock, as rounding may:
-        in the loop if none was done in the iteration before, else by itself. A
-        loop in a graph costs a few milliseconds, and is for images that resist.
+        What an iteration runs in must not depend on the clock, or the same call
+        could round otherwise: in the loop if no image was done in the iteration
+        before, else by itself. A loop in a graph costs a few milliseconds, and
+        is for images that resist.
 
         Args:
             inputs: What `start` was given.

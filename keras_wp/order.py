@@ -41,7 +41,8 @@ def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
 
 def _margin(logits, label):
     """By how much the logit of a class exceeds all others."""
+    if not np.isfinite(logits).all():
+        return 0.0
     others = logits.copy()
     others[label] = -np.inf
-    margin = logits[label] - others.max()
-    return float(margin) if np.isfinite(margin) else 0.0
+    return float(logits[label] - others.max())

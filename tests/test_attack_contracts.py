@@ -334,6 +334,22 @@ def eager_functions(backend):
         tf.config.run_functions_eagerly(False)
 
 
+def test_functions_run_eagerly_where_that_is_asked_for(backend):
+    if backend == "jax":
+        pytest.skip("JAX differentiates with tracers, which have no values")
+    seen = []
+
+    def model(x):
+        seen.append(x.numpy().shape)
+        return ops.stack([x[:, 0, 0, 0], x[:, 1, 1, 0]], axis=-1)
+
+    x = random_images(3)
+    y = np.argmax(x[:, [0, 1], [0, 1], 0], axis=-1)
+    with eager_functions(backend):
+        attacks.PGD(eps=0.1, steps=2)(model, x, y)
+    assert seen
+
+
 @pytest.mark.once
 @each_attack_but_suites_quickly
 def test_compiled_equals_eager(case, model, backend):

@@ -74,7 +74,7 @@ def test_a_target_is_harder_the_further_away_it_is():
 
 @pytest.mark.parametrize("reach_target", [False, True])
 def test_ties_and_logits_that_are_not_finite_lose_no_image(reach_target):
-    logits = [[1, 0, 0], [1, 0, 0], [np.nan, 0, 0], [np.inf, 0, 0]]
+    logits = [[1, 0, 0], [1, 0, 0], [np.nan, 0, 0], [np.inf, np.inf, 0]]
     assert sorted(order(logits, 2, reach_target)) == [0, 1, 2, 3]
 
 

@@ -50,15 +50,16 @@ def test_only_what_runs_makes_a_copy_dirty(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_record, "_HERE", tmp_path / "examples")
     assert _record._checked_out() == "unknown"
-    for name in ("examples/run.py", "results/it.json"):
+    for name in ("examples/run.py", "package/it.py", "results/it.json"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("1")
     git("init")
+    git("config", "diff.relative", "true")
     git("add", ".")
     git("commit", "-m", "one")
     clean = _record._checked_out()
     assert re.fullmatch("[0-9a-f]{7,}", clean)
     (tmp_path / "results/it.json").write_text("2")
     assert _record._checked_out() == clean
-    (tmp_path / "examples/run.py").write_text("2")
+    (tmp_path / "package/it.py").write_text("2")
     assert _record._checked_out() == f"{clean}-dirty"

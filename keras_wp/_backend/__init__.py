@@ -17,7 +17,8 @@ module offers:
   may vary, with `variables()` read afresh at each call. On several devices,
   each runs `fn` on its own share of the rows, which `spread` has sent there,
   and keeps its results. The compiled function has its `devices` and a counter
-  of `traces`. Another one may call it, if it has been called before.
+  of `traces`. Another one may call it, once it has been called by itself (on
+  TensorFlow).
 - `select(mask, yes, no)`: the rows of `yes` where `mask` `(N,)` holds, those of
   `no`, of the same shape, elsewhere.
 - `of_shape(x, like)`: `x`, of which a graph then knows that it has the shape of
@@ -34,7 +35,7 @@ module offers:
   on each device.
 - `steps_at_once()`: how many iterations of an attack a compiled function may
   do in one call, on one device.
-- `LOOPS_COST`: whether a loop of one iteration takes longer than the iteration.
+- `LOOPS_COST`: whether a loop of one iteration is worth a program without it.
 """
 
 import keras
