@@ -185,8 +185,8 @@ def _prepare(builder, name, data_dir, download):
         raise FileNotFoundError(
             f"The data set {name!r} is not in {data_dir}. Point `data_dir` or "
             "the environment variable TFDS_DATA_DIR at a TensorFlow Datasets "
-            f"directory that has it, or call load({name!r}, download=True) "
-            "where there is a network."
+            "directory that has it; or, where there is a network, let Python "
+            f"call keras_wp.datasets.load({name!r}, download=True)."
         )
     try:
         builder.download_and_prepare()
