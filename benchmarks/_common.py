@@ -126,7 +126,7 @@ def bare_forward(model, x, divided=False):
     It is compiled, and passes all images at once, as the backend would by
     itself; `divided`, in parts side by side, as the engine has it.
     """
-    view, call = _called(model, divided)
+    view, call = called(model, divided)
     compiled = _backend.compile(call, view.variables)
     x = ops.convert_to_tensor(x)
     return lambda: ops.convert_to_numpy(compiled(x))
@@ -134,7 +134,14 @@ def bare_forward(model, x, divided=False):
 
 def bare_gradient(model, x, y, divided=False):
     """The same of the gradients, in the images, of the cross-entropy."""
-    view, call = _called(model, divided)
+    view, call = called(model, divided)
+    compiled = _backend.compile(gradients_of(call), view.variables)
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    return lambda: ops.convert_to_numpy(compiled(x, y))
+
+
+def gradients_of(call):
+    """The gradients in images of their cross-entropy, not compiled."""
 
     def gradients(images, labels):
         values, pullback = _backend.vjp(
@@ -142,12 +149,11 @@ def bare_gradient(model, x, y, divided=False):
         )
         return pullback(ops.ones_like(values))
 
-    compiled = _backend.compile(gradients, view.variables)
-    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
-    return lambda: ops.convert_to_numpy(compiled(x, y))
+    return gradients
 
 
-def _called(model, divided):
+def called(model, divided=False):
+    """A model's `Classifier`, and what to call, on the whole batch or parts."""
     view = classifier.Classifier(model)
 
     def whole(x):

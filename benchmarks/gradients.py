@@ -17,12 +17,18 @@ import itertools
 
 import keras
 import numpy as np
-from _common import FLAGS, bare_gradient, now, record
+from _common import (
+    FLAGS,
+    bare_gradient,
+    called,
+    gradients_of,
+    now,
+    record,
+)
 from absl import app, flags
 from keras import ops
 
 import keras_wp as kwp
-from keras_wp import _backend, objectives
 
 flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Images at a time.")
 flags.DEFINE_list(
@@ -41,18 +47,12 @@ def xla_gradient(model, x, y):
         return bare_gradient(model, x, y)
     import tensorflow as tf
 
-    @tf.function(jit_compile=True, autograph=False)
-    def gradients(images, labels):
-        values, pullback = _backend.vjp(
-            lambda x: objectives.cross_entropy(
-                ops.cast(model(x, training=False), "float32"), labels
-            ),
-            images,
-        )
-        return pullback(ops.ones_like(values))
-
+    _, call = called(model)
+    compiled = tf.function(
+        gradients_of(call), jit_compile=True, autograph=False
+    )
     x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
-    return lambda: ops.convert_to_numpy(gradients(x, y))
+    return lambda: ops.convert_to_numpy(compiled(x, y))
 
 
 COMPILERS = {"xla": xla_gradient}

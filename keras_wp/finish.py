@@ -47,7 +47,8 @@ def adversarial_margin(logits, labels, reach_target):
     own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     others = logits.copy()
     np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    margin = others.max(-1) - own
+    with np.errstate(invalid="ignore"):  # Of two that are infinite.
+        margin = others.max(-1) - own
     if reach_target:
         margin = -margin
     return np.where(np.isfinite(logits).all(-1), margin, -np.inf)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from keras_wp.finish import adversarial_margin
+
 
 def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
     """The same images, in falling order of their clean margin, roughly.
@@ -26,23 +28,16 @@ def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
     held = []
     for place, image in enumerate(images):
         label = image.target if reach_target else image.y
-        margin = _margin(image.clean_logits, label)
+        (margin,) = adversarial_margin(
+            image.clean_logits[None], np.asarray([label]), reach_target
+        )
         # A view would keep the others that were read with it.
         image = image._replace(x=np.array(image.x))
         # The lowest is on top; places tell images with the same margin apart.
-        entry = (margin if reach_target else -margin), place, image
+        entry = margin, place, image
         if len(held) < ahead:
             heapq.heappush(held, entry)
         else:
             yield heapq.heappushpop(held, entry)[-1]
     while held:
         yield heapq.heappop(held)[-1]
-
-
-def _margin(logits, label):
-    """By how much the logit of a class exceeds all others."""
-    if not np.isfinite(logits).all():
-        return 0.0
-    others = logits.copy()
-    others[label] = -np.inf
-    return float(logits[label] - others.max())

@@ -1,5 +1,7 @@
 """Small models and images that several test modules build on."""
 
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -18,6 +20,21 @@ def message_of(function, *args, **kwargs):
 
 def to_numpy(tensor):
     return np.asarray(ops.convert_to_numpy(tensor))
+
+
+class Alive:
+    """Counts objects that have not been freed."""
+
+    def __init__(self):
+        self.count = 0
+
+    def watch(self, thing):
+        self.count += 1
+        weakref.finalize(thing, self._freed)
+        return thing
+
+    def _freed(self):
+        self.count -= 1
 
 
 class CenterHead(keras.layers.Layer):

@@ -1,12 +1,11 @@
 import collections
 import dataclasses
-import functools
 import gc
-import weakref
 
 import numpy as np
 import pytest
 from helpers import (
+    Alive,
     compiled_functions,
     linear_model,
     mixed_labels,
@@ -174,26 +173,22 @@ def test_the_program_of_an_iteration_does_not_depend_on_the_clock(
     monkeypatch.setattr(_backend, "steps_at_once", lambda: 8)
     monkeypatch.setattr(engine, "_LONGEST_CALL", longest)
     ran = []
-    for name in ("_advance", "_several"):
+    make = engine.Programs.__init__
 
-        def recorded(self, *args, name=name):
-            before = args[2]["steps"]
-            after = self.__dict__[name](*args)
-            count = to_numpy(after["steps"] - before).max()
-            ran.extend([name] * count)
+    def recorded(name, program):
+        def call(eps, inputs, state, *most):
+            after = program(eps, inputs, state, *most)
+            ran.extend([name] * to_numpy(after["steps"] - state["steps"]).max())
             return after
 
-        def replaced(self, value, name=name):
-            self.__dict__[name] = value
+        return call
 
-        monkeypatch.setattr(
-            engine.Programs,
-            name,
-            property(
-                lambda self, r=recorded: functools.partial(r, self), replaced
-            ),
-            raising=False,
-        )
+    def made(self, *args):
+        make(self, *args)
+        for name in ("_advance", "_several"):
+            setattr(self, name, recorded(name, getattr(self, name)))
+
+    monkeypatch.setattr(engine.Programs, "__init__", made)
     list(walk([0, 1, 2, 9], 4, monkeypatch))
     alone = ["_several" if backend == "jax" else "_advance"]
     assert ran == 4 * alone + 4 * ["_several"]
@@ -307,18 +302,11 @@ def test_memory_is_that_of_the_slots(attack, backend, monkeypatch):
     model = linear_model(np.ones((*shape, 2), np.float32))
 
     def peaks(count):
-        alive = 0
-
-        def freed():
-            nonlocal alive
-            alive -= 1
+        alive = Alive()
 
         def source():
-            nonlocal alive
             for i in range(count):
-                x = np.full(shape, 0.5, np.float32)
-                weakref.finalize(x, freed)
-                alive += 1
+                x = alive.watch(np.full(shape, 0.5, np.float32))
                 yield engine.Image(
                     i, x, 0, 0, np.zeros(2, np.uint32), np.zeros(2, np.float32)
                 )
@@ -332,7 +320,7 @@ def test_memory_is_that_of_the_slots(attack, backend, monkeypatch):
             # It takes a while to look at every object.
             if i % 32 == 8:
                 most_bytes = max(most_bytes, device_bytes(backend) - before)
-                most_images = max(most_images, alive)
+                most_images = max(most_images, alive.count)
         return most_bytes, most_images
 
     few, _ = peaks(64)

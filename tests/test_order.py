@@ -1,10 +1,10 @@
 """Which image is attacked next."""
 
 import gc
-import weakref
 
 import numpy as np
 import pytest
+from helpers import Alive
 
 from keras_wp.order import hardest_first
 from keras_wp.slots import Image
@@ -41,18 +41,11 @@ def test_no_more_are_read_ahead_than_allowed():
 
 
 def test_an_image_that_waits_does_not_keep_those_it_was_read_with():
-    alive = 0
-
-    def freed():
-        nonlocal alive
-        alive -= 1
+    alive = Alive()
 
     def source():
-        nonlocal alive
         for chunk in range(20):
-            pixels = np.full((50, 100), chunk, np.float32)
-            weakref.finalize(pixels, freed)
-            alive += 1
+            pixels = alive.watch(np.full((50, 100), chunk, np.float32))
             for i, row in enumerate(pixels):
                 # The first of each chunk is the easiest, and waits.
                 yield image(50 * chunk + i, [i, 0, 0], x=row)
@@ -61,7 +54,7 @@ def test_an_image_that_waits_does_not_keep_those_it_was_read_with():
     seen = []
     for found in hardest_first(source(), 10, False):
         gc.collect(0)
-        most = max(most, alive)
+        most = max(most, alive.count)
         seen.append(found.index)
         assert (found.x == found.index // 50).all()
     assert sorted(seen) == list(range(1000))
