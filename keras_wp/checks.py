@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from keras import ops
 
 # How far outside the bounds a pixel may lie, from rounding.
 TOLERANCE = 1e-6
@@ -119,6 +120,25 @@ def labels(y, count, num_classes):
             f"{int(y.max())}"
         )
     return y.astype(np.int32)
+
+
+def batch_labels(y):
+    """A batch of labels, tensors perhaps in a graph, as int32 of shape `(N,)`.
+
+    Raises:
+        ValueError: If they are known not to be of the shape `(N,)` or `(N, 1)`.
+    """
+    shape = getattr(y, "shape", ())
+    # In a graph, TensorFlow may not know how many axes there are.
+    shape = (None,) if getattr(shape, "rank", 1) is None else tuple(shape)
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
+        received = f"shape {shape}" if hasattr(y, "shape") else "none"
+        hint = " (one-hot labels? take their argmax)" if len(shape) == 2 else ""
+        raise ValueError(
+            "Labels must be integers of the shape (N,). Received: "
+            f"{received}{hint}"
+        )
+    return ops.cast(ops.reshape(y, (-1,)), "int32")
 
 
 def are_probabilities(values):

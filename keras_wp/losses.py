@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_wp import checks
+
 
 @keras.saving.register_keras_serializable(package="keras_wp")
 class MaxMahalanobisCenter(keras.losses.Loss):
@@ -50,16 +52,7 @@ class MaxMahalanobisCenter(keras.losses.Loss):
         Raises:
             ValueError: If there is not one label for each image.
         """
-        try:
-            rest = tuple(y_true.shape)[1:]
-        except ValueError:  # TensorFlow does not know the shape.
-            rest = ()
-        if rest not in ((), (1,), (None,)):
-            raise ValueError(
-                "Labels must be integers of the shape (N,). Received: shape "
-                f"{tuple(y_true.shape)} (one-hot labels? take their argmax)"
-            )
-        labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+        labels = checks.batch_labels(y_true)
         own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
         # Where it is 0 a product would turn an infinite logit into NaN.
         return -ops.sum(ops.where(own > 0, y_pred, 0.0), axis=-1)

@@ -166,6 +166,38 @@ def test_bad_labels_are_refused(x, attack, labels, message):
 
 
 @pytest.mark.parametrize(
+    "labels, received",
+    [
+        (None, "none"),
+        (np.array(3), "shape ()"),
+        (np.eye(3), "shape (3, 3) (one-hot labels? take their argmax)"),
+        (np.zeros((3, 1, 1)), "shape (3, 1, 1)"),
+    ],
+    ids=["none", "one", "one-hot", "three axes"],
+)
+def test_a_batch_needs_a_label_for_each_image(labels, received):
+    assert message_of(checks.batch_labels, labels) == (
+        f"Labels must be integers of the shape (N,). Received: {received}"
+    )
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="of graphs of TensorFlow"
+)
+@pytest.mark.parametrize("shape", [None, (None,), (None, None), (None, 1)])
+def test_shapes_that_a_graph_does_not_know_are_taken(shape):
+    import tensorflow as tf
+
+    labels = tf.function(
+        checks.batch_labels, input_signature=[tf.TensorSpec(shape, tf.int64)]
+    )
+    given = np.array([2, 0]).reshape([2, 1] if shape == (None, 1) else [2])
+    if shape == (None, None):
+        given = given[:, None]
+    np.testing.assert_array_equal(labels(given), [2, 0])
+
+
+@pytest.mark.parametrize(
     "labels",
     [
         [0, 1, 2, 3],

@@ -472,7 +472,8 @@ def test_labels_that_are_no_integers_are_refused():
     defense = compiled(AdversarialTraining(tiny_cnn(), SHIFT))
     x = random_images(5)
     assert message_of(defense.train_on_batch, x, np.eye(5)) == (
-        "Labels must be integers of the shape (N,). Received: shape (5, 5)"
+        "Labels must be integers of the shape (N,). Received: shape (5, 5) "
+        "(one-hot labels? take their argmax)"
     )
 
 

@@ -75,22 +75,3 @@ def images(x):
             f"attack's bounds. Received: {dtype}"
         )
     return ops.cast(x, "float32")
-
-
-def labels(y):
-    """A batch of labels as int32 of shape `(N,)`.
-
-    Raises:
-        ValueError: If they are not of the shape `(N,)` or `(N, 1)`.
-    """
-    shape = getattr(y, "shape", None)
-    if (
-        shape is None
-        or len(shape) not in (1, 2)
-        or tuple(shape)[1:] not in ((), (1,))
-    ):
-        raise ValueError(
-            "Labels must be integers of the shape (N,). Received: "
-            + ("none" if shape is None else f"shape {tuple(shape)}")
-        )
-    return ops.cast(ops.reshape(y, (-1,)), "int32")

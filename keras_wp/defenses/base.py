@@ -155,7 +155,7 @@ class Defense(keras.Model, abc.ABC):
         Metrics are updated here too: on JAX the logits of a training step
         exist nowhere else.
         """
-        labels = arguments.labels(y)
+        labels = checks.batch_labels(y)
         if training:
             loss, logits = self._defend(x, labels, y_pred, sample_weight)
         else:
