@@ -7,7 +7,7 @@ FLAGS = flags.FLAGS
 
 SCRIPTS = ("mnist_small_cnn", "cifar10_small_cnn", "cifar10_wrn")
 # Flags that make another study of it.
-_CHOICES = ("defenses", "variants", "seeds")
+_CHOICES = ("defenses", "variants", "methods", "checkpoints", "seeds")
 # More than any attack has, so that what is called AutoAttack is the standard
 # suite: the cpu preset would shorten it.
 _WHOLE = {"max_attack_steps": 5000}

@@ -21,6 +21,7 @@ estimate it takes an hour and a half on two cores, most of it for attacks.
 
     --script=cifar10_small_cnn                        on CIFAR-10
     --seeds=0,1,2                                     the mean of three
+    --methods=plain,wp-tanh --checkpoints=64,400      some, for longer
     --list                                            show the commands
 
 What is finished is not run again. Flags after `--` go to the experiments.
@@ -36,6 +37,14 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 _study.define_flags(("mnist_small_cnn", "cifar10_small_cnn"), seeds=["0"])
+flags.DEFINE_list(
+    "methods",
+    [],
+    "Which: plain, wp-relu, wp-tanh, mmc, advtraining. All if empty.",
+)
+flags.DEFINE_list(
+    "checkpoints", [], "After how many epochs to attack. Empty: the preset's."
+)
 
 METHODS = {
     "Plain": ORDINARY,
@@ -73,6 +82,36 @@ ATTACKS = {
 FEWER = {"cw1000": "cw100"}
 
 
+def methods():
+    """The headings of the methods that are asked for."""
+    known = {_slug(method): method for method in METHODS}
+    wrong = [name for name in FLAGS.methods if name not in known]
+    if wrong:
+        raise SystemExit(
+            f"--methods must be of {', '.join(known)}. "
+            f"Received: {','.join(wrong)}"
+        )
+    chosen = dict.fromkeys(FLAGS.methods or known)
+    return [known[name] for name in chosen]
+
+
+def checkpoints():
+    """After how many epochs to attack, from few to many."""
+    if not FLAGS.checkpoints:
+        return EPOCHS[FLAGS.preset]
+    given = FLAGS.checkpoints
+    if not all(text.isdecimal() and int(text) for text in given):
+        raise SystemExit(
+            "--checkpoints must be numbers of epochs, at least 1. "
+            f"Received: {','.join(given)}"
+        )
+    return tuple(sorted({int(text) for text in given}))
+
+
+def _slug(method):
+    return slug(method.replace(",", ""))
+
+
 def attacks():
     """The attacks that flags name, by heading."""
     named = ATTACKS[FLAGS.script]
@@ -86,8 +125,8 @@ def experiments(method, seed):
 
     The one that trains is the first.
     """
-    *fewer, most = EPOCHS[FLAGS.preset]
-    name = slug(method.replace(",", ""))
+    *fewer, most = checkpoints()
+    name = _slug(method)
 
     def experiment(epochs, **more):
         return _study.experiment(
@@ -171,14 +210,14 @@ _SHOWN = (
 def main(argv):
     found = {
         (method, seed): experiments(method, seed)
-        for method in METHODS
+        for method in methods()
         for seed in _study.seeds()
     }
     every = [e for group in found.values() for e in group.values()]
     _runs.run(every, argv[1:])
     rows = []
-    for method in METHODS:
-        for epochs in EPOCHS[FLAGS.preset]:
+    for method in methods():
+        for epochs in checkpoints():
             runs = [
                 measure(seed, found[method, seed][epochs])
                 for seed in _study.seeds()

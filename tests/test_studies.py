@@ -159,6 +159,39 @@ def test_a_network_is_trained_once_for_all_epochs(tmp_path):
     assert len(commands) == 5 * 4
 
 
+def test_some_methods_can_grow_for_longer(tmp_path):
+    given = "--preset=cpu", "--methods=wp-tanh,plain", "--checkpoints=400,64"
+    commands = listed("growing_epochs", *flags(tmp_path, *given))
+    found = [flags_of(command) for command in commands]
+    assert [(c.get("head"), c["epochs"]) for c in found] == [
+        (None, "400"),
+        (None, "64"),
+        ("plain", "400"),
+        ("plain", "64"),
+    ]
+    assert [c.get("snapshots") for c in found] == ["64", None] * 2
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (
+            "--methods=plain,at",
+            "--methods must be of plain, wp-relu, wp-tanh, mmc, advtraining. "
+            "Received: at",
+        ),
+        (
+            "--checkpoints=4,0",
+            "--checkpoints must be numbers of epochs, at least 1. "
+            "Received: 4,0",
+        ),
+    ],
+)
+def test_what_cannot_grow_is_one_sentence(given, message, tmp_path):
+    result = run_example("growing_epochs", *flags(tmp_path, given))
+    assert (result.returncode, result.stderr) == (1, f"{message}\n")
+
+
 @pytest.mark.parametrize(
     "given, message",
     [
