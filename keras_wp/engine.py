@@ -81,11 +81,15 @@ class Programs:
         def advance(eps, inputs, state):
             return iteration.advance(at(eps), problem(inputs), state)
 
-        self._start = compiled(
-            "start",
-            lambda eps, inputs: iteration.start(at(eps), problem(inputs)),
-        )
-        self._refill = compiled("refill", iteration.rearrange)
+        def start(eps, inputs):
+            return iteration.start(at(eps), problem(inputs))
+
+        def refill(eps, rows, inputs, state, fresh):
+            begun = fresh, start(eps, fresh)
+            return iteration.rearrange(rows, (inputs, state), begun)
+
+        self._start = compiled("start", start)
+        self._refill = compiled("refill", refill)
         self._advance = once = compiled("advance", advance)
 
         def several(eps, inputs, state, most):
@@ -102,8 +106,7 @@ class Programs:
 
     def refill(self, rows, inputs, state, fresh):
         """Inputs and state of some of these images, and of fresh ones."""
-        begun = fresh, self.start(fresh)
-        return self._refill(rows, (inputs, state), begun)
+        return self._refill(self._eps, rows, inputs, state, fresh)
 
     def advance(self, inputs, state, calm):
         """Every image after one iteration, or several if none of them is done.

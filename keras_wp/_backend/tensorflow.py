@@ -176,25 +176,30 @@ class compile:
         del variables
         self._fn = fn
         self._compiled = self._graph = None
+        # What arguments and results look like, without their tensors.
+        self._taken = self._returned = None
         self.devices = devices
         self.traces = 0
 
     def _traced(self, *towers):
         results = []
-        for device, args in zip(self.devices, towers, strict=True):
+        for device, tensors in zip(self.devices, towers, strict=True):
             self.traces += 1
+            args = tf.nest.pack_sequence_as(self._taken, tensors)
             with _on(device), dividing():
-                results.append(self._fn(*args))
+                result = self._fn(*args)
+            self._returned = _structure(result)
+            results.append(tf.nest.flatten(result))
         return results
 
     def __call__(self, *args):
-        args = keras.tree.map_structure(_tensors, args)
+        tensors = [_tensors(x) for x in tf.nest.flatten(args)]
         towers = [
-            keras.tree.map_structure(lambda x, i=i: _part(x, i), args)
-            for i in range(len(self.devices))
+            [_part(x, i) for x in tensors] for i in range(len(self.devices))
         ]
         if self._compiled is None:
-            signature = keras.tree.map_structure(
+            self._taken = _structure(args)
+            signature = tf.nest.map_structure(
                 lambda t: tf.TensorSpec(_free_batch(t.shape), t.dtype), towers
             )
             # No jit_compile: on a CPU, XLA is slower than the graph.
@@ -211,7 +216,12 @@ class compile:
             # otherwise.
             self._graph = self._graph or call.get_concrete_function()
             call = self._graph
-        return keras.tree.map_structure(_join, *call(*towers))
+        results = map(_join, *call(*towers))
+        return tf.nest.pack_sequence_as(self._returned, list(results))
+
+
+def _structure(tree):
+    return tf.nest.map_structure(lambda _: None, tree)
 
 
 def _tensors(x):
