@@ -41,5 +41,13 @@ def without_stderr():
 
 if is_command():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with without_stderr():
-        import keras  # noqa: F401
+    try:
+        with without_stderr():
+            import keras  # noqa: F401
+    except ImportError as error:
+        backend = os.environ.get("KERAS_BACKEND")
+        needs = f"with KERAS_BACKEND={backend}" if backend else "here"
+        sys.stderr.write(
+            f"keras_wp: error: {error}, which Keras needs {needs}\n"
+        )
+        raise SystemExit(2) from None

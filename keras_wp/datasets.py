@@ -11,6 +11,8 @@ from keras_wp import augmentation
 _DIGITS_PER_CLASS = 500
 _TRAIN_PER_CLASS = 400
 _READ_BATCH = 1000
+# Sets of TensorFlow Datasets that are known without it.
+_FAMILIAR = ("mnist", "cifar10", "cifar100")
 
 
 def load(name, data_dir=None, download=False):
@@ -167,6 +169,12 @@ def _find(name, data_dir):
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
+        if name not in _FAMILIAR:
+            raise ImportError(
+                f"{name!r} is not 'mnist5k'; if TensorFlow Datasets has such a "
+                "set, it takes the package tensorflow-datasets. Install it "
+                "with: pip install 'keras_wp[data]'"
+            ) from error
         raise _missing_package(name, "tensorflow-datasets") from error
 
     try:

@@ -206,6 +206,36 @@ def test_package_runs_as_a_program(models):
     assert "parameters." in done.stdout
 
 
+@pytest.mark.once
+def test_missing_backend_is_one_sentence(tmp_path):
+    (tmp_path / "jax.py").write_text("raise ImportError('No jax is here')")
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_wp", "info", "a.keras"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ
+        | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "KERAS_BACKEND": "jax"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "keras_wp: error: No jax is here, which Keras needs with "
+        "KERAS_BACKEND=jax\n"
+    )
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("default:A budget:UserWarning")
+def test_warning_is_one_sentence(models, capsys):
+    given = "--dataset", "mnist", "--attacks", "fgsm", "--eps", "8"
+    assert run("evaluate", models / "a.keras", *given) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "keras_wp: warning: A budget in linf of 8 is larger than the range of "
+        "the pixels, (0.0, 1.0), so that any image is within it: is it in "
+        "other units?"
+    ]
+
+
 @pytest.mark.parametrize(
     "argv, original, expected",
     [

@@ -210,6 +210,18 @@ def test_missing_package_is_named(name, module, package, monkeypatch):
     )
 
 
+@pytest.mark.once
+def test_a_name_may_be_mistaken_where_the_package_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError) as error:
+        datasets.load("mnist6k")
+    assert str(error.value) == (
+        "'mnist6k' is not 'mnist5k'; if TensorFlow Datasets has such a set, "
+        "it takes the package tensorflow-datasets. Install it with: pip "
+        "install 'keras_wp[data]'"
+    )
+
+
 def numbered(count, shape=(5, 5, 1)):
     """Images of one value each, and labels, that tell their numbers."""
     labels = np.arange(count, dtype="int32")

@@ -1,6 +1,7 @@
 """The entry: parse, run, and turn errors into one sentence."""
 
 import sys
+import warnings
 
 from keras_wp.cli import arguments, commands
 
@@ -25,7 +26,9 @@ def main(argv=None):
         return end.code
     args.argv = argv
     try:
-        getattr(commands, args.command)(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            getattr(commands, args.command)(args)
     except _EXPECTED as error:
         reason = " ".join(str(error).split())
         print(f"keras_wp: error: {reason}", file=sys.stderr)
@@ -39,3 +42,10 @@ def main(argv=None):
         print(f"\nkeras_wp: interrupted; {hint}", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    """A warning as a sentence: its line of code is no user's."""
+    del category, filename, lineno, line
+    reason = " ".join(str(message).split())
+    print(f"keras_wp: warning: {reason}", file=file or sys.stderr)
