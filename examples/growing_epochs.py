@@ -91,8 +91,8 @@ def methods():
             f"--methods must be of {', '.join(known)}. "
             f"Received: {','.join(wrong)}"
         )
-    chosen = dict.fromkeys(FLAGS.methods or known)
-    return [known[name] for name in chosen]
+    chosen = FLAGS.methods or known
+    return [method for name, method in known.items() if name in chosen]
 
 
 def checkpoints():
@@ -127,6 +127,9 @@ def experiments(method, seed):
     """
     *fewer, most = checkpoints()
     name = _slug(method)
+    if FLAGS.checkpoints:
+        # Another training than the preset's, with snapshots of its own.
+        name += "-of-" + "-".join(map(str, checkpoints()))
 
     def experiment(epochs, **more):
         return _study.experiment(
@@ -208,6 +211,11 @@ _SHOWN = (
 
 
 def main(argv):
+    # As they are called, whatever their order was.
+    if FLAGS.methods:
+        FLAGS.methods = [_slug(method) for method in methods()]
+    if FLAGS.checkpoints:
+        FLAGS.checkpoints = [str(epochs) for epochs in checkpoints()]
     found = {
         (method, seed): experiments(method, seed)
         for method in methods()

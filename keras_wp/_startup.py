@@ -44,10 +44,12 @@ if is_command():
     try:
         with without_stderr():
             import keras  # noqa: F401
-    except ImportError as error:
-        backend = os.environ.get("KERAS_BACKEND")
-        needs = f"with KERAS_BACKEND={backend}" if backend else "here"
-        sys.stderr.write(
-            f"keras_wp: error: {error}, which Keras needs {needs}\n"
-        )
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND", "its own")
+        reason = " ".join(str(error).split())
+        if sys.stderr is not None:
+            sys.stderr.write(
+                "keras_wp: error: Keras cannot be imported with the backend "
+                f"{backend}. Received: {reason}\n"
+            )
         raise SystemExit(2) from None

@@ -207,7 +207,14 @@ def test_package_runs_as_a_program(models):
 
 
 @pytest.mark.once
-def test_missing_backend_is_one_sentence(tmp_path):
+@pytest.mark.parametrize(
+    "backend, reason",
+    [
+        ("jax", "No jax is here"),
+        ("nosuch", "Unable to import backend : nosuch"),
+    ],
+)
+def test_missing_backend_is_one_sentence(backend, reason, tmp_path):
     (tmp_path / "jax.py").write_text("raise ImportError('No jax is here')")
     done = subprocess.run(
         [sys.executable, "-m", "keras_wp", "info", "a.keras"],
@@ -215,12 +222,12 @@ def test_missing_backend_is_one_sentence(tmp_path):
         text=True,
         check=False,
         env=os.environ
-        | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "KERAS_BACKEND": "jax"},
+        | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "KERAS_BACKEND": backend},
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "keras_wp: error: No jax is here, which Keras needs with "
-        "KERAS_BACKEND=jax\n"
+        "keras_wp: error: Keras cannot be imported with the backend "
+        f"{backend}. Received: {reason}\n"
     )
 
 

@@ -164,12 +164,18 @@ def test_some_methods_can_grow_for_longer(tmp_path):
     commands = listed("growing_epochs", *flags(tmp_path, *given))
     found = [flags_of(command) for command in commands]
     assert [(c.get("head"), c["epochs"]) for c in found] == [
-        (None, "400"),
-        (None, "64"),
         ("plain", "400"),
         ("plain", "64"),
+        (None, "400"),
+        (None, "64"),
     ]
     assert [c.get("snapshots") for c in found] == ["64", None] * 2
+    # Nothing is in the way of the preset's own, or of other checkpoints.
+    preset = listed("growing_epochs", *flags(tmp_path, "--preset=cpu"))
+    given = "--preset=cpu", "--checkpoints=64,100"
+    other = listed("growing_epochs", *flags(tmp_path, *given))
+    folders = [flags_of(c)["output_dir"] for c in (*commands, *preset, *other)]
+    assert len(set(folders)) == len(folders)
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,8 @@ def rows(x, places):
 class compile:
     """A graph function with a free first axis, traced at the first call.
 
+    Later arguments must have the structure of the first ones.
+
     On several devices, one graph holds a tower for each: an image in one of
     them costs a step of all, and all of them run at once.
     """
@@ -233,8 +235,8 @@ def _free_batch(shape):
 
 
 def preferred_slots(batch_size):
-    # On a CPU more than 64 images are no faster, and suffer page faults from
-    # the allocator; with fewer, what surrounds a call is paid more often.
+    # On a CPU larger batches suffer page faults from the allocator; in smaller
+    # ones, what surrounds a call is paid more often.
     if tf.config.list_logical_devices("GPU"):
         return batch_size
     return min(batch_size, 64)
