@@ -30,8 +30,7 @@ def main(argv=None):
             warnings.showwarning = _show_warning
             getattr(commands, args.command)(args)
     except _EXPECTED as error:
-        reason = " ".join(str(error).split())
-        print(f"keras_wp: error: {reason}", file=sys.stderr)
+        _tell("error", error, sys.stderr)
         return 2
     except KeyboardInterrupt:
         hint = (
@@ -47,5 +46,9 @@ def main(argv=None):
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     """A warning as a sentence: its line of code is no user's."""
     del category, filename, lineno, line
-    reason = " ".join(str(message).split())
-    print(f"keras_wp: warning: {reason}", file=file or sys.stderr)
+    _tell("warning", message, file or sys.stderr)
+
+
+def _tell(kind, message, file):
+    """Say something in one line."""
+    print(f"keras_wp: {kind}: {' '.join(str(message).split())}", file=file)
