@@ -4,7 +4,6 @@ Also the cache of compiled functions. Both hold a Keras model weakly, so that
 it is freed when its owner drops it.
 """
 
-import hashlib
 import inspect
 import weakref
 
@@ -13,9 +12,16 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _backend, checks, features
+from keras_wp.inspection.description import changes, describe
+from keras_wp.inspection.description import weights_digest as weights_digest
+from keras_wp.inspection.masking import open_up
 
 _compiled = weakref.WeakKeyDictionary()
-_TAKEN = ("activation", "dtype_policy")
+# How far logits of a model's compiled and eager calls may be apart, relative
+# to the largest, if not 1e-3; and what changes with each call of it.
+_tolerances = weakref.WeakKeyDictionary()
+_restless = weakref.WeakKeyDictionary()
+_TOLERANCE = 1e-3
 
 
 class Classifier:
@@ -40,6 +46,7 @@ class Classifier:
         # Lambdas and bound methods often have no other owner.
         self._model = weakref.ref(model) if self._is_layer else lambda: model
         self._compiled = {}
+        self.opened = None
 
     @property
     def model(self):
@@ -69,13 +76,60 @@ class Classifier:
             )
         return ops.cast(logits, "float32")
 
-    def cut(self):
+    def given(self, extra):
+        """The model for images that bring something of their own: itself."""
+        del extra
+        return self
+
+    def copied(self, count):
+        """The model for images of which there are copies: itself."""
+        del count
+        return self
+
+    def open(self, x):
+        """The model taken apart, once; see `inspection.masking.Opened`.
+
+        Args:
+            x: Some images, `(N, ...)` float32. Outside of a trace.
+        """
+        if self.opened is None:
+            self.opened = open_up(self.model, self, x)
+        return self.opened
+
+    @property
+    def opened_digest(self):
+        """What tells the numbers in `opened` from others'."""
+        anatomy = self.opened and self.opened.anatomy
+        sites = self.opened and self.opened.sites
+        return anatomy and (anatomy.digest, sites)
+
+    def through(self, surrogate):
+        """The model with the gradient that a surrogate has inside of it."""
+        opened = self.opened
+        instead = surrogate.instead(opened, self.model)
+        return lambda x: _backend.in_parts(
+            lambda part: ops.cast(opened.anatomy(part, instead), "float32"), x
+        )
+
+    def cut(self, surrogate=None):
         """The model's two halves, before and after its features.
+
+        Args:
+            surrogate: A `Surrogate` whose gradient the features have.
 
         Raises:
             ValueError: If the model has none; see `keras_wp.features.cut`.
         """
-        return features.cut(self.model)
+        opened, instead = self.opened, {}
+        if surrogate is not None:
+            instead = surrogate.instead(opened, self.model)
+        if opened is not None and opened.anatomy is None:
+            raise ValueError(
+                "Features are known for models that can be opened only. "
+                f"Received: a model of type {type(self.model).__name__} "
+                f"({'; '.join(opened.why)})"
+            )
+        return features.cut(self.model, opened and opened.anatomy, instead)
 
     def build(self, shape):
         """Create the weights of a Keras model that was never called.
@@ -113,11 +167,12 @@ class Classifier:
         """
         known, devices = self._compiled, self.devices()
         if self._is_layer:
-            layers = [devices, *_variables(self.model), *_layers(self.model)]
-            old, known = _compiled.get(self.model, (None, {}))
-            if old != layers:
+            model = self.model
+            found = devices, _variables(model), *_layers(model)
+            old, known = _compiled.get(model, (None, {}))
+            if old is None or not _same(old, found, _restless.get(model, ())):
                 known = {}
-                _compiled[self.model] = layers, known
+                _compiled[model] = found, known
         if key not in known:
             known[key] = _backend.compile(
                 make(),
@@ -126,15 +181,79 @@ class Classifier:
             )
         return known[key]
 
+    def forget(self):
+        """Drop all that is compiled for the model."""
+        self._compiled.clear()
+        self.opened = None
+        if self._is_layer:
+            _compiled.pop(self.model, None)
 
-def weights_digest(model):
-    """What tells a Keras model's weights from others, as hexadecimal."""
-    digest = hashlib.blake2b(digest_size=8)
-    for weight in model.weights:
-        value = np.ascontiguousarray(ops.convert_to_numpy(weight))
-        digest.update(f"{value.shape}{value.dtype}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    def refresh(self, x, logits=None):
+        """Drop what is compiled if the model computes something else by now.
+
+        What `compile` cannot see, such as a global variable, shows in the
+        logits of an eager call. Of a callable nothing is kept between
+        evaluations, and a model on several devices has no eager call.
+
+        Args:
+            x: Images, of which at most two are looked at.
+            logits: What the compiled forward pass makes of them, if known.
+
+        Returns:
+            Whether it did.
+        """
+        if not self._is_layer or self.devices() != _backend.ANYWHERE:
+            return False
+        model, x = self.model, np.asarray(x[:2], np.float32)
+        shape = x.shape[1:]
+        self.build(shape)
+        before = describe(model)
+        expected = self.eager(x)
+        if expected is None:
+            return False
+        after = describe(model)
+        _restless.setdefault(model, set()).update(changes(before, after))
+
+        def distance(found):
+            found = np.nan_to_num(np.asarray(found[: len(x)], np.float32))
+            scale = max(np.abs(expected).max(), np.finfo(np.float32).tiny)
+            return float(np.abs(found - expected).max() / scale)
+
+        def compiled():
+            """Its distance, and whether it had to be traced for that."""
+            program = self.compile(("forward", shape), lambda: self)
+            traces = program.traces
+            found = _backend.to_numpy(program(ops.convert_to_tensor(x)))
+            return distance(found), program.traces > traces
+
+        limit = _tolerances.get(model, _TOLERANCE)
+        if logits is not None and distance(logits) <= limit:
+            return False
+        _, known = _compiled.get(model, (None, {}))
+        used = any(program.traces for program in known.values())
+        # What is traced just now says nothing of what was before; and logits
+        # may depend on the other images of their batch.
+        found, traced = compiled()
+        if not used or (found <= limit and not traced):
+            return False
+        self.forget()
+        again, _ = compiled()
+        if again > limit:
+            # It is randomized, or rounds more coarsely.
+            _tolerances[model] = 4 * again
+        return True
+
+    def eager(self, x):
+        """Float32 logits of images by a call that is not compiled, or None.
+
+        Nothing in a Keras model changes; None if it cannot be called so.
+        """
+        try:
+            with keras.StatelessScope():
+                logits = self(ops.convert_to_tensor(x))
+            return np.nan_to_num(ops.convert_to_numpy(logits))
+        except Exception:
+            return None
 
 
 def _variables(model):
@@ -143,21 +262,14 @@ def _variables(model):
     return [(variable.path, id(variable)) for variable in model.variables]
 
 
-def _layers(layer):
-    """What a compiled function takes for granted."""
-    taken = (getattr(layer, name, None) for name in _TAKEN)
-    parts = getattr(layer, "layers", ())
-    yield weakref.ref(layer), *taken, None if parts else _config(layer)
-    for part in parts:
-        yield from _layers(part)
+def _layers(model):
+    """What a compiled function takes for granted: which layers, and how."""
+    layers = [weakref.ref(layer) for layer in model._flatten_layers()]
+    return layers, describe(model)
 
 
-def _config(layer):
-    """What a layer was made with, and may have been given since, as text."""
-    try:
-        return repr(layer.get_config())
-    except (NotImplementedError, TypeError, ValueError):
-        return None  # It cannot tell.
+def _same(old, new, restless):
+    return old[:-1] == new[:-1] and changes(old[-1], new[-1]) <= {*restless}
 
 
 def _has_switch(model):

@@ -8,7 +8,8 @@ from keras import ops
 from keras_wp import _backend, checks, noise
 from keras_wp.classifier import Classifier
 from keras_wp.engine import Image, forward_program, run
-from keras_wp.finish import forward
+from keras_wp.finish import Judge, forward
+from keras_wp.objectives import predicted
 
 
 def attack_images(attack, model, x, y):
@@ -16,6 +17,7 @@ def attack_images(attack, model, x, y):
     raw = ops.convert_to_numpy(x)
     images = checks.images(raw, attack.bounds)
     classifier = Classifier(model)
+    classifier.refresh(images)
     program = forward_program(classifier, images.shape[1:])
     # No more slots on a device than its share of the images.
     share = -(-len(images) // len(program.devices))
@@ -34,11 +36,11 @@ def attack_images(attack, model, x, y):
         clean_logits = forward(program, images, size)
         checks.logits(clean_logits, model)
         labels = checks.labels(y, count, clean_logits.shape[-1])
-        hit = clean_logits.argmax(-1) == labels
+        hit = predicted(clean_logits) == labels
         attacked = np.flatnonzero(~hit if targeted else hit)
     checks.classes(attack, clean_logits.shape[-1])
     digests = noise.image_digests(images)
-    truth = clean_logits.argmax(-1) if targeted else labels
+    truth = predicted(clean_logits) if targeted else labels
     result = np.array(raw)
     broken = np.zeros(count, bool)
     for part in attack.parts:
@@ -47,7 +49,7 @@ def attack_images(attack, model, x, y):
             Image(i, images[i], truth[i], labels[i], keys[i], clean_logits[i])
             for i in attacked
         )
-        survivors = []
+        fooled = []
         for outcome in run(
             part,
             classifier,
@@ -64,9 +66,17 @@ def attack_images(attack, model, x, y):
             # A failed try that may lie outside the ball is of no use.
             if outcome.success or part.radius is None:
                 result[i] = _like(raw[i], images[i], outcome.x_adv, part)
-            if not outcome.success:
-                survivors.append(i)
-        attacked = sorted(survivors)
+            if outcome.success:
+                fooled.append(i)
+        if fooled and raw.dtype != np.float32:
+            # What counts is what is handed out.
+            handed = checks.images(result[fooled], part.bounds)
+            wrong, _ = Judge(classifier).wrong(
+                program, handed, labels[fooled], size, None
+            )
+            wrong = 1.0 - wrong if targeted else wrong
+            fooled = np.asarray(fooled)[wrong > 0.5]
+        attacked = np.setdiff1d(attacked, fooled)
     if broken.any():
         warnings.warn(
             f"{attack.label} met gradients that are not finite on "

@@ -26,12 +26,14 @@ import numpy as np
 
 from keras_wp import _backend, iteration
 from keras_wp.classifier import Classifier
-from keras_wp.finish import Ending
+from keras_wp.finish import Ending, Judge
 from keras_wp.order import hardest_first
 from keras_wp.problem import Problem
 from keras_wp.slots import Image, Outcome, Slots
 
 _LONGEST_CALL = 1.0  # second
+# A model is opened with so many images at hand.
+_OPENED = 8
 # So many images for each slot are read in advance, and the hardest taken.
 _AHEAD = 2
 
@@ -39,38 +41,52 @@ _AHEAD = 2
 class Programs:
     """The compiled functions that run one attack on one model."""
 
-    def __init__(self, attack, classifier, shape, num_classes, goal):
-        # The budget is an argument of the programs, so that one trace serves
-        # every eps of a curve. What is compiled for a model must not keep
-        # another one alive.
+    def __init__(self, attack, classifier, images, num_classes, goal):
+        # The budget and the noise are arguments of the programs, so that one
+        # trace serves every eps of a curve. What is compiled for a model must
+        # not keep another one alive.
         attack = attack.weak()
         budget = getattr(attack, "eps", None)
         common = {} if budget is None else {"eps": 1.0}
+        noise = attack.surrogate.noise if attack.surrogate else 0.0
+        if noise:
+            common["surrogate"] = dataclasses.replace(
+                attack.surrogate, noise=1.0
+            )
         anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
-        self._eps = np.float32(0.0 if budget is None else budget)
+        self._eps = np.asarray([budget or 0.0, noise], np.float32)
+        shape = images.shape[1:]
         self.forward = forward_program(classifier, shape)
+        surrogate = attack.surrogate
+        if surrogate is not None:
+            surrogate.prepare(classifier, images)
+        if attack.reads_features:
+            classifier.open(images)
+            classifier.cut()  # Which says why, where there are none.
         self.devices = self.forward.devices
         # Several devices keep step, so that none waits for another.
         alone = self.devices == _backend.ANYWHERE
         self._at_once = _backend.steps_at_once() if alone else 1
         self._most = 1
-        key = (anonymous, shape, num_classes, goal)
+        key = (anonymous, shape, num_classes, goal, classifier.opened_digest)
 
         def at(eps):
             if budget is None:
                 return attack
             other = copy.copy(attack)
-            object.__setattr__(other, "eps", eps)
+            object.__setattr__(other, "eps", eps[0])
+            if noise:
+                noisy = copy.copy(attack.surrogate)
+                object.__setattr__(noisy, "noise", eps[1])
+                object.__setattr__(other, "surrogate", noisy)
             return other
 
         def problem(inputs):
+            inputs = dict(inputs)
+            model = classifier.given(inputs.pop("extra", None))
             return Problem(
-                classifier, **inputs, bounds=attack.bounds, reach_target=goal
+                model, **inputs, bounds=attack.bounds, reach_target=goal
             )
-
-        surrogate = attack.surrogate
-        if surrogate is not None:
-            surrogate.prepare(classifier, shape)
 
         def variables():
             return () if surrogate is None else surrogate.variables()
@@ -142,7 +158,11 @@ class Programs:
 def forward_program(classifier, shape):
     """The compiled forward pass of a model."""
     classifier.build(shape)
-    return classifier.compile(("forward", shape), lambda: classifier)
+
+    def logits(x, extra=None):
+        return classifier.given(extra)(x)
+
+    return classifier.compile(("forward", shape), lambda: logits)
 
 
 def run(
@@ -153,6 +173,7 @@ def run(
     batch_size=128,
     reach_target=False,
     examine_last=True,
+    judge=None,
 ) -> Iterator[Outcome]:
     """Attack a stream of images; yield outcomes as they come about.
 
@@ -166,6 +187,8 @@ def run(
         reach_target: See `Problem.reach_target`.
         examine_last: Whether the point where a failing image ends is
             examined. Without it, `success` misses what the last step did.
+        judge: A `Judge`, who has the last word on what an attack claims; None
+            for one of the model as it is.
 
     Yields:
         One `Outcome` for each image, in the order in which they are done.
@@ -175,14 +198,18 @@ def run(
     first = list(itertools.islice(source, 1))
     if not first:
         return
+    first += itertools.islice(source, _OPENED - 1)
     programs = Programs(
         attack,
         classifier,
-        first[0].x.shape,
+        np.stack([image.x for image in first]),
         len(first[0].clean_logits),
         reach_target,
     )
-    size = _backend.preferred_slots(batch_size)
+    judge = Judge(classifier) if judge is None else judge
+    # Copies of an image take room as images do.
+    copies = 1 if attack.surrogate is None else attack.surrogate.copies
+    size = max(1, _backend.preferred_slots(batch_size) // copies)
     devices = len(programs.devices)
     width = size * devices
     source = hardest_first(
@@ -192,7 +219,7 @@ def run(
     if _backend.DYNAMIC_BATCH:
         size = -(-len(first) // devices)
     slots = Slots(programs, first, size)
-    ending = Ending(attack, programs.forward, reach_target, size)
+    ending = Ending(attack, programs.forward, reach_target, size, judge)
     exhausted = False
     while slots.live:
         finished = []

@@ -5,6 +5,7 @@ what the last layer sees.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import keras
@@ -12,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _backend
+from keras_wp.inspection.anatomy import dissect, ending
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,39 +22,39 @@ class Cut:
 
     Attributes:
         features: Maps images `(N, ...)` to float32 features `(N, P)`.
-        classify: Maps features to float32 logits `(N, K)`.
-        head: The last layer.
+        classify: Maps features to float32 logits `(N, K)`, by all that
+            follows them.
+        head: The layer with the class weights, if one makes the logits.
+        width: The number of features P.
     """
 
     features: Callable
     classify: Callable
-    head: keras.layers.Layer
+    head: keras.layers.Layer | None
+    width: int
 
     def centers(self, scaled=True):
         """`(centers, given)`: a point `(K, P)` of the features for each class.
 
-        A head with an attribute `centers` has them `given`. For a linear head
+        A head with an attribute `centers` has them `given`. For a linear end
         the class weights stand in, as directions of unit length: less their
         mean, which takes no part in the decision.
 
         Args:
             scaled: Whether class weights become such directions. Otherwise
                 they count as given, as they are.
-
-        Raises:
-            ValueError: If the last layer has neither.
         """
         if hasattr(self.head, "centers"):
             centers = ops.convert_to_tensor(self.head.centers)
             return ops.cast(centers, "float32"), True
-        if not hasattr(self.head, "kernel"):
-            raise ValueError(
-                "The last layer of the model must have `centers`, one for "
-                "each class, or a `kernel`. Received: a layer of type "
-                f"{type(self.head).__name__}"
-            )
-        weights = ops.transpose(ops.convert_to_tensor(self.head.kernel))
-        weights = ops.cast(weights, "float32")
+        if self.head is not None:
+            weights = ops.transpose(ops.convert_to_tensor(self.head.kernel))
+            weights = ops.cast(weights, "float32")
+        else:
+            # What each feature adds to the logits.
+            alone = self.classify(ops.eye(self.width, dtype="float32"))
+            none = self.classify(ops.zeros((1, self.width), "float32"))
+            weights = ops.transpose(alone - none)
         if not scaled:
             return weights, True
         weights = weights - ops.mean(weights, axis=0, keepdims=True)
@@ -67,73 +69,77 @@ def unit(vectors):
     return vectors / ops.where(length > 0, length, 1.0)
 
 
-def cut(model):
-    """Cut a Keras model before the linear map of its last layer.
+def cut(model, anatomy=None, instead=None):
+    """Cut a model before the last class weights.
 
-    A last layer with an `activation` and a linear layer `dense`, as
-    `keras_wp.RobustHead`, is cut between the two. Any other belongs to the
-    second half as a whole.
+    What is linear behind them, such as a choice of some logits or a sum of
+    two heads, belongs to the second half; so does a layer with `centers`.
 
     Args:
-        model: A functional or sequential Keras model.
+        model: A Keras model, or another callable.
+        anatomy: Its `Anatomy`, if it is known.
+        instead: By the place of a step, what is called in its place.
 
     Returns:
         A `Cut`. It shares the model's layers.
 
     Raises:
-        ValueError: If the model is of another kind, or branches at its end.
+        ValueError: If the model cannot be opened, or has no class weights.
     """
-    if not isinstance(model, (keras.Sequential, keras.Model)) or not getattr(
-        model, "inputs", None
-    ):
+    anatomy = dissect(model) if anatomy is None else anatomy
+    if not anatomy.steps:
+        why = "; ".join(f"{name}: {why}" for name, why in anatomy.closed)
         raise ValueError(
-            "Features are known for functional and sequential Keras models "
-            f"only. Received: a model of type {type(model).__name__}"
+            "Features are known for models that can be opened only. Received: "
+            f"a model of type {type(model).__name__}" + (why and f" ({why})")
         )
-    head = model.layers[-1]
-    before = _only_input(head)
-    if before is None or len(before.shape) != 2:
+    symbols, heads = ending(anatomy)
+    if not heads:
+        last = anatomy.steps[-1].operation
         raise ValueError(
-            "The model must end in a layer that maps features (N, P) to "
-            f"logits, and is used once. Received: {head.name!r} of type "
-            f"{type(head).__name__}"
+            "The model must end in a layer with class weights, which maps "
+            "features (N, P) to logits. Received: "
+            f"{anatomy.steps[-1].name!r} of type {type(last).__name__}"
         )
-    trunk = keras.Model(model.inputs[0], before)
-    activation, classify = _halves(head)
+    shapes = [tuple(symbol.shape[1:]) for symbol in symbols]
+    sizes = [math.prod(shape) for shape in shapes]
+    # Nothing but a change of type may follow class weights read as they are.
+    head = anatomy.steps[heads[0]].operation
+    alone = anatomy.maker(anatomy.output) == heads[0] and len(heads) == 1
+    alone &= hasattr(head, "centers") or hasattr(head, "kernel")
 
     def features_of(x):
-        inputs = trunk(x, training=False)
-        inputs = ops.cast(inputs, head.compute_dtype)
-        return ops.cast(activation(inputs), "float32")
+        values = anatomy(x, instead, until=symbols)
+        flat = [
+            ops.cast(ops.reshape(value, (-1, size)), "float32")
+            for value, size in zip(values, sizes, strict=True)
+        ]
+        return flat[0] if len(flat) == 1 else ops.concatenate(flat, axis=-1)
 
     def features(x):
         return _backend.in_parts(features_of, x)
 
     def logits(values):
-        return ops.cast(classify(values), "float32")
+        begin, given = 0, {}
+        for symbol, shape, size in zip(symbols, shapes, sizes, strict=True):
+            part = ops.reshape(values[:, begin : begin + size], (-1, *shape))
+            given[id(symbol)] = ops.cast(part, symbol.dtype)
+            begin += size
+        return ops.cast(anatomy(None, given=given), "float32")
 
-    return Cut(features, logits, head)
-
-
-def _only_input(layer):
-    try:
-        before = layer.input
-    except (AttributeError, ValueError):
-        return None
-    return None if isinstance(before, (list, tuple, dict)) else before
-
-
-def _halves(head):
-    if hasattr(head, "activation") and hasattr(head, "dense"):
-        return head.activation, head.dense
-    return keras.activations.linear, head
+    return Cut(
+        features,
+        logits,
+        head if alone else None,
+        sum(sizes),
+    )
 
 
 def class_means(model, x, y, batch_size=128):
     """The mean features of each class, on given images.
 
     Args:
-        model: A functional or sequential Keras model.
+        model: A Keras model that can be opened; see `cut`.
         x: Images `(N, ...)`.
         y: Integer labels `(N,)`.
         batch_size: How many images go through the model at a time.
@@ -152,7 +158,7 @@ def class_means(model, x, y, batch_size=128):
             for i in range(0, len(x), batch_size)
         ]
     )
-    classes = model.output_shape[-1]
+    classes = halves.classify(ops.zeros((1, halves.width))).shape[-1]
     missing = sorted(set(range(classes)) - set(y.tolist()))
     if missing:
         raise ValueError(

@@ -11,6 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _backend, norms
+from keras_wp.inspection.anatomy import TOLERANCE
+from keras_wp.objectives import predicted
+from keras_wp.slots import stack_extra
 
 # A search aims at this share of the margin that is left, and keeps at least
 # half of a share of the clean image's margin and logits: with no margin at
@@ -18,21 +21,32 @@ from keras_wp import _backend, norms
 _KEPT_MARGIN = 0.1
 _LEAST_MARGIN = 1e-3
 _LEAST_LOGIT = 1e-5
+# How often a model is asked that does not always answer the same.
+DRAWS = 32
 
 
-def forward(program, x, size):
-    """Logits of any number of images, `size` at a time on each device."""
+def forward(program, x, size, extra=None):
+    """Logits of any number of images, `size` at a time on each device.
+
+    Args:
+        program: What `engine.forward_program` returns.
+        x: The images, `(N, ...)`.
+        size: How many images a device works on at a time, at most.
+        extra: What each image brings of its own: a tuple of arrays `(N, ...)`.
+    """
     devices = program.devices
     size *= len(devices)
     least = len(devices) if _backend.DYNAMIC_BATCH else size
     logits = []
     for begin in range(0, len(x), size):
-        batch = x[begin : begin + size]
-        count = len(batch)
+        rows = np.arange(begin, min(begin + size, len(x)))
+        count = len(rows)
         if count < least:
-            padding = np.repeat(batch[:1], least - count, axis=0)
-            batch = np.concatenate([batch, padding])
-        outputs = program(_backend.spread(batch, devices))
+            rows = np.concatenate([rows, np.repeat(rows[:1], least - count)])
+        batch = [x[rows]]
+        if extra is not None:
+            batch.append(tuple(part[rows] for part in extra))
+        outputs = program(*_backend.spread(batch, devices))
         logits.append(_backend.to_numpy(outputs)[:count])
     return np.concatenate(logits)
 
@@ -54,13 +68,70 @@ def adversarial_margin(logits, labels, reach_target):
     return np.where(np.isfinite(logits).all(-1), margin, -np.inf)
 
 
+class Judge:
+    """Who decides that an image is fooled: the model, called afresh.
+
+    What an attack has seen on its way may be another function than the model,
+    or one draw of a model that is randomized. Where the model's answer is not
+    the one that the attack has seen, or `draws` are given, it is asked again,
+    `draws` times, and an image is fooled if more than half of the answers are
+    wrong.
+
+    Args:
+        classifier: The `Classifier`.
+        draws: How often a randomized model is asked. None for a model that is
+            not known to be randomized.
+    """
+
+    def __init__(self, classifier, draws=None):
+        self._classifier = classifier
+        self._draws = draws
+
+    def wrong(self, program, x, labels, size, claimed, extra=None):
+        """`(share, logits)`: which share of the answers is wrong, `(N,)`.
+
+        Args:
+            program: The model's forward pass.
+            x: The points, `(N, ...)` float32.
+            labels: The classes that are right, `(N,)`.
+            size: How many images a device works on at a time, at most.
+            claimed: The logits that the attack has seen there, or None.
+            extra: See `forward`.
+
+        Returns:
+            The share, and the logits of the last answer `(N, K)`.
+        """
+        logits = forward(program, x, size, extra)
+        share = (predicted(logits) != labels).astype(float)
+        doubtful = np.full(len(x), self._draws is not None)
+        if claimed is not None:
+            change = np.abs(logits - claimed).max(-1)
+            limit = TOLERANCE * np.abs(logits).max(-1)
+            # Rounding may decide between two that tie; what is handed out is
+            # looked at once more anyhow.
+            doubtful |= ~(change <= limit)
+        rows = np.flatnonzero(doubtful)
+        if len(rows):
+            mine = None if extra is None else tuple(e[rows] for e in extra)
+            wrong = np.zeros(len(rows))
+            draws = self._draws or DRAWS
+            for _ in range(draws):
+                logits[rows] = forward(program, x[rows], size, mine)
+                wrong += predicted(logits[rows]) != labels[rows]
+            share[rows] = wrong / draws
+        return share, logits
+
+
 class Ending:
     """What images go through once their slots are free."""
 
-    def __init__(self, attack, program, reach_target, size):
+    def __init__(self, attack, program, reach_target, size, judge=None):
         self._attack = attack
-        self._last = _LastPoints(attack, program, reach_target, size)
-        self._search = _FinalSearch(attack, program, reach_target, size)
+        self._judge = judge
+        common = attack, program, reach_target, size
+        self._last = _LastPoints(*common)
+        self._search = _FinalSearch(*common)
+        self._verdict = _Verdict(*common, judge)
 
     def add(self, image, outcome, point):
         attack = self._attack
@@ -76,14 +147,22 @@ class Ending:
 
     def flush(self):
         yield from self._searched(self._last.flush())
-        for _, outcome in self._search.flush():
+        yield from self._judged(self._search.flush())
+        for _, outcome in self._verdict.flush():
             yield outcome
 
     def _searched(self, finished):
         for image, outcome in finished:
             if outcome.success and self._attack.final_search:
-                for _, better in self._search.add(image, outcome):
-                    yield better
+                yield from self._judged(self._search.add(image, outcome))
+            else:
+                yield from self._judged([(image, outcome)])
+
+    def _judged(self, finished):
+        for image, outcome in finished:
+            if outcome.success and self._judge is not None:
+                for _, final in self._verdict.add(image, outcome):
+                    yield final
             else:
                 yield outcome
 
@@ -127,10 +206,11 @@ class _Gathered(abc.ABC):
         Where two logits tie, the first class is the prediction, as it is for
         the clean images and within the iterations.
         """
-        logits = forward(self._program, points, self._size)
+        extra = stack_extra(images)
+        logits = forward(self._program, points, self._size, extra)
         labels, reach = self._goal(images)
         margin = adversarial_margin(logits, labels, reach)
-        fooled = (logits.argmax(-1) == labels) == reach
+        fooled = (predicted(logits) == labels) == reach
         fooled &= np.isfinite(logits).all(-1)
         if self._attack.confidence:
             fooled &= margin > self._attack.confidence
@@ -157,6 +237,36 @@ class _LastPoints(_Gathered):
                     success=True,
                     distance=distance,
                     logits=logits[place],
+                )
+            yield image, outcome
+
+
+class _Verdict(_Gathered):
+    """Successes, which the model itself confirms or denies."""
+
+    def __init__(self, attack, program, reach_target, size, judge):
+        super().__init__(attack, program, reach_target, size)
+        self._judge = judge
+
+    def _finish(self, waiting):
+        images = [image for image, _ in waiting]
+        points = np.stack([outcome.x_adv for _, outcome in waiting])
+        claimed = np.stack([outcome.logits for _, outcome in waiting])
+        labels, reach = self._goal(images)
+        share, _ = self._judge.wrong(
+            self._program,
+            points,
+            labels,
+            self._size,
+            claimed,
+            stack_extra(images),
+        )
+        share = 1.0 - share if reach else share
+        for row, (image, outcome) in enumerate(waiting):
+            outcome = outcome._replace(share=float(share[row]))
+            if share[row] <= 0.5:
+                outcome = outcome._replace(
+                    success=False, distance=float("inf"), denied=True
                 )
             yield image, outcome
 

@@ -33,6 +33,7 @@ class Problem:
         zero_gradients: `(N,)` int32, how many of the gradients asked for so
             far were zero in every pixel.
         bad_gradients: `(N,)` int32, how many of them were not finite.
+        start: Where runs begin, `(N, ...)`, or None for where attacks choose.
     """
 
     model: Callable
@@ -46,6 +47,7 @@ class Problem:
     reach_target: bool = False
     zero_gradients: object = 0
     bad_gradients: object = 0
+    start: object = None
 
     def fresh(self):
         """The same problem with the counts of gradients at zero."""
@@ -106,7 +108,7 @@ class Problem:
             confidence: By how much a wrong logit must exceed that of `y` (or
                 the target's all others).
         """
-        predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        predicted = objectives.predicted(logits)
         if self.reach_target:
             fooled = predicted == self.target
         else:

@@ -9,7 +9,12 @@ from keras_wp import _backend
 
 
 class Image(NamedTuple):
-    """One image to attack, on the host."""
+    """One image to attack, on the host.
+
+    `start` is where runs begin instead of at the image, and `extra` a tuple of
+    arrays that `Classifier.given` takes; every image of a run has them, or
+    none.
+    """
 
     index: int
     x: np.ndarray
@@ -17,6 +22,8 @@ class Image(NamedTuple):
     target: int
     key: np.ndarray
     clean_logits: np.ndarray
+    start: np.ndarray | None = None
+    extra: tuple | None = None
 
 
 class Outcome(NamedTuple):
@@ -25,7 +32,9 @@ class Outcome(NamedTuple):
     `x_adv` is the best adversarial image found, or the last try if `success`
     is False. `distance` is its distance from the image in the attack's norm,
     infinite without success. `steps` counts the iterations spent. `logits` are
-    those of `x_adv`, where there is success.
+    those of `x_adv`, where there is success. `denied` says that the attack
+    claimed success and the model did not bear it out; `share` is the share of
+    the model's answers that are wrong at what was claimed.
     """
 
     index: int
@@ -36,6 +45,8 @@ class Outcome(NamedTuple):
     zero_gradients: int
     bad_gradients: int
     logits: np.ndarray
+    denied: bool = False
+    share: float = 0.0
 
 
 class Slots:
@@ -141,11 +152,24 @@ class Slots:
         return _backend.spread(_stack(images), self._programs.devices, shares)
 
 
+def stack_extra(images):
+    """What images bring of their own, stacked; None if they do not."""
+    if images[0].extra is None:
+        return None
+    columns = zip(*(image.extra for image in images), strict=True)
+    return tuple(np.stack(column) for column in columns)
+
+
 def _stack(images):
-    return {
+    stacked = {
         "x": np.stack([image.x for image in images]),
         "y": np.asarray([image.y for image in images], np.int32),
         "target": np.asarray([image.target for image in images], np.int32),
         "keys": np.stack([image.key for image in images]),
         "clean_logits": np.stack([image.clean_logits for image in images]),
     }
+    if images[0].start is not None:
+        stacked["start"] = np.stack([image.start for image in images])
+    if images[0].extra is not None:
+        stacked["extra"] = stack_extra(images)
+    return stacked

@@ -102,8 +102,11 @@ def test_randomized_models_are_found_instead_of_refused():
     data = random_images(20), np.zeros(20, int)
     found = clean(model, *data, lenient=True)
     (finding,) = symptoms.of_the_model(found)
-    assert (finding.severity, finding.check) == ("high", "unsteady")
+    assert (finding.severity, finding.check) == ("info", "randomized")
     assert finding.evidence["change"] > 0
+    shares = np.full(20, 0.5) * found.correct
+    (finding,) = symptoms.of_the_model(found, shares)
+    assert finding.evidence["undecided"] == found.correct.sum()
     assert not list(symptoms.of_the_model(clean(tiny_cnn(), *data)))
 
 
@@ -343,4 +346,5 @@ def test_a_model_that_nothing_fools_linearly_is_left_alone():
     attack = kwp.attacks.PGD(eps=0.02, steps=10, loss="margin")
     report = kwp.evaluate(model, (x, y), [attack], audit=True)
     assert report.robust_accuracy > 0
-    assert [f.check for f in report.findings] == ["extent"]
+    assert [f.check for f in report.findings] == ["planted", "extent"]
+    assert {f.severity for f in report.findings} == {"info"}

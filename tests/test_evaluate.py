@@ -228,9 +228,10 @@ def test_resume_refuses_another_gradient(kind, model, data, tmp_path):
     same(blind, outcomes(False))
     with pytest.raises(ValueError) as error:
         outcomes(True)
-    (name,) = [path.name for path in tmp_path.iterdir()]
+    (name,) = [path.name for path in tmp_path.glob("*.jsonl")]
+    other = {"attacked": "model", "stand-in": "gradient"}[kind]
     assert str(error.value) == (
-        "`resume_dir` holds an evaluation with another gradient: name an "
+        f"`resume_dir` holds an evaluation with another {other}: name an "
         f"empty directory, or delete {name}. Received: resume_dir="
         f"{str(tmp_path)!r}"
     )

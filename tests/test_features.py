@@ -123,8 +123,9 @@ def test_other_models_have_no_features():
     with pytest.raises(ValueError) as error:
         features.cut(lambda x: x)
     assert str(error.value) == (
-        "Features are known for functional and sequential Keras models only. "
-        "Received: a model of type function"
+        "Features are known for models that can be opened only. Received: a "
+        "model of type function (<lambda>: it does not say which one image it "
+        "takes)"
     )
 
 
@@ -133,18 +134,18 @@ def test_a_model_must_end_in_a_layer_on_features():
     with pytest.raises(ValueError) as error:
         features.cut(keras.Sequential([*layers]))
     assert str(error.value) == (
-        "The model must end in a layer that maps features (N, P) to logits, "
-        "and is used once. Received: 'global_max_pooling2d' of type "
+        "The model must end in a layer with class weights, which maps features "
+        "(N, P) to logits. Received: 'global_max_pooling2d' of type "
         "GlobalMaxPooling2D"
     )
 
 
 def test_a_last_layer_without_weights_has_no_centers(rng):
     inputs = keras.Input((3,))
-    model = keras.Model(inputs, keras.layers.Rescaling(2.0)(inputs))
+    scaled = keras.layers.Rescaling(2.0, name="rescaling")(inputs)
     with pytest.raises(ValueError) as error:
-        features.cut(model).centers()
+        features.cut(keras.Model(inputs, scaled))
     assert str(error.value) == (
-        "The last layer of the model must have `centers`, one for each class, "
-        "or a `kernel`. Received: a layer of type Rescaling"
+        "The model must end in a layer with class weights, which maps features "
+        "(N, P) to logits. Received: 'rescaling' of type Rescaling"
     )

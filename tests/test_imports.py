@@ -21,7 +21,15 @@ NETWORKS = {
 # A module may import those of the floors below, and of its own.
 FLOORS = (
     {"_version", "_backend", "_startup"},
-    {"simplex", "norms", "noise", "objectives", "checks", "features", "links"},
+    {
+        "simplex",
+        "norms",
+        "noise",
+        "objectives",
+        "checks",
+        "features",
+        "inspection",
+    },
     {
         "classifier",
         "problem",

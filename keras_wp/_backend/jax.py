@@ -116,14 +116,18 @@ class compile:
         )
         self.devices = devices
         self.traces = 0
+        self._calls = 0
 
-    def _traced(self, values, *args):
+    def _traced(self, values, call, *args):
         self.traces += 1
-        mapping = list(zip(self._variables(), values, strict=True))
+        mapping = [
+            (variable, _fresh(variable, value, call))
+            for variable, value in zip(self._variables(), values, strict=True)
+        ]
         with keras.StatelessScope(state_mapping=mapping):
             return self._fn(*args)
 
-    def _on_each(self, values, *args):
+    def _on_each(self, values, call, *args):
         """One program, which every device runs on its own rows."""
         layouts = keras.tree.map_structure(
             lambda x: _BY_ROWS if x.ndim else _EVERYWHERE, args
@@ -131,17 +135,29 @@ class compile:
         run = jax.shard_map(
             self._traced,
             mesh=_mesh(self.devices),
-            in_specs=(_EVERYWHERE, *layouts),
+            in_specs=(_EVERYWHERE, _EVERYWHERE, *layouts),
             out_specs=_BY_ROWS,
             # Rows never meet, so there is nothing to check; and the branches
             # of a condition may differ in what varies with the device.
             check_vma=False,
         )
-        return run(values, *args)
+        return run(values, call, *args)
 
     def __call__(self, *args):
         values = [variable.value for variable in self._variables()]
-        return self._compiled(values, *args)
+        self._calls += 1
+        return self._compiled(values, np.uint32(self._calls), *args)
+
+
+def _fresh(variable, value, call):
+    """A variable's value; for a generator's state, another in each call.
+
+    What a call makes of that state is lost with it, and the next one would
+    draw the same random numbers.
+    """
+    if variable.name != "seed_generator_state":
+        return value
+    return value + jnp.stack([jnp.zeros_like(call), call])
 
 
 def preferred_slots(batch_size):

@@ -149,6 +149,8 @@ class APGD(GradientAscent):
         scale = self.eps / ops.where(length > 0, length, 1.0)
         start = start * norms.per_image(scale, start)
         x = problem.clip(problem.x + start)
+        if problem.start is not None:
+            x = problem.start
         zeros = ops.zeros_like(problem.y)
         floats = ops.zeros_like(problem.y, dtype="float32")
         target = problem.target

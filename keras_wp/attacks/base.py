@@ -91,6 +91,10 @@ class Attack(abc.ABC):
     final_search: ClassVar[int] = 0
     # Whether the attack asks for gradients at all.
     follows_gradient: ClassVar[bool] = True
+    # Whether runs begin where an evaluation says: see `Image.start`.
+    wants_start: ClassVar[bool] = False
+    # Whether the attack follows the model's features.
+    reads_features: ClassVar[bool] = False
     # The fewest classes that the attack is defined for.
     least_classes: ClassVar[int] = 2
 
@@ -121,6 +125,12 @@ class Attack(abc.ABC):
             raise ValueError(
                 "Argument `surrogate` must be a `keras_wp.Surrogate` or None. "
                 f"Received: surrogate={self.surrogate!r}"
+            )
+        noisy = self.surrogate is not None and self.surrogate.noise
+        if noisy and getattr(self, "eps", None) is None:
+            raise ValueError(
+                "A surrogate with noise needs an attack with a budget `eps`, "
+                "which the noise is a share of. Received: eps=None"
             )
 
     @property
@@ -182,7 +192,8 @@ class Attack(abc.ABC):
         """The problem with the gradient that the attack is to follow."""
         if self.surrogate is None:
             return problem
-        return self.surrogate.adapt(problem)
+        eps = getattr(self, "eps", None)
+        return self.surrogate.adapt(problem, eps, self.norm)
 
     def weak(self):
         """The same attack, but one that keeps no model alive."""

@@ -199,6 +199,8 @@ class PGD(GradientAscent):
         return self.restarts
 
     def init(self, problem, run):
+        if problem.start is not None:
+            return {"x_adv": problem.start}
         if not self.random_start:
             return super().init(problem, run)
         shape = tuple(problem.x.shape[1:])

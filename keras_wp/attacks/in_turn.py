@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 
-from keras_wp.attacks.base import Attack, check_positive
+from keras_wp.attacks.base import Attack, check_at_least, check_positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,9 @@ class InTurn(Suite):
         eps: Radius of the ball for all of them. Defaults to theirs.
         norm: That of the members, whatever is given.
         bounds: Those of the members, whatever is given.
+        patience: In `keras_wp.evaluate`, a member that fools none of so many
+            images is given up; one that does is tried on twice as many more,
+            and so on. Defaults to all images for every member.
         seed: Unused, as the members have their own.
         name: How reports call the attack.
         surrogate: Must be None, as the members may have their own.
@@ -87,8 +90,11 @@ class InTurn(Suite):
 
     members: tuple[Attack, ...]
     eps: float | None = None
+    patience: int | None = None
 
     def __post_init__(self):
+        if self.patience is not None:
+            check_at_least(1, patience=self.patience)
         members = tuple(self.members)
         object.__setattr__(self, "members", members)
         for member in members:

@@ -164,6 +164,10 @@ class MultiTarget(Attack):
     def updates(self):
         return self.steps
 
+    @property
+    def reads_features(self):
+        return self.loss != "margin"
+
     def _targets(self, num_classes):
         return min(self.targets or num_classes, num_classes - 1)
 

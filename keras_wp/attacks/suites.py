@@ -18,9 +18,13 @@ from keras_wp.attacks.gradient import FGSM, PGD
 from keras_wp.attacks.in_turn import Suite
 from keras_wp.attacks.multi_target import MultiTarget
 from keras_wp.attacks.square import Square
+from keras_wp.surrogates import Surrogate
 
 # The standard version of Croce and Hein's package.
 STEPS, QUERIES, TARGETS = 100, 5000, 9
+VERSIONS = ("standard", "rand")
+# Draws for a gradient in the version for randomized models.
+RAND_DRAWS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +36,17 @@ class AutoAttack(Suite):
     `Square`. Each attacks the images that have resisted those before it, with
     one run. With fewer than 10 classes, all wrong ones are targets.
 
+    For a randomized model there is the version `"rand"`: `APGD` on the
+    cross-entropy and on the untargeted DLR loss, with gradients and logits
+    that are means over 20 draws.
+
     Args:
         eps: Radius of the ball, above 0, in the units of the images.
         norm: `"linf"` or `"l2"`.
         steps: Number of iterations of a run of APGD and of FAB, at least 1.
             The standard is 100.
         queries: Number of steps of Square, at least 1. The standard is 5000.
+        version: `"standard"` or `"rand"`.
         bounds: Lowest and highest value of a pixel.
         seed: Integer; with the image, it determines all random numbers.
         name: How reports call the suite. Where `steps` or `queries` are not
@@ -58,9 +67,15 @@ class AutoAttack(Suite):
     eps: float
     steps: int = STEPS
     queries: int = QUERIES
+    version: str = "standard"
 
     def __post_init__(self):
         super().__post_init__()
+        if self.version not in VERSIONS:
+            raise ValueError(
+                "Invalid value for argument `version`. Expected one of "
+                f"{sorted(VERSIONS)}. Received: version={self.version!r}"
+            )
         check_positive(eps=self.eps)
         check_at_least(1, steps=self.steps, queries=self.queries)
 
@@ -73,6 +88,15 @@ class AutoAttack(Suite):
             "seed": self.seed,
             "surrogate": self.surrogate,
         }
+        if self.version == "rand":
+            drawn = self.surrogate or Surrogate(draws=RAND_DRAWS)
+            if drawn.copies == 1:
+                drawn = dataclasses.replace(drawn, draws=RAND_DRAWS)
+            shared["surrogate"] = drawn
+            return tuple(
+                APGD(loss=loss, steps=self.steps, **shared)
+                for loss in ("cross_entropy", "dlr")
+            )
         apgd = APGD(loss="cross_entropy", steps=self.steps, **shared)
         apgd_t = APGD(loss="dlr", targets=TARGETS, steps=self.steps, **shared)
         fab_t = FAB(
@@ -93,6 +117,7 @@ class AutoAttack(Suite):
     @property
     def default_name(self):
         norm = "" if self.norm == "linf" else f"-{self.norm}"
+        norm += "-rand" if self.version == "rand" else ""
         if (self.steps, self.queries) == (STEPS, QUERIES):
             return f"AutoAttack{norm}"
         return f"AutoAttack({self.steps}, {self.queries}){norm}"

@@ -4,8 +4,6 @@ Source: Wang et al., "Improving adversarial robustness requires revisiting
 misclassified examples" (ICLR 2020).
 """
 
-from keras import ops
-
 from keras_wp import objectives
 from keras_wp.attacks.base import check_positive
 from keras_wp.defenses.base import Defense
@@ -62,7 +60,7 @@ class MART(Defense):
     def training_loss(self, x, x_adv, y, sample_weight):
         clean, penalty = self.train_pass(x)
         logits, _ = self.train_pass(x_adv)
-        wrongness = 1.0 - ops.exp(-objectives.cross_entropy(clean, y))
+        wrongness = objectives.error_probability(clean, y)
         divergence = objectives.kl_divergence(clean, logits)
         values = objectives.boosted_cross_entropy(logits, y)
         values += self.beta * divergence * wrongness

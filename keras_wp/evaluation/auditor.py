@@ -2,7 +2,7 @@
 
 import time
 
-from keras_wp.evaluation import adaptive, effort, landscape, symptoms
+from keras_wp.evaluation import adaptive, effort, landscape, planted, symptoms
 from keras_wp.evaluation.findings import Finding, gravest_first, severity_of
 from keras_wp.evaluation.trial import Trial
 
@@ -24,7 +24,7 @@ def audit(session, report, attacks, surrogates, bounds):
         The findings, gravest first. The last one says what was done.
     """
     begun = time.perf_counter()
-    findings = list(symptoms.of_the_model(session.clean))
+    findings = list(symptoms.of_the_model(session.clean, session.shares))
     tried = []
     for norm, eps in _budgets(report):
         rows = [r for r in report.results if r.norm == norm]
@@ -40,13 +40,16 @@ def audit(session, report, attacks, surrogates, bounds):
             robust=report.robust(norm, eps),
             rows=rows,
             attacks=[a for a in attacks if a.norm == norm],
-            adaptive=adaptive.attack(surrogates, norm, eps, bounds)
+            adaptive=adaptive.attack(
+                surrogates, norm, eps, bounds, session.clean.draws
+            )
             if adapted
             else None,
             blind=[
                 b for n, own, b in session.blind if n == norm and eps in own
             ],
             surrogates=surrogates,
+            draws=session.clean.draws,
         )
         trial.pick(session.keeper.images)
         tried.append(trial)
@@ -58,6 +61,7 @@ def audit(session, report, attacks, surrogates, bounds):
         findings += symptoms.checks(trial)
         findings += landscape.checks(trial)
         findings += effort.checks(trial)
+        findings += planted.checks(trial)
     return (*gravest_first(findings), _summary(tried, begun))
 
 

@@ -8,14 +8,19 @@ import numpy as np
 from keras_wp import _backend, checks, engine, finish, noise
 from keras_wp.evaluation import probe
 from keras_wp.evaluation.data import identities
+from keras_wp.inspection.anatomy import TOLERANCE
+from keras_wp.objectives import predicted
 
 
 class Clean(NamedTuple):
     """Per image: logits `(n, K)`, label, digest, name, and whether right.
 
-    And an image of noise `(1, ...)`, at which models are told apart; the shape
-    of an image; whether the logits look like probabilities; and by how much
-    they change from call to call, None if they do not.
+    And an image of noise `(1, ...)`, at which models are told apart; the first
+    few images `(m, ...)`; whether the logits look like probabilities; by how
+    much they change from call to call or with the batch, None if they do not;
+    and how many draws of a randomized model a gradient is taken of, None if
+    the model is not. Of a randomized model the logits are means over draws,
+    and an image is classified rightly if more than half of the draws are.
     """
 
     logits: np.ndarray
@@ -24,9 +29,15 @@ class Clean(NamedTuple):
     identities: list
     correct: np.ndarray
     noise: np.ndarray
-    shape: tuple
+    images: np.ndarray
     probabilities: bool = False
     change: float | None = None
+    draws: int | None = None
+
+    @property
+    def shape(self):
+        """The shape of an image."""
+        return self.images.shape[1:]
 
     def to_attack(self, i, image, key):
         """An image by its number, as the engine takes it.
@@ -58,7 +69,7 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
             audit to tell of them.
     """
     size = _backend.preferred_slots(batch_size)
-    parts, change = [], None
+    parts, change, draws = [], None, None
     done = 0
     try:
         total = len(data)
@@ -69,19 +80,30 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
             x = checks.images(raw, bounds)
             program = engine.forward_program(classifier, x.shape[1:])
             logits = finish.forward(program, x, size)
+            if not parts and classifier.refresh(x, logits):
+                program = engine.forward_program(classifier, x.shape[1:])
+                logits = finish.forward(program, x, size)
             checks.logits(logits, classifier.model, probabilities=lenient)
             if not parts:
                 blank = probe.image(x.shape[1:], bounds)
+                images = x[:_FIRST]
+                draws = _draws(program, images, bounds, size)
                 change = _unsteadiness(
                     program, x[:size], logits[:size], blank, size, lenient
                 )
+                if draws is not None and change is None:
+                    # It is steady at the images, and not beside them.
+                    change = 0.0
             y = checks.labels(y, len(x), logits.shape[-1])
-            parts.append((logits, y, noise.image_digests(x)))
+            right = predicted(logits) == y
+            if draws is not None:
+                logits, right = _mean(program, x, y, size)
+            parts.append((logits, y, noise.image_digests(x), right))
             done += len(x)
             report(done)
     if not parts:
         raise ValueError("`data` must hold at least one image. Received: none")
-    logits, labels, digests = (
+    logits, labels, digests, correct = (
         np.concatenate(part) for part in zip(*parts, strict=True)
     )
     return Clean(
@@ -89,12 +111,53 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
         labels,
         digests,
         identities(digests, labels),
-        logits.argmax(-1) == labels,
+        correct,
         blank,
-        x.shape[1:],
+        images,
         checks.are_probabilities(logits),
         change,
+        draws,
     )
+
+
+# So many images are looked at for what a model is like, and so far from them,
+# as a share of the range of the pixels.
+_FIRST, _BESIDE = 32, 0.1
+# The fewest and the most draws for a gradient; the deviation of the mean
+# margin is brought to this share of the margin, if they suffice.
+_DRAWS, _ACCURACY = (4, 32), 0.1
+
+
+def _mean(program, x, y, size):
+    """Mean logits over draws, and whether most of these are right."""
+    total, right = 0.0, np.zeros(len(x))
+    for _ in range(finish.DRAWS):
+        logits = finish.forward(program, x, size)
+        total = total + logits
+        right += predicted(logits) == y
+    return total / finish.DRAWS, right > finish.DRAWS / 2
+
+
+def _draws(program, x, bounds, size):
+    """How many draws of a randomized model a gradient is taken of, or None.
+
+    Looked at on the images, and beside them, as randomness may begin there.
+    """
+    low, high = bounds
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
+    beside = x + _BESIDE * (high - low) * signs.astype(np.float32)
+    points = np.concatenate([x, beside.clip(low, high)])
+    found = [finish.forward(program, points, size) for _ in range(2)]
+    largest = np.abs(found[0]).max()
+    if not np.abs(found[0] - found[1]).max() > TOLERANCE * largest:
+        return None
+    found += [finish.forward(program, points, size) for _ in range(14)]
+    top = np.sort(np.stack(found), axis=-1)
+    margins = top[..., -1] - top[..., -2]
+    mean, deviation = margins.mean(0), margins.std(0)
+    share = np.median(deviation / np.maximum(mean, 1e-6 * largest))
+    wanted = np.ceil((share / _ACCURACY) ** 2)
+    return int(np.clip(wanted, *_DRAWS))
 
 
 # Of four parts, the first and the last have some.

@@ -4,9 +4,11 @@ import dataclasses
 import warnings
 
 from keras_wp import checks
+from keras_wp.attacks.base import check_at_least
 from keras_wp.classifier import Classifier
 from keras_wp.evaluation import adaptive as adapting
-from keras_wp.evaluation import archive, auditor, plan
+from keras_wp.evaluation import archive, auditor, plan, symptoms
+from keras_wp.evaluation import findings as findings_of
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.keeper import Keeper
@@ -26,12 +28,15 @@ def evaluate(
     resume_dir=None,
     progress=True,
     save_adversarial=None,
+    draws=None,
 ):
     """Measure how robust a model is.
 
-    Every attack is tried on every image that the model classifies rightly.
+    Every attack is tried on every image that the model classifies correctly.
     An image counts as robust if no attack succeeds: the worst case, image by
-    image, not the lowest of the attacks' accuracies.
+    image, not the lowest of the attacks' accuracies. What an attack claims to
+    have found counts only if the model itself, called afresh on exactly that
+    image, misclassifies it.
 
     Args:
         model: A Keras model, or a differentiable callable, that maps images
@@ -57,16 +62,17 @@ def evaluate(
             has any influence on an image's outcome.
         adaptive: Whether attacks that fit the model are tried on the images
             which resist those asked for, within each of their budgets. They
-            are the result `"adaptive"`, and part of the worst case: `APGD` on
-            the margin with the gradients of surrogates, if the model ends in
-            an activation that saturates, such as that of a `RobustHead`; then
-            with its own; on the cross-entropy of standardized logits; and on
-            the margins of the likeliest wrong classes, one after another. A
+            are the result `"adaptive"`, and part of the worst case: `APGD`
+            with surrogate gradients for whatever in the model loses
+            gradients, at any depth; with its own gradient; on the margins of
+            the likeliest wrong classes; with gradients averaged over noise;
+            from points found for other images; and `Square`. Each is given
+            up once it fools none of a growing number of images. A
             `keras_wp.Surrogate`, or a list of them, is tried before these.
         audit: Whether to look for reasons why the accuracies may be too good,
             on a few of the images: `report.findings`. Models that return
-            probabilities, or are not the same function at each call, are
-            then found, instead of refused.
+            probabilities, or depend on the other images of a batch, are then
+            found, instead of refused.
         resume_dir: A directory to keep outcomes in as they come about. The
             same call after an interruption goes on from there, and ends with
             the same numbers.
@@ -77,6 +83,11 @@ def evaluate(
             of it (the image itself where it failed), `attacked_0`, ... which
             images it was tried on, and `attacks` is a JSON text that says
             which is which.
+        draws: For a model that is randomized, how many draws of it a
+            gradient is the mean of. Defaults to a number from 4 to 32, by the
+            size of the noise. Whether an image is classified correctly, clean
+            or under attack, is always decided by a majority of 32 fresh
+            draws.
 
     Returns:
         A `Report`.
@@ -99,6 +110,8 @@ def evaluate(
     """
     attacks = plan.resolve(attacks, eps)
     checks.batch_size(batch_size)
+    if draws is not None:
+        check_at_least(1, draws=draws)
     if save_adversarial is not None:
         archive.check_path(save_adversarial)
     budgets = plan.budgets(attacks, eps)
@@ -122,8 +135,17 @@ def evaluate(
         for attack in attacks:
             checks.classes(attack, clean.logits.shape[-1])
         everything = save_adversarial is not None
+        if clean.draws is not None:
+            clean = clean._replace(draws=draws or clean.draws)
+            attacks = [adapting.expected(a, clean.draws) for a in attacks]
         with Keeper(
-            data, clean, bounds, len(attacks), everything, resume_dir
+            data,
+            clean,
+            bounds,
+            len(attacks),
+            everything=everything,
+            donors=bool(adaptive),
+            directory=resume_dir,
         ) as keeper:
             session = Session(
                 model=model,
@@ -139,26 +161,36 @@ def evaluate(
             for attack, attack_eps in zip(attacks, budgets, strict=True):
                 for budget in plan.separate(attack, attack_eps):
                     session.run(attack, budget, clean.correct)
-            surrogates = own
+            surrogates, told = own, {}
             if adaptive or audit:
-                surrogates += adapting.fitting(classifier, clean.shape)
+                opened = classifier.open(clean.images)
+                surrogates += adapting.fitting(opened)
+                told = {"inside": adapting.told(opened, surrogates)}
             if adaptive:
                 asked = session.report()
                 for norm, radius in radii:
-                    attack = adapting.attack(surrogates, norm, radius, bounds)
+                    attack = adapting.attack(
+                        surrogates, norm, radius, bounds, clean.draws
+                    )
                     session.run(attack, [radius], asked.robust(norm, radius))
             report = session.report(
                 adaptive=[s.label for s in own] or bool(adaptive),
                 audit=bool(audit),
                 pictures=True,
+                **told,
             )
+            findings = ()
+            if clean.draws is None:
+                findings = tuple(symptoms.denied(report.results))
+            report = dataclasses.replace(report, findings=findings)
             if everything:
                 archive.save(save_adversarial, keeper, session.kept)
             if audit:
                 with bars.task("audit", None):
-                    findings = auditor.audit(
+                    found = auditor.audit(
                         session, report, attacks, surrogates, bounds
                     )
+                findings = findings_of.gravest_first([*findings, *found])
                 report = dataclasses.replace(report, findings=findings)
     _warn_of_bad_gradients(report.results)
     return report

@@ -13,8 +13,10 @@ from keras_wp.evaluation.store import Store
 class Outcomes(NamedTuple):
     """One value for each image of the data set.
 
-    `blind` says on which images no part of the attack could use more than half
-    of its gradients; it is None if no part asks for any.
+    `denied` says where the model has not borne out what a part claimed, and
+    `share` which share of its answers was wrong at the last claim. `blind` says
+    on which images no part of the attack could use more than half of its
+    gradients; it is None if no part asks for any.
     """
 
     success: np.ndarray
@@ -22,6 +24,8 @@ class Outcomes(NamedTuple):
     steps: np.ndarray
     zero_gradients: np.ndarray
     bad_gradients: np.ndarray
+    denied: np.ndarray
+    share: np.ndarray
     seconds: float
     blind: np.ndarray | None = None
 
@@ -43,69 +47,88 @@ class Job:
         if not attack.minimum_norm:
             self._description += f" eps={budgets[0]:.4g}"
 
-    def run(
-        self, classifier, data, clean, resume_dir, bars, pictures, attacked
-    ):
+    def run(self, session, pictures, attacked):
         """Run the attack's parts, each on the survivors of those before.
 
-        `attacked`, `(n,)` bool, says which images the first part is run on.
+        Args:
+            session: The `Session`.
+            pictures: The `Pictures` of the attack.
+            attacked: `(n,)` bool, the images that the first part is run on.
         """
+        clean = session.clean
         n = len(clean.labels)
         total = Outcomes(
             np.zeros(n, bool),
             np.full(n, np.inf),
             *(np.zeros(n, np.int64) for _ in range(3)),
+            denied=np.zeros(n, bool),
+            share=np.zeros(n),
             seconds=0.0,
         )
         for part in self.attack.parts:
             config = {**part.config(), "name": None}
             store = Store(
-                resume_dir,
+                session.resume_dir,
                 {**self._header(part), "attack": config},
                 self._description.replace("=", "-"),
             )
             alive = attacked & ~total.success
             begun = time.perf_counter()
-            earlier = max((v[-1] for v in store.outcomes.values()), default=0)
+            earlier = max((v[5] for v in store.outcomes.values()), default=0)
+            tried = np.zeros(n, bool)
             try:
-                for outcome in self._fresh(
-                    part, classifier, data, clean, alive, store, bars, pictures
-                ):
-                    if outcome.success:
+                for block in self._blocks(alive, clean):
+                    tried |= block
+                    for outcome in self._fresh(
+                        part, session, tried, store, pictures
+                    ):
                         identity = clean.identities[outcome.index]
-                        pictures.put(identity, outcome.x_adv)
-                    seconds = earlier + time.perf_counter() - begun
-                    store.add(
-                        clean.identities[outcome.index],
-                        [
-                            int(outcome.success),
-                            outcome.distance if outcome.success else None,
-                            outcome.steps,
-                            outcome.zero_gradients,
-                            outcome.bad_gradients,
-                            round(seconds, 3),
-                        ],
-                    )
+                        if outcome.success:
+                            pictures.put(identity, outcome.x_adv)
+                        seconds = earlier + time.perf_counter() - begun
+                        store.add(identity, _values(outcome, seconds))
+                    self._take(total, store, block, clean)
+                    if not total.success[block].any():
+                        break
             finally:
                 store.close()
-            for i in np.flatnonzero(alive):
-                values = store.outcomes[clean.identities[i]]
-                total.success[i] = bool(values[0])
-                if values[0]:
-                    total.distance[i] = values[1]
-                total.steps[i] += values[2]
-                total.zero_gradients[i] += values[3]
-                total.bad_gradients[i] += values[4]
             if part.follows_gradient:
-                total = total._replace(blind=_blind(total, store, alive, clean))
+                total = total._replace(blind=_blind(total, store, tried, clean))
             spent = earlier + time.perf_counter() - begun
             total = total._replace(seconds=total.seconds + spent)
         return total
 
-    def _fresh(
-        self, part, classifier, data, clean, alive, store, bars, pictures
-    ):
+    def _blocks(self, alive, clean):
+        """The images that are left, `(n,)` bool, in blocks that grow."""
+        size = getattr(self.attack, "patience", None)
+        if size is None:
+            yield alive
+            return
+        # In an order of their own, as data may come class by class.
+        left = sorted(np.flatnonzero(alive), key=clean.identities.__getitem__)
+        while left:
+            block = np.zeros_like(alive)
+            block[left[:size]] = True
+            yield block
+            left, size = left[size:], 2 * size
+
+    def _take(self, total, store, block, clean):
+        """Enter the outcomes of these images."""
+        for i in np.flatnonzero(block):
+            values = store.outcomes[clean.identities[i]]
+            total.success[i] = bool(values[0])
+            if values[0]:
+                total.distance[i] = values[1]
+            total.steps[i] += values[2]
+            total.zero_gradients[i] += values[3]
+            total.bad_gradients[i] += values[4]
+            denied, share = values[6:] or (0, float(values[0]))
+            total.denied[i] |= bool(denied)
+            total.share[i] = max(total.share[i], share)
+
+    def _fresh(self, part, session, alive, store, pictures):
         """Attack the images whose outcome, or picture, is not there yet."""
+        clean = session.clean
         known = {
             name
             for name, values in store.outcomes.items()
@@ -122,13 +145,14 @@ class Job:
         label = self._description
         if part is not self.attack:
             label = f"{label} {part.label}"
-        with bars.task(label, goal) as report:
+        with session.bars.task(label, goal) as report:
             report(done)
             for outcome in engine.run(
                 part,
-                classifier,
-                self._stream(part, data, clean, wanted),
+                session.classifier,
+                self._stream(part, session, wanted),
                 batch_size=self._batch_size,
+                judge=session.judge,
             ):
                 done += 1
                 fooled += outcome.success
@@ -141,24 +165,44 @@ class Job:
                 "take random augmentation out of it"
             )
 
-    def _stream(self, part, data, clean, wanted):
+    def _stream(self, part, session, wanted):
         """The wanted images as they are read, each once."""
         if not wanted:
             return
+        clean, data, start = session.clean, session.data, None
+        if part.wants_start:
+            start = session.starts(part)
         keys = noise.seeded(clean.digests, self._seed, part.seed)
         for name, image in data.named(part.bounds):
             i = wanted.pop(name, None)
             if i is None:
                 continue
-            yield clean.to_attack(i, image, keys[i])
+            attacked = clean.to_attack(i, image, keys[i])
+            if start is not None:
+                attacked = attacked._replace(start=start(i, image))
+            yield attacked
             if not wanted:
                 return
+
+
+def _values(outcome, seconds):
+    """What is kept of an outcome."""
+    return [
+        int(outcome.success),
+        outcome.distance if outcome.success else None,
+        outcome.steps,
+        outcome.zero_gradients,
+        outcome.bad_gradients,
+        round(seconds, 3),
+        int(outcome.denied),
+        round(outcome.share, 4),
+    ]
 
 
 def _blind(total, store, alive, clean):
     """`total.blind` after a part whose outcomes are in `store`."""
     blind = np.ones(len(alive), bool) if total.blind is None else total.blind
     for i in np.flatnonzero(alive):
-        _, _, steps, zero, bad, _ = store.outcomes[clean.identities[i]]
+        steps, zero, bad = store.outcomes[clean.identities[i]][2:5]
         blind[i] &= zero + bad >= max(1, steps / 2)
     return blind

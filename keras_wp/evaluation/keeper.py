@@ -16,6 +16,9 @@ import numpy as np
 # and of what attacks made of them.
 _SAMPLES = 10
 _SAMPLE_NUMBERS = 2_000_000
+# So many images of a class lend others their perturbations, and so many
+# numbers in all of these.
+_DONORS, _DONOR_NUMBERS = 8, 20_000_000
 
 
 class Pictures:
@@ -83,10 +86,21 @@ class Keeper:
         attacks: How many attacks there are.
         everything: Whether all adversarial images are kept, instead of those
             of a few samples.
+        donors: Whether those are kept whose perturbations others may borrow.
         directory: A directory for them, or None for a temporary one.
     """
 
-    def __init__(self, data, clean, bounds, attacks, everything, directory):
+    def __init__(
+        self,
+        data,
+        clean,
+        bounds,
+        attacks,
+        *,
+        everything=False,
+        donors=False,
+        directory=None,
+    ):
         self._data = data
         self._bounds = bounds
         self.identities = clean.identities
@@ -98,7 +112,10 @@ class Keeper:
             directory = self._temporary.name
         self._directory = directory and pathlib.Path(directory)
         self.sampled = self._sample(attacks)
-        chosen = range(len(self.labels)) if everything else self.sampled
+        self.donors = self._donors(attacks) if donors else []
+        chosen = [*self.sampled, *self.donors]
+        if everything:
+            chosen = range(len(self.labels))
         self._wanted = list(dict.fromkeys(self.identities[i] for i in chosen))
 
     def __enter__(self):
@@ -153,4 +170,19 @@ class Keeper:
         chosen = [first[label] for label in sorted(first)][:_SAMPLES]
         size = next((image.size for _, image in self.images(chosen[:1])), 0)
         room = _SAMPLE_NUMBERS // max(1, size * (attacks + 1))
+        return chosen[:room]
+
+    def _donors(self, attacks):
+        """A few images of each class that are classified rightly."""
+        order = sorted(
+            np.flatnonzero(self.correct), key=self.identities.__getitem__
+        )
+        some = {}
+        for i in order:
+            mine = some.setdefault(int(self.labels[i]), [])
+            if len(mine) < _DONORS:
+                mine.append(int(i))
+        chosen = [i for label in sorted(some) for i in some[label]]
+        size = next((image.size for _, image in self.images(chosen[:1])), 0)
+        room = _DONOR_NUMBERS // max(1, size * (attacks + 1))
         return chosen[:room]

@@ -103,6 +103,8 @@ def _result(result):
     }
     for name in _BOOLEANS:
         values[name] = values[name].astype(int)
+    if result.denied is not None:
+        values["denied"] = result.denied.astype(int)
     return plain(
         {
             **values,
@@ -119,6 +121,8 @@ def _attack_result(values):
     values = {k: v for k, v in values.items() if k in fields}
     for name in _BOOLEANS:
         values[name] = np.asarray(values[name], bool)
+    if values.get("denied") is not None:
+        values["denied"] = np.asarray(values["denied"], bool)
     for name in _COUNTS:
         values[name] = np.asarray(values[name], np.int64)
     values["distance"] = np.asarray(

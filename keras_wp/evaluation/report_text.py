@@ -85,11 +85,18 @@ def made_with(name, environment):
     return f"- {name}: {told}" + (f"; `{command}`" if command else "")
 
 
+def inside(report):
+    """What was found inside the model and tried: a line, or none."""
+    told = report.environment.get("inside")
+    return [f"Inside the model: {told}."] if told else []
+
+
 def plain(report):
     """The report for any terminal or log."""
     text = aligned(rows(report))
     findings = findings_plain(report.findings)
-    return "\n".join([caption(report), "", *text, *findings])
+    told = ["", *inside(report)] if inside(report) else []
+    return "\n".join([caption(report), "", *text, *told, *findings])
 
 
 def findings_plain(findings):
@@ -125,7 +132,8 @@ def aligned(table, rule_at_end=True):
 def rich(report):
     """The report as `rich` draws it, with colors."""
     table = captioned(caption(report), rows(report), last="bold")
-    return Group(table, *findings_rich(report.findings))
+    told = [Text(line, style="dim") for line in inside(report)]
+    return Group(table, *told, *findings_rich(report.findings))
 
 
 def findings_rich(findings):
@@ -165,6 +173,7 @@ def captioned(text, table, last=""):
 def markdown(report):
     """The report in Markdown."""
     text = f"{caption(report)}\n\n{markdown_table(rows(report))}"
+    text += "".join(f"\n{_inline(line)}\n" for line in inside(report))
     return text + findings_markdown(report.findings)
 
 

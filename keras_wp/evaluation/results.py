@@ -25,6 +25,9 @@ class AttackResult:
         zero_gradients: `(n,)`, how many gradients were zero in every pixel.
         bad_gradients: `(n,)`, how many were not finite.
         seconds: Wall-clock time of the attack.
+        denied: `(n,)` bool, where the attack claimed success and the model
+            itself, called afresh, did not bear it out; None in reports that
+            do not tell.
     """
 
     name: str
@@ -39,6 +42,7 @@ class AttackResult:
     zero_gradients: np.ndarray
     bad_gradients: np.ndarray
     seconds: float
+    denied: np.ndarray | None = None
 
     @property
     def robust_accuracy(self):

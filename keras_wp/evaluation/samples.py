@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_wp.evaluation import probe
+from keras_wp.objectives import predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +73,11 @@ def collect(keeper, kept, classifier, batch_size):
         for key, (result, pictures) in largest.items()
         if result.attacked[i] and not result.robust[i]
     }
-    predicted = {}
+    classes = {}
     if found:
         x = np.stack(list(found.values()))
         logits = probe.logits_at(classifier, x, batch_size)
-        predicted = dict(zip(found, logits.argmax(-1).tolist(), strict=True))
+        classes = dict(zip(found, predicted(logits).tolist(), strict=True))
     return tuple(
         Sample(
             index=i,
@@ -86,7 +87,7 @@ def collect(keeper, kept, classifier, batch_size):
                 Attempt(
                     *key,
                     float(result.distance[i]),
-                    predicted[i, key],
+                    classes[i, key],
                     found[i, key],
                 )
                 for key, (result, _) in largest.items()

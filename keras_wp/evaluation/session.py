@@ -6,17 +6,17 @@ import functools
 import keras
 import numpy as np
 
-from keras_wp import checks
+from keras_wp import checks, finish
 from keras_wp._version import __version__
 from keras_wp.classifier import Classifier
-from keras_wp.evaluation import probe
+from keras_wp.evaluation import fingerprint, probe, store
+from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.environment import environment
 from keras_wp.evaluation.geometry import head_geometry
 from keras_wp.evaluation.jobs import Job
 from keras_wp.evaluation.report import Report
 from keras_wp.evaluation.results import AttackResult
 from keras_wp.evaluation.samples import collect
-from keras_wp.evaluation.store import fingerprint
 
 
 @dataclasses.dataclass
@@ -36,6 +36,8 @@ class Session:
         kept: For each run, its `AttackResult`s and `Pictures`.
         blind: For each run that follows gradients: norm, budgets, and
             `(n,)` bool, on which images it could not.
+        shares: `(n,)`, the largest share of wrong answers of the model at a
+            point that an attack claimed for an image.
     """
 
     model: object
@@ -49,20 +51,48 @@ class Session:
     bars: object
     kept: list = dataclasses.field(default_factory=list)
     blind: list = dataclasses.field(default_factory=list)
+    shares: np.ndarray | None = None
+    current: object = None
+
+    def __post_init__(self):
+        self.shares = np.zeros(len(self.clean.labels))
+
+    @property
+    def judge(self):
+        """Who decides that an image is fooled."""
+        draws = None if self.clean.draws is None else finish.DRAWS
+        return finish.Judge(self.classifier, draws)
+
+    def starts(self, attack):
+        """Where an attack begins that follows others: see `donors.Donors`."""
+        donors = Donors(
+            self.keeper,
+            [*(pictures for _, pictures in self.kept), self.current],
+            attack,
+        )
+
+        def logits(x):
+            return probe.logits_at(self.classifier, x, self.batch_size)
+
+        return lambda i, image: donors.start(
+            self.clean.identities[i], int(self.clean.labels[i]), image, logits
+        )
 
     @functools.cached_property
     def _shared_header(self):
-        """What the outcomes of every attack depend on."""
-        predictions = self.clean.logits.argmax(-1)
-        known = fingerprint(self.model, predictions)
-        logits = probe.logits(
-            self.classifier, self.clean.noise, self.batch_size
-        )
-        return {
-            "model": [known, *logits],
-            "seed": self.seed,
+        """What the outcomes of every attack depend on; see `store.claim`."""
+        clean = self.clean
+        header = {
             "version": [__version__, keras.__version__],
+            "seed": self.seed,
+            "model": [
+                fingerprint.digest(self.classifier, clean.noise),
+                "steady" if clean.change is None else "randomized",
+            ],
         }
+        logits = fingerprint.logits(self.classifier, clean, self.batch_size)
+        store.claim(self.resume_dir, header, clean.identities, logits)
+        return header
 
     @functools.cached_property
     def _gradient(self):
@@ -81,9 +111,13 @@ class Session:
         stand_in = part.surrogate and part.surrogate.stand_in
         # That of a randomized model is another one each time.
         if stand_in is not None:
+            other = Classifier(stand_in)
             header["gradient"] = probe.gradient(
-                Classifier(stand_in), self.clean.noise, self.batch_size
+                other, self.clean.noise, self.batch_size
             )
+            # At noise, a saturated one has none whatever its scale.
+            known = fingerprint.digest(other, self.clean.noise)
+            header["surrogate"] = known
         elif part.follows_gradient and self.clean.change is None:
             header["gradient"] = self._gradient
         return header
@@ -92,15 +126,9 @@ class Session:
         """Run an attack on the images `attacked`, `(n,)` bool."""
         job = Job(attack, budgets, self._header, self.seed, self.batch_size)
         pictures = self.keeper.pictures(job.attack)
-        outcomes = job.run(
-            self.classifier,
-            self.data,
-            self.clean,
-            self.resume_dir,
-            self.bars,
-            pictures,
-            attacked,
-        )
+        self.current = pictures
+        outcomes = job.run(self, pictures, attacked)
+        self.shares = np.maximum(self.shares, outcomes.share)
         judged = list(_judge(job.attack, budgets, outcomes, attacked))
         self.kept.append((judged, pictures))
         if outcomes.blind is not None:
@@ -150,4 +178,5 @@ def _judge(attack, budgets, outcomes, attacked):
             zero_gradients=outcomes.zero_gradients,
             bad_gradients=outcomes.bad_gradients,
             seconds=outcomes.seconds,
+            denied=outcomes.denied & ~hit,
         )

@@ -2,19 +2,21 @@
 
 One file for each attack and eps: a header that says what was run on what,
 then a JSON line for each image as it is done. A line that a kill has torn is
-dropped.
+dropped. And one file for all of them, `clean.npz`, which says of which model
+and data they are, and has the model's logits of the clean images.
 """
 
 import hashlib
 import json
+import os
 import pathlib
 import re
+import zipfile
 
 import numpy as np
 
-from keras_wp.classifier import weights_digest
-
-_FORMAT = 2
+_FORMAT = 3
+_MANIFEST = "clean.npz"
 
 
 # Logits of one model may differ so much, relative to the largest of them,
@@ -24,26 +26,97 @@ _TOLERANCE = 1e-3
 _TOLERANCE_OF_GRADIENTS = 1e-2
 
 
-def fingerprint(model, predictions):
-    """What tells a model from another: its weights, or its predictions.
+def claim(directory, header, identities, logits):
+    """Make sure that a directory has no outcomes of another evaluation.
 
-    Models may differ in what is no weight, such as an activation or the
-    scale of the logits, or in their gradients only. A header takes some of
-    both beside this.
+    Nothing is written where it has.
+
+    Args:
+        directory: The directory.
+        header: What all outcomes depend on, by name, as plain values.
+        identities: Those of the images. There may be more or fewer of them
+            than before, but not others.
+        logits: Some of the model's logits, by identity.
+
+    Raises:
+        ValueError: If it has: it says what is another.
     """
-    if hasattr(model, "weights"):
-        return weights_digest(model)
-    predictions = np.asarray(predictions, np.int32).tobytes()
-    return hashlib.blake2b(predictions, digest_size=8).hexdigest()
+    directory = pathlib.Path(directory)
+    path, images = directory / _MANIFEST, {*identities}
+    header = json.loads(json.dumps({"format": _FORMAT, **header}))
+    outcomes = [*directory.glob("*.jsonl")]
+    if outcomes:
+        found, known, kept = _read_manifest(path, outcomes)
+        for name, value in header.items():
+            if found.get(name) != value:
+                raise _another(name, outcomes)
+        if not (known <= images or images <= known):
+            raise _another("set of images", outcomes)
+        if not all(
+            _close(kept[name], logits[name]) for name in kept.keys() & logits
+        ):
+            raise _another("model", outcomes)
+        if images <= known:
+            return
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"partial-{path.name}")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            header=json.dumps(header),
+            images=np.asarray(sorted(images), "S"),
+            names=np.asarray([*logits], "S"),
+            logits=np.asarray([*logits.values()], np.float32),
+        )
+    os.replace(partial, path)
 
 
-def _same(found, wanted, tolerance=_TOLERANCE):
-    """Whether entries of headers agree; numbers in lists up to rounding."""
+def _read_manifest(path, outcomes):
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            header = json.loads(str(arrays["header"]))
+            images, names = (
+                [name.decode() for name in arrays[key].tolist()]
+                for key in ("images", "names")
+            )
+            rows = arrays["logits"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        raise ValueError(
+            f"`resume_dir` holds outcomes without the {_MANIFEST} that says "
+            "what they are of, such as those of an earlier version: "
+            f"{_way_out(outcomes)}"
+        ) from None
+    return header, {*images}, dict(zip(names, rows, strict=True))
+
+
+def _close(found, wanted):
+    wanted = np.asarray(wanted, np.float32)
+    limit = _TOLERANCE * np.abs(wanted).max()
+    return found.shape == wanted.shape and np.all(abs(found - wanted) <= limit)
+
+
+def _another(what, outcomes):
+    return ValueError(
+        f"`resume_dir` holds an evaluation with another {what}: "
+        f"{_way_out(outcomes)}"
+    )
+
+
+def _way_out(outcomes):
+    files = "its .jsonl files" if outcomes[1:] else outcomes[0].name
+    return (
+        f"name an empty directory, or delete {files}. Received: "
+        f"resume_dir={str(outcomes[0].parent)!r}"
+    )
+
+
+def _same(found, wanted):
+    """Whether entries of headers agree; gradients up to rounding."""
     both = isinstance(found, list) and isinstance(wanted, list)
     if not both or len(found) != len(wanted):
         return found == wanted
     numbers = [abs(value) for value in wanted if isinstance(value, float)]
-    limit = tolerance * max(numbers, default=0.0)
+    limit = _TOLERANCE_OF_GRADIENTS * max(numbers, default=0.0)
 
     def close(a, b):
         both = isinstance(a, float) and isinstance(b, float)
@@ -85,27 +158,15 @@ class Store:
     def _load(self, path, header):
         raw = path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
+        lines = whole.decode("utf-8").splitlines()
+        if lines:
+            found = json.loads(lines[0])
+            for key in header:
+                if not _same(found.get(key), header[key]):
+                    raise _another(key, [path])
         if len(whole) < len(raw):
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        lines = whole.decode("utf-8").splitlines()
-        if not lines:
-            return
-        found = json.loads(lines[0])
-        limits = {"gradient": _TOLERANCE_OF_GRADIENTS}
-        changed = [
-            key
-            for key in header
-            if not _same(
-                found.get(key), header[key], limits.get(key, _TOLERANCE)
-            )
-        ]
-        if changed:
-            raise ValueError(
-                f"`resume_dir` holds an evaluation with another {changed[0]}: "
-                "name an empty directory, or delete "
-                f"{path.name}. Received: resume_dir={str(path.parent)!r}"
-            )
         for line in lines[1:]:
             identity, *values = json.loads(line)
             self.outcomes[identity] = values

@@ -3,16 +3,21 @@
 import itertools
 
 import numpy as np
-from keras import ops
 
-from keras_wp import _backend, links
+from keras_wp import finish
 from keras_wp.attacks import FGSM
-from keras_wp.evaluation import adaptive
 from keras_wp.evaluation.findings import Finding, severity_of
 
-# A unit is saturated where the activation's slope is below this share of its
-# slope at 0: the gradient through it is lost. A few such units are harmless.
-_FLAT, MANY, MOST = 1e-6, 0.1, 0.5
+# A few units that pass no gradient on are harmless.
+MANY, MOST = 0.1, 0.5
+_DOES = {
+    "saturating": "saturated",
+    "step": "a step",
+    "rounding": "rounded",
+    "normalizing": "normalized at a low temperature",
+    "comparing": "a comparison",
+    "selecting": "a choice",
+}
 
 
 def checks(trial):
@@ -128,36 +133,58 @@ def accuracy_rises(trial):
 
 
 def saturation(trial):
-    """Units of the last activation that have no slope left."""
-    if not adaptive.fitting(trial.classifier, trial.clean.shape):
-        return
-    head = links.head(trial.classifier.model)
-    x = np.stack([trial.images[i] for i in trial.sample])
-    u = head.before(ops.convert_to_tensor(x))
-    value, pullback = _backend.vjp(head.activation, u)
-    slope = np.abs(ops.convert_to_numpy(pullback(ops.ones_like(value))))
-    value, pullback = _backend.vjp(head.activation, ops.zeros_like(u[:1]))
-    middle = np.abs(ops.convert_to_numpy(pullback(ops.ones_like(value)))).max()
-    share = float((slope <= _FLAT * middle).mean())
-    # The outputs of a softmax have a sum without a slope.
-    if share < MANY or middle <= _FLAT:
-        return
-    yield Finding(
-        "warning" if share >= MOST else "info",
-        f"{share:.1%} of the units of the last activation ({head.name}) are "
-        "saturated: gradients do not pass through them.",
-        {
-            "activation": head.name,
-            "saturated": share,
-            "images": len(x),
-            "median_size": float(np.median(np.abs(ops.convert_to_numpy(u)))),
-        },
-        "saturated_units",
-    )
+    """Operations inside the model that pass little of a gradient on."""
+    for site in trial.classifier.open(trial.clean.images).masks:
+        if site.lost < MANY:
+            continue
+        yield Finding(
+            "warning" if site.lost >= MOST else "info",
+            f"{site.lost:.1%} of the units of {site.name!r}, which is "
+            f"{_DOES[site.kind]}, pass no gradient on.",
+            {
+                "operation": site.name,
+                "kind": site.kind,
+                "saturated": site.lost,
+                "images": len(trial.clean.images),
+            },
+            "saturated_units",
+        )
 
 
-def of_the_model(clean):
-    """Findings about the clean pass: probabilities, and moods."""
+def denied(results):
+    """Successes that an attack claimed and the model itself denies."""
+    for result in results:
+        if result.denied is None or not result.attacked.any():
+            continue
+        count = int(result.denied.sum())
+        share = count / len(result.denied)
+        if severity_of(share) is None:
+            continue
+        yield Finding(
+            "high",
+            f"{result.name} claimed to have fooled {count} of "
+            f"{int(result.attacked.sum())} images that the model itself, "
+            "called on what was found, classifies correctly: the attack "
+            "looks at another function than the model.",
+            {
+                "attack": result.name,
+                "norm": result.norm,
+                "eps": result.eps,
+                "denied": count,
+                "points": 100 * share,
+            },
+            "denied_success",
+        )
+
+
+def of_the_model(clean, shares=None):
+    """Findings about the model's answers: probabilities, and moods.
+
+    Args:
+        clean: The `Clean` pass.
+        shares: For each image, which share of a randomized model's answers
+            was wrong where it was attacked.
+    """
     if clean.probabilities:
         yield Finding(
             "high",
@@ -169,7 +196,9 @@ def of_the_model(clean):
             },
             "probabilities",
         )
-    if clean.change is not None:
+    if clean.draws is not None:
+        yield from _randomized(clean, shares)
+    elif clean.change is not None:
         yield Finding(
             "high",
             "The model's logits for an image change from call to call, or "
@@ -178,3 +207,28 @@ def of_the_model(clean):
             {"change": clean.change},
             "unsteady",
         )
+
+
+def _randomized(clean, shares):
+    """What was done about a randomized model, and what is left open."""
+    shares = np.zeros(len(clean.labels)) if shares is None else shares
+    attacked = clean.correct & (shares > 0)
+    # More than two deviations from a half: then the draws have decided.
+    near = np.abs(shares - 0.5) <= 1.0 / np.sqrt(finish.DRAWS)
+    undecided = int((attacked & near).sum())
+    share = undecided / len(shares)
+    yield Finding(
+        severity_of(share) or "info",
+        f"The model is randomized: gradients are means over {clean.draws} "
+        f"draws, and an image counts as fooled if most of {finish.DRAWS} "
+        f"fresh draws are wrong. For {undecided} of {len(shares)} images "
+        "these draws do not decide.",
+        {
+            "change": clean.change,
+            "draws": clean.draws,
+            "fresh_draws": finish.DRAWS,
+            "undecided": undecided,
+            "points": 100 * share,
+        },
+        "randomized",
+    )

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from keras_wp import engine, noise
+from keras_wp import engine, finish, noise
 from keras_wp.attacks import APGD, PGD
-from keras_wp.evaluation import probe
+from keras_wp.evaluation import adaptive, probe
 from keras_wp.evaluation.findings import severity_of
 
 # So many images for each question. Of 50 that stand for 60 % of the data, one
@@ -36,6 +36,7 @@ class Trial:
         blind: For each attack in this norm with this budget that follows
             gradients, `(n,)` bool: where it could not.
         surrogates: The surrogates that fit the model.
+        draws: How many draws of a randomized model a gradient is taken of.
         images: By index, the images that it may try.
     """
 
@@ -52,6 +53,7 @@ class Trial:
     adaptive: object
     blind: list
     surrogates: tuple
+    draws: int | None = None
     images: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -119,10 +121,18 @@ class Trial:
     def run(self, attack, indices):
         """Which of these images an attack fools: `(len(indices),)` bool."""
         fooled, left = set(), list(indices)
+        judge = None
+        if self.draws is not None:
+            attack = adaptive.expected(attack, self.draws)
+            judge = finish.Judge(self.classifier, finish.DRAWS)
         for part in attack.parts:
             stream = self._stream(part, left)
             for outcome in engine.run(
-                part, self.classifier, stream, batch_size=self.batch_size
+                part,
+                self.classifier,
+                stream,
+                batch_size=self.batch_size,
+                judge=judge,
             ):
                 if outcome.success:
                     fooled.add(outcome.index)
@@ -143,7 +153,10 @@ class Trial:
         for i in indices:
             digest = self.clean.digests[i : i + 1]
             key = noise.seeded(digest, self.seed, attack.seed)[0]
-            yield self.clean.to_attack(i, self.images[i], key)
+            image = self.clean.to_attack(i, self.images[i], key)
+            if attack.wants_start:
+                image = image._replace(start=image.x)
+            yield image
 
     def evidence(self, **figures):
         """Figures, with the norm and the budget that they are about."""

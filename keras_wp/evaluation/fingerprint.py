@@ -1,0 +1,61 @@
+"""What tells a model apart from others: what it is made of, and computes."""
+
+import hashlib
+
+import numpy as np
+
+from keras_wp.evaluation import probe
+from keras_wp.inspection.description import describe, weights_digest
+
+# So many logits are kept of large data.
+_MOST = 4_000_000
+_NOISE = "noise"
+
+
+def digest(classifier, x):
+    """A model's layers, or a callable's code, and its weights: hexadecimal.
+
+    What changes with each call of the model is left out.
+
+    Args:
+        classifier: The `Classifier`.
+        x: An image to call the model with, `(1, ...)`.
+    """
+    model = classifier.model
+    told = describe(model, portable=True)
+    for image in (x, x[:, ::-1]):
+        classifier.eager(image)
+        now = describe(model, portable=True)
+        told = {k: v for k, v in told.items() if now.get(k) == v}
+    told = sorted((str(name), repr(value)) for name, value in told.items())
+    weights = ""
+    if hasattr(model, "weights"):
+        weights = weights_digest(model)
+    text = repr((told, weights)).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def logits(classifier, clean, batch_size):
+    """By identity, the logits of the clean images: at most about 4 million.
+
+    A saturated network shows nothing at an image of noise, by which alone
+    models can be compared on data that are not the same.
+
+    Args:
+        classifier: The `Classifier`.
+        clean: The `Clean` pass.
+        batch_size: How many images a device works on at a time, at most.
+
+    Returns:
+        A dictionary, which is empty for a randomized model.
+    """
+    if clean.change is not None:
+        return {}
+    rows = dict(zip(clean.identities, clean.logits, strict=True))
+    names = sorted(rows)
+    most = max(1, _MOST // clean.logits.shape[-1])
+    if len(names) > most:
+        places = np.linspace(0, len(names) - 1, most).astype(int)
+        names = [names[place] for place in places]
+    noise = probe.logits(classifier, clean.noise, batch_size)
+    return {**{name: rows[name] for name in names}, _NOISE: noise}
