@@ -5,7 +5,7 @@
 builds the models of `tests/support` one after another, and evaluates each on
 digits as a user would who knows of PGD-20 only, with adaptive attacks and the
 audit. The truth is what strong attacks leave that are told how the model
-masks its gradient. An hour on one core; a run that was stopped goes on where
+masks its gradient. A run that was stopped goes on where
 it was, if the code is the same. Truths are kept in a file of their own beside
 the output: delete it when a model has changed.
 """

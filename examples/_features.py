@@ -9,7 +9,8 @@ from absl import flags
 from sklearn.manifold import TSNE
 
 import keras_wp as kwp
-from keras_wp import features, links
+from keras_wp import features
+from keras_wp.classifier import Classifier
 
 FLAGS = flags.FLAGS
 BATCH = 500
@@ -51,11 +52,12 @@ def saturation(run, count):
         absolute pre-activation; each None if there is no such Tanh.
     """
     _, model, (x, _) = _load(run, count)
-    head = links.head(model)
-    if head is None or head.name != "tanh":
+    opened = Classifier(model).open(x)
+    last = opened.last
+    if last is None or not last.name.startswith("tanh"):
         return dict.fromkeys(("saturated", "nearly_saturated", "median_size"))
-    before = _in_batches(head.before, x)
-    size = np.abs(_in_batches(head.activation, before))
+    before, after = (_in_batches(f, x) for f in opened.around(last))
+    size = np.abs(after)
     return {
         "saturated": float((size == 1).mean()),
         "nearly_saturated": float((size > 0.999).mean()),

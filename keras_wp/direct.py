@@ -17,7 +17,6 @@ def attack_images(attack, model, x, y):
     raw = ops.convert_to_numpy(x)
     images = checks.images(raw, attack.bounds)
     classifier = Classifier(model)
-    classifier.refresh(images)
     program = forward_program(classifier, images.shape[1:])
     # No more slots on a device than its share of the images.
     share = -(-len(images) // len(program.devices))
@@ -26,16 +25,18 @@ def attack_images(attack, model, x, y):
     # An attack that examines the clean image first needs no pass of its own
     # to leave misclassified images alone.
     count = len(images)
-    if attack.starts_at_x and not attack.needs_clean_logits and not targeted:
-        probe = forward(program, images[:1], size)
-        checks.logits(probe, model)
-        clean_logits = np.zeros((count, probe.shape[-1]), np.float32)
-        labels = checks.labels(y, count, probe.shape[-1])
+    shortcut = attack.starts_at_x and not attack.needs_clean_logits
+    some = images[:1] if shortcut and not targeted else images
+    clean_logits = forward(program, some, size)
+    if classifier.refresh(some, clean_logits):
+        program = forward_program(classifier, images.shape[1:])
+        clean_logits = forward(program, some, size)
+    checks.logits(clean_logits, model)
+    labels = checks.labels(y, count, clean_logits.shape[-1])
+    if len(some) < count:
+        clean_logits = np.zeros((count, clean_logits.shape[-1]), np.float32)
         attacked = np.arange(count)
     else:
-        clean_logits = forward(program, images, size)
-        checks.logits(clean_logits, model)
-        labels = checks.labels(y, count, clean_logits.shape[-1])
         hit = predicted(clean_logits) == labels
         attacked = np.flatnonzero(~hit if targeted else hit)
     checks.classes(attack, clean_logits.shape[-1])

@@ -32,6 +32,16 @@ def labelled(model, count=40):
     return x, np.asarray(model(x)).argmax(-1)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Fewer attacks to compile; all are named in other tests."""
+    monkeypatch.setattr(adaptive, "OF_LAST", adaptive.OF_LAST[:1])
+    monkeypatch.setattr(adaptive, "NOISES", (0.5,))
+    monkeypatch.setattr(adaptive, "STEPS", 10)
+    monkeypatch.setattr(adaptive, "NOISY_STEPS", 5)
+    monkeypatch.setattr(adaptive, "QUERIES", 30)
+
+
 def opened(model):
     return Classifier(model).open(random_images(8))
 
@@ -94,6 +104,7 @@ def test_a_call_of_its_own_is_opened_and_what_cannot_be_is_told():
     assert adaptive.told(opened(model), ()).endswith("no symbols, please")
 
 
+@pytest.mark.usefixtures("few")
 def test_survivors_of_what_was_asked_fall_at_each_budget():
     model = saturated()
     data, eps = labelled(model), [0.05, 0.2]
@@ -138,6 +149,7 @@ def test_without_a_head_the_model_s_own_gradient_is_followed():
     assert used[:3] == [None, adaptive.STANDARDIZE, None]
 
 
+@pytest.mark.usefixtures("few")
 def test_it_resumes_with_the_same_numbers(tmp_path):
     model = saturated()
     data = labelled(model)

@@ -8,7 +8,7 @@ from helpers import random_images, randomize, to_numpy
 from keras import ops
 
 import keras_wp as kwp
-from keras_wp import features, links, simplex
+from keras_wp import features, simplex
 from keras_wp.classifier import Classifier
 from keras_wp.evaluation import adaptive
 
@@ -56,11 +56,13 @@ def test_variant_comes_back_from_its_file(name, tmp_path):
 def test_attacks_find_their_way_into_a_variant(name):
     model = network(name)
     classifier = Classifier(model)
-    assert adaptive.fitting(classifier, SHAPE) == adaptive.OF_HEAD
     x = random_images(3, SHAPE)
-    head, cut = links.head(model), features.cut(model)
+    opened, cut = classifier.open(x), features.cut(model)
+    assert not opened.why and opened.last.kind == "saturating"
+    for surrogate in adaptive.OF_LAST:
+        surrogate.prepare(classifier, x)
     for logits in (
-        head.after(head.activation(head.before(x))),
+        classifier.through(adaptive.OF_LAST[0])(x),
         cut.classify(cut.features(x)),
     ):
         np.testing.assert_allclose(
@@ -197,7 +199,9 @@ def test_leaky_relu_has_the_slope_of_the_authors(name):
     model = network(name, activation="leaky_relu")
     cut = features.cut(model)
     values = to_numpy(cut.features(random_images(20, SHAPE)))
-    before = to_numpy(links.head(model).before(random_images(20, SHAPE)))
+    x = random_images(20, SHAPE)
+    opened = Classifier(model).open(x)
+    before = to_numpy(opened.around(opened.last)[0](x))
     np.testing.assert_allclose(
         values, np.where(before < 0, 0.01 * before, before), rtol=1e-5
     )

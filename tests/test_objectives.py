@@ -558,6 +558,21 @@ def test_kl_has_the_digits_of_exact_arithmetic(classes):
         assert_accurate(found, wanted, tiny, tiny)
 
 
+def test_kl_passes_both_gradients_on_at_once():
+    z = batch(1.0, count=8)[0]
+    z[:, 0] += 30.0
+    values, gradient = value_and_gradient(
+        lambda x: objectives.kl_divergence(x, 0.5 * x), z
+    )
+    with decimal.localcontext(CONTEXT):
+        exact = [exact_kl(decimals(row), decimals(row / 2)) for row in z]
+    wanted = [
+        (float(v), [float(c + o / 2) for c, o in zip(a, b, strict=True)])
+        for v, a, b in exact
+    ]
+    assert_accurate((values, gradient), wanted)
+
+
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_standardized_has_the_digits_of_exact_arithmetic(classes):
     z, *_ = hard_rows(classes)

@@ -70,7 +70,8 @@ class FGSM(GradientAscent):
     Args:
         eps: Radius of the ball, above 0, in the units of the images.
         norm: `"linf"` or `"l2"`.
-        loss: `"cross_entropy"`, `"margin"` or `"dlr"`
+        loss: `"cross_entropy"`, whose direction is that of exact arithmetic
+            however large the logits are, `"margin"` or `"dlr"`
             (see `keras_wp.objectives`).
         targeted: Whether labels are the classes to aim at.
         bounds: Lowest and highest value of a pixel.
@@ -120,10 +121,11 @@ class PGD(GradientAscent):
             of 0.001 of the range of the bounds (as TRADES does), within the
             ball; `False` to start at the image.
         restarts: Number of runs for an image that resists, at least 1.
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"` or `"kl_divergence"`, of
-            the model's prediction for the clean image from that for `x`
-            (see `keras_wp.objectives`). The last wants a random start, as its
-            gradient is zero at the image.
+        loss: `"cross_entropy"`, whose direction is that of exact arithmetic
+            however large the logits are, `"margin"`, `"dlr"` or
+            `"kl_divergence"`, of the model's prediction for the clean image
+            from that for `x` (see `keras_wp.objectives`). The last wants a
+            random start, as its gradient is zero at the image.
         targeted: Whether labels are the classes to aim at.
         bounds: Lowest and highest value of a pixel.
         seed: Integer; with the image, it determines the random starts.

@@ -156,7 +156,9 @@ def _draws(program, x, bounds, size):
     margins = top[..., -1] - top[..., -2]
     mean, deviation = margins.mean(0), margins.std(0)
     share = np.median(deviation / np.maximum(mean, 1e-6 * largest))
-    wanted = np.ceil((share / _ACCURACY) ** 2)
+    # A power of two, as the size of noise is seen with noise, and a resumed
+    # evaluation is to find the same.
+    wanted = 2.0 ** np.round(2 * np.log2(max(share, 1e-3) / _ACCURACY))
     return int(np.clip(wanted, *_DRAWS))
 
 

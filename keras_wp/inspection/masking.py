@@ -76,6 +76,19 @@ class Opened:
         """The sites that lose much of a gradient."""
         return tuple(site for site in self.sites if site.masks)
 
+    def around(self, site):
+        """`(before, after)`: functions of images to what a site turns to what.
+
+        Args:
+            site: One of the sites.
+        """
+        anatomy = self.anatomy
+        first, last = (anatomy.steps[site.places[i]] for i in (0, -1))
+        return (
+            lambda x: anatomy(x, until=[first.inputs[0]])[0],
+            lambda x: anatomy(x, until=[last.outputs[0]])[0],
+        )
+
     @property
     def last(self):
         """The last site that levels off, or else the last activation."""
