@@ -58,13 +58,15 @@ def test_attacks_find_their_way_into_a_variant(name):
     classifier = Classifier(model)
     x = random_images(3, SHAPE)
     opened, cut = classifier.open(x), features.cut(model)
-    assert not opened.why and opened.last.kind == "saturating"
-    for surrogate in adaptive.OF_LAST:
-        surrogate.prepare(classifier, x)
-    for logits in (
-        classifier.through(adaptive.OF_LAST[0])(x),
-        cut.classify(cut.features(x)),
-    ):
+    assert not opened.why
+    found = [cut.classify(cut.features(x))]
+    # Features of one length do not level off, and need no surrogate.
+    assert (opened.last.kind == "saturating") != name.startswith("sphere")
+    if opened.last.kind == "saturating":
+        for surrogate in adaptive.OF_LAST:
+            surrogate.prepare(classifier, x)
+            found.append(classifier.through(surrogate)(x))
+    for logits in found:
         np.testing.assert_allclose(
             to_numpy(logits), to_numpy(model(x)), rtol=1e-5, atol=1e-5
         )
