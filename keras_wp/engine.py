@@ -54,7 +54,8 @@ class Programs:
                 attack.surrogate, noise=1.0
             )
         anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
-        self._eps = np.asarray([budget or 0.0, noise], np.float32)
+        # Two numbers: the rows of a vector would be shared out among devices.
+        self._eps = np.float32(budget or 0.0), np.float32(noise)
         shape = images.shape[1:]
         self.forward = forward_program(classifier, shape)
         surrogate = attack.surrogate

@@ -649,9 +649,6 @@ print(json.dumps(results))
     ],
 )
 def test_two_devices_train_as_one_does(kinds):
-    if keras.backend.backend() == "jax":
-        # Open: one epoch's accuracy differs since the objectives changed.
-        pytest.xfail("two devices on JAX train otherwise than one")
     names = [kind.__name__ for kind in kinds]
     flags = "--xla_force_host_platform_device_count=2"
     done = run_python("-c", TWO_DEVICES, *names, XLA_FLAGS=flags)
