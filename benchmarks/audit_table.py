@@ -6,20 +6,23 @@ builds the models of `tests/support` one after another, and evaluates each on
 digits as a user would who knows of PGD-20 only, with adaptive attacks and the
 audit. The truth is what strong attacks leave that are told how the model
 masks its gradient. A run that was stopped goes on where
-it was, if the code is the same. Truths are kept in a file of their own beside
-the output: delete it when a model has changed.
+it was, if the code is the same. Truths are kept in a folder beside the output,
+by what a model computes, and found first with `--truths`.
 """
 
 import hashlib
 import json
+import multiprocessing
 import pathlib
 import sys
 import time
 import traceback
 import warnings
+from concurrent import futures
 
 import _common as common
 import keras
+import numpy as np
 from absl import app, flags
 
 import keras_wp as kwp
@@ -35,7 +38,11 @@ SUPPORT = pathlib.Path(masked_models.__file__).parent
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 100, "Test images.")
-flags.DEFINE_string("only", "", "Models with this in their names.")
+flags.DEFINE_string(
+    "only", "", "Models with one of these in their names, divided by `;`."
+)
+flags.DEFINE_integer("jobs", 2, "Processes.")
+flags.DEFINE_boolean("truths", False, "Only what is true.")
 flags.DEFINE_boolean("fresh", False, "Forget the rows of a stopped run.")
 
 
@@ -57,29 +64,35 @@ def code():
     return digest.hexdigest()
 
 
-class Truths:
-    """What strong attacks leave, kept beside the output."""
+def function(name, masked, count):
+    """What a model computes, in a few letters: equal ones have one truth."""
+    if masked.random:
+        return name
+    x = digits(count)[1][0]
+    signs = np.random.default_rng(0).choice((-1, 1), x.shape)
+    moved = np.clip(x + masked.eps * signs, 0, 1).astype(np.float32)
+    logits = [masked_models.logits_of(masked.model, z) for z in (x, moved)]
+    return hashlib.blake2b(np.stack(logits), digest_size=8).hexdigest()
 
-    def __init__(self, output):
-        self.path = None
-        if output:
-            path = pathlib.Path(output)
-            self.path = path.with_name(f"{path.stem}-truths.json")
-        self.known = read(self.path) if self.path else {}
 
-    def of(self, name, masked, count):
-        """`{"truth": share, "seconds_of_truth": seconds}`."""
-        backend = keras.backend.backend()
-        key = f"{name} | eps {masked.eps} | {count} images | {backend}"
-        if key not in self.known:
-            begun = time.perf_counter()
-            truth = masked_models.truth_of(masked, count)
-            seconds = time.perf_counter() - begun
-            self.known[key] = {"truth": truth, "seconds_of_truth": seconds}
-            if self.path:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.write_text(json.dumps(self.known, indent=1) + "\n")
-        return self.known[key]
+def truth(path, name, masked, count):
+    """What strong attacks leave, and how long they took.
+
+    Kept beside the output; a file for each function, as several processes
+    look for them.
+    """
+    backend = keras.backend.backend()
+    key = f"{function(name, masked, count)} {masked.eps} {count} {backend}"
+    digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    path = path / f"{digest}.json"
+    known = read(path)
+    if not known:
+        begun = time.perf_counter()
+        known = {"of": name, "truth": masked_models.truth_of(masked, count)}
+        known["seconds_of_truth"] = time.perf_counter() - begun
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known) + "\n", encoding="utf-8")
+    return known
 
 
 def built(name):
@@ -89,30 +102,31 @@ def built(name):
     return Masked(model, model)
 
 
-def row(name, truths):
+def row(name, count, truths, truths_only=False):
+    """The figures of one model; a healthy one's truth is not looked for."""
+    warnings.simplefilter("ignore")  # What they say, the findings say.
     begun = time.perf_counter()
     masked = built(name)
     building = time.perf_counter() - begun
-    figures = {
-        "model": name,
-        "healthy": name in HEALTHY,
-        "eps": masked.eps,
-        **truths.of(name, masked, FLAGS.images),
-        "seconds_of_building": building,
-    }
+    figures = {"model": name, "healthy": name in HEALTHY, "eps": masked.eps}
+    if name in MASKED:
+        figures |= truth(truths, name, masked, count)
+    figures["seconds_of_building"] = building
+    if truths_only:
+        return figures
     begun = time.perf_counter()
     try:
-        found = evaluated(masked)
+        found = evaluated(masked, count)
     except Exception as error:
         traceback.print_exc()
         found = {"error": f"{type(error).__name__}: {error}"}
     return {**figures, **found, "seconds": time.perf_counter() - begun}
 
 
-def evaluated(masked):
+def evaluated(masked, count):
     """The figures of one evaluation."""
     attack = kwp.attacks.PGD(eps=masked.eps, steps=20)
-    _, test = digits(FLAGS.images)
+    _, test = digits(count)
     report = kwp.evaluate(
         masked.model, test, [attack], adaptive=True, audit=True, progress=False
     )
@@ -155,7 +169,7 @@ def seconds(figures):
         for name in names
         if f"seconds_of_{name}" in figures
     ]
-    return ", ".join([*parts, f"evaluation {figures['seconds']:.0f} s"])
+    return ", ".join([*parts, f"evaluation {figures.get('seconds', 0):.0f} s"])
 
 
 def finished(arguments):
@@ -168,26 +182,50 @@ def finished(arguments):
     return {figures["model"]: figures for figures in before["rows"]}
 
 
+def chosen():
+    """The names of the models asked for; healthy ones come first."""
+    parts = [part.strip() for part in FLAGS.only.split(";")]
+    return [
+        name
+        for name in (*HEALTHY, *MASKED)
+        if any(part in name for part in parts)
+        or ("healthy" in parts and name in HEALTHY)
+    ]
+
+
 def main(_):
-    warnings.simplefilter("ignore")  # What they say, the findings say.
     arguments = {
         "code": code(),
         "images": FLAGS.images,
         "backend": keras.backend.backend(),
     }
-    done, truths = finished(arguments), Truths(FLAGS.output)
-    names = [name for name in (*HEALTHY, *MASKED) if FLAGS.only in name]
-    for name in names:
-        if name not in done:
-            done[name] = row(name, truths)
-            print(line(done[name]), seconds(done[name]), flush=True)
-            figures = {
-                "data": f"mnist5k, {FLAGS.images} images",
-                "arguments": arguments,
-                "rows": list(done.values()),
-            }
-            common.record(figures, show=False)
-    print("\n".join(line(done[name]) for name in names))
+    names, done = chosen(), finished(arguments)
+    output = pathlib.Path(FLAGS.output or "runs/audit.json")
+    truths = output.with_name(f"{output.stem}-truths")
+    # Processes of their own: tracing takes most of the time, on one core.
+    context = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(FLAGS.jobs, context) as pool:
+        rows = [
+            pool.submit(row, name, FLAGS.images, truths, FLAGS.truths)
+            for name in names
+            if name not in done
+        ]
+        for future in futures.as_completed(rows):
+            figures = future.result()
+            print(line(figures), seconds(figures), flush=True)
+            if not FLAGS.truths:
+                done[figures["model"]] = figures
+                save(arguments, done)
+    print("\n".join(line(done[name]) for name in names if name in done))
+
+
+def save(arguments, done):
+    figures = {
+        "data": f"mnist5k, {FLAGS.images} images",
+        "arguments": arguments,
+        "rows": [done[n] for n in (*HEALTHY, *MASKED) if n in done],
+    }
+    common.record(figures, show=False)
 
 
 if __name__ == "__main__":

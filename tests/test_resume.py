@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-import broken_models
+import bases
 import keras
 import numpy as np
 import pytest
@@ -132,11 +132,13 @@ class Times(keras.layers.Layer):
 
 
 def rescaling(factor):
-    return broken_models.around(pre_activations=factor)()
+    inputs, features, head = cut_network()
+    scaled = keras.layers.Rescaling(factor)(features)
+    return keras.Model(inputs, head(scaled))
 
 
 def cut_network():
-    base = broken_models.plain()
+    base = bases.network()
     head = base.layers[-1]
     return base.inputs, head.input, head
 
@@ -166,7 +168,7 @@ def unseen(factor):
 
 
 def capped(most):
-    base = broken_models.plain()
+    base = bases.network()
     logits = base.outputs[0]
     if most is not None:
         logits = ops.clip(logits, -most, most)
@@ -202,7 +204,7 @@ def refusal(what, folder):
 def test_outcomes_of_a_saturated_network_are_not_taken_for_another_s(
     make, first, second, tmp_path
 ):
-    data = broken_models.digits()[1]
+    data = bases.digits()[1]
     options = {"resume_dir": tmp_path, "progress": False}
     kwp.evaluate(make(first), data, [FGSM], **options)
     kwp.evaluate(make(first), data, [FGSM], **options)
@@ -214,7 +216,7 @@ def test_outcomes_of_a_saturated_network_are_not_taken_for_another_s(
 
 
 def test_outcomes_by_another_surrogate_are_refused(tmp_path):
-    model, data = broken_models.plain(), broken_models.digits()[1]
+    model, data = bases.network(), bases.digits()[1]
 
     def run(factor):
         stand_in = layer(factor)
