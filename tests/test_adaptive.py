@@ -105,6 +105,7 @@ def test_a_call_of_its_own_is_opened_and_what_cannot_be_is_told():
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.once
 def test_survivors_of_what_was_asked_fall_at_each_budget():
     model = saturated()
     data, eps = labelled(model), [0.05, 0.2]

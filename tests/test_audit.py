@@ -281,6 +281,7 @@ def test_audit_is_an_adaptive_evaluation_by_pgd(monkeypatch):
     assert asked["eps"] == [0.5]
 
 
+@pytest.mark.once
 def test_each_norm_is_audited_where_something_is_left():
     model, x = tiny_cnn(), random_images(30)
     y = np.asarray(model(x)).argmax(-1)

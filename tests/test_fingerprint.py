@@ -399,6 +399,7 @@ print(fingerprint.digest(Classifier(lambda x: factor * model(x)), noise))
 """
 
 
+@pytest.mark.once
 def test_a_model_is_the_same_in_another_process():
     tests = pathlib.Path(__file__).parent
 

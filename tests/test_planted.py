@@ -77,6 +77,7 @@ def test_random_search_finds_few_and_gradients_find_all():
     assert plants.found_by(PGD, 64) == len(plants.images) >= 14
 
 
+@pytest.mark.once
 def test_blind_attacks_find_few_and_sighted_ones_find_them():
     x, model = random_images(24), masked()
     classifier = opened(model, x)

@@ -23,15 +23,16 @@ _UNTOLD = ("name", "build_config")
 def describe(model, portable=False):
     """The description of a model: a dictionary of nested lists of text.
 
-    Of each layer: its class and the code of that, its configuration, and the
-    attributes that it has beyond those of every Keras layer. Functions count
-    by their code, by what they have closed over, and by the plain values that
-    they read from their module.
+    Of each layer: its class and the code of that, and the attributes that it
+    has beyond those of every Keras layer. Functions count by their code, by
+    what they have closed over, and by the plain values that they read from
+    their module.
 
     Args:
         model: A Keras model or layer, or a callable.
-        portable: Whether it is to be the same in another process. Keras's own
-            layers then count by their configuration and functions alone.
+        portable: Whether it is to be the same in another process. Layers
+            then count by their configuration too, and Keras's own by that and
+            by their functions alone.
     """
     teller = _Teller(model, portable)
     if not teller.layers:
@@ -78,12 +79,12 @@ class _Teller:
         own = not _of_framework(kind)
         self.found[place, "class"] = _name_of(kind)
         self.found[place, "dtype"] = layer.dtype_policy.name
-        if _is_graph(layer):
-            # It stays what it is: only another process may have another one.
-            if self._portable:
-                self.found[place, "graph"] = self._tell_graph(layer)
+        # Within a process, attributes say it all; and to ask for configurations
+        # has Keras import TensorFlow, whatever the backend.
+        if self._portable and _is_graph(layer):
+            self.found[place, "graph"] = self._tell_graph(layer)
         # The code of a lambda is in its configuration with its file and line.
-        elif not isinstance(layer, keras.layers.Lambda):
+        elif self._portable and not isinstance(layer, keras.layers.Lambda):
             self.found[place, "config"] = self._tell(_config(layer), {})
         if kind not in self._skipped:
             bases = _bases(kind, own and self._portable)
