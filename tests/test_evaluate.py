@@ -555,8 +555,8 @@ def test_randomized_model_is_warned_of(model, data):
         evaluate(randomized, data, [FGSM])
     assert str(caught[0].message) == (
         "The model gives different logits for the same images: it is "
-        "randomized or in training mode, and a single gradient says little "
-        "about it."
+        "randomized, or in training mode. Gradients are means over several "
+        "draws, and an image counts as fooled if most of 32 fresh draws are."
     )
 
 

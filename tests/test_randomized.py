@@ -85,10 +85,10 @@ def test_randomness_away_from_the_images_is_seen():
     x = (0.5 + 0.4 * (x - 0.5)).astype(np.float32)
     y = to_numpy(inner(x)).argmax(-1)
     np.testing.assert_array_equal(to_numpy(model(x)), to_numpy(model(x)))
-    classifier = Classifier(model)
-    found = clean_pass(
-        classifier, Data((x, y)), (0.0, 1.0), 16, Progress(False), lenient=True
-    )
+    with pytest.warns(UserWarning, match="randomized"):
+        found = clean_pass(
+            Classifier(model), Data((x, y)), (0.0, 1.0), 16, Progress(False)
+        )
     assert found.draws >= 4
     (finding,) = symptoms.of_the_model(found)
     assert finding.check == "randomized"
