@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 from keras import ops
+from processes import run_python
 
 from keras_wp import _backend
+
+ON_JAX = """
+import sys
+import keras, numpy as np
+import keras_wp
+layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
+model = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+x, y = np.full((2, 4, 4, 1), 0.5, np.float32), np.array([0, 1])
+keras_wp.evaluate(model, (x, y), [keras_wp.attacks.FGSM(eps=0.1)])
+print("tensorflow" in sys.modules)
+"""
 
 
 @pytest.fixture
@@ -69,3 +81,11 @@ def calls(use, x):
 
     use(lambda x: _backend.in_parts(note, x), x)
     return len(sizes)
+
+
+@pytest.mark.once
+def test_evaluations_on_jax_do_without_tensorflow():
+    # To import it takes longer than they do.
+    result = run_python("-c", ON_JAX, KERAS_BACKEND="jax")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[-1] == "False"
