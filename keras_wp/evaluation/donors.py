@@ -21,13 +21,15 @@ class Donors:
         keeper: The evaluation's `Keeper`.
         pictures: The `Pictures` of the runs.
         attack: The attack that is to begin there: its norm, budget and bounds.
+        lending: `(n,)` bool, the images whose perturbations are taken.
     """
 
-    def __init__(self, keeper, pictures, attack):
+    def __init__(self, keeper, pictures, attack, lending):
         self._bounds = attack.bounds
         self._found = {}
         norm = norms.get(attack.norm)
-        for i, image in keeper.images(keeper.donors):
+        lenders = [i for i in keeper.donors if lending[i]]
+        for i, image in keeper.images(lenders):
             identity = keeper.identities[i]
             mine = self._found.setdefault(int(keeper.labels[i]), [])
             for picture in pictures:
@@ -36,19 +38,17 @@ class Donors:
                     continue
                 delta = (x_adv - image)[None]
                 delta = ops.convert_to_numpy(norm.project(delta, attack.eps))
-                mine.append((identity, delta[0]))
+                mine.append(delta[0])
 
-    def start(self, identity, label, image, logits):
+    def start(self, label, image, logits):
         """Where an attack on an image begins: the most promising point.
 
         Args:
-            identity: The image's own, which it does not borrow from.
             label: Its label.
             image: The image.
             logits: Maps points `(N, ...)` to logits, on the host.
         """
         found = self._found.get(label, ())
-        found = [delta for name, delta in found if name != identity]
         if not found:
             return image
         points = np.clip(image + np.stack(found[-_TRIED:]), *self._bounds)

@@ -79,9 +79,10 @@ class Job:
             try:
                 for block in self._blocks(alive, clean):
                     tried |= block
-                    for outcome in self._fresh(
-                        part, session, tried, store, pictures
-                    ):
+                    found = self._fresh(
+                        part, session, (tried, block), store, pictures
+                    )
+                    for outcome in found:
                         identity = clean.identities[outcome.index]
                         if outcome.success:
                             pictures.put(identity, outcome.x_adv)
@@ -126,9 +127,15 @@ class Job:
             total.denied[i] |= bool(denied)
             total.share[i] = max(total.share[i], share)
 
-    def _fresh(self, part, session, alive, store, pictures):
-        """Attack the images whose outcome, or picture, is not there yet."""
+    def _fresh(self, part, session, images, store, pictures):
+        """Attack the images whose outcome, or picture, is not there yet.
+
+        Of `images`, the first are all that the part is run on by now, and the
+        second those that come now: what is found for these lends nothing to
+        the others, or a resumed run would begin at other points.
+        """
         clean = session.clean
+        alive, now = images
         known = {
             name
             for name, values in store.outcomes.items()
@@ -150,7 +157,7 @@ class Job:
             for outcome in engine.run(
                 part,
                 session.classifier,
-                self._stream(part, session, wanted),
+                self._stream(part, session, wanted, now),
                 batch_size=self._batch_size,
                 judge=session.judge,
             ):
@@ -165,13 +172,13 @@ class Job:
                 "take random augmentation out of it"
             )
 
-    def _stream(self, part, session, wanted):
+    def _stream(self, part, session, wanted, now):
         """The wanted images as they are read, each once."""
         if not wanted:
             return
         clean, data, start = session.clean, session.data, None
         if part.wants_start:
-            start = session.starts(part)
+            start = session.starts(part, now)
         keys = noise.seeded(clean.digests, self._seed, part.seed)
         for name, image in data.named(part.bounds):
             i = wanted.pop(name, None)

@@ -63,19 +63,26 @@ class Session:
         draws = None if self.clean.draws is None else finish.DRAWS
         return finish.Judge(self.classifier, draws)
 
-    def starts(self, attack):
-        """Where an attack begins that follows others: see `donors.Donors`."""
+    def starts(self, attack, now):
+        """Where an attack begins that follows others: see `donors.Donors`.
+
+        Args:
+            attack: The attack.
+            now: `(n,)` bool, the images that it is run on now. They lend
+                nothing.
+        """
         donors = Donors(
             self.keeper,
             [*(pictures for _, pictures in self.kept), self.current],
             attack,
+            ~now,
         )
 
         def logits(x):
             return probe.logits_at(self.classifier, x, self.batch_size)
 
         return lambda i, image: donors.start(
-            self.clean.identities[i], int(self.clean.labels[i]), image, logits
+            int(self.clean.labels[i]), image, logits
         )
 
     @functools.cached_property
