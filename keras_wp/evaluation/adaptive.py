@@ -23,6 +23,9 @@ from keras_wp.surrogates import Surrogate
 NAME = "adaptive"
 # APGD needs no step size, and comes close to its end in so many steps.
 STEPS = 40
+# Through a surrogate, whose gradient leads to its own boundaries, from several
+# starts: only models that lose gradients pay for these.
+FITTED_STEPS, FITTED_RUNS = 100, 3
 # Few images are fooled as another than the likeliest classes.
 TARGETS = 4
 # Of the noise, as a share of the budget: for masks of several widths.
@@ -123,7 +126,12 @@ def attack(surrogates, norm, eps, bounds, draws=None):
             **common,
         )
 
-    members = [apgd(surrogate) for surrogate in surrogates]
+    members = [
+        dataclasses.replace(
+            apgd(surrogate, steps=FITTED_STEPS), restarts=FITTED_RUNS
+        )
+        for surrogate in surrogates
+    ]
     best = next((s for s in surrogates if s.model is None), None)
     members += [
         apgd(),
