@@ -261,3 +261,17 @@ def test_a_linear_model_has_nothing_that_masks():
     opened = Classifier(model).open(random_images(4))
     assert opened.anatomy is not None
     assert opened.sites == () and opened.last is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Bidirectional(layers.SimpleRNN(3)),
+        layers.TimeDistributed(layers.Dense(3, activation="tanh")),
+    ],
+)
+def test_layers_made_of_others_are_named_as_closed(layer):
+    inputs = keras.Input((6, 4))
+    model = keras.Model(inputs, layer(inputs))
+    found = dissect(model, (6, 4))
+    assert [name for name, _ in found.closed] == [layer.name]

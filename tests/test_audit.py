@@ -193,6 +193,18 @@ def test_a_ripple_is_told_from_a_slope():
     assert finding.evidence["astray"] > 0.6 * finding.evidence["images"]
 
 
+def test_a_gradient_that_is_not_the_model_s_is_told(rng):
+    x = PIXELS[rng.permutation(40)]
+    assert not list(landscape.hidden(trial_of(sloped(), x, 0.1)))
+
+    def leaking(x):
+        return sloped()(ops.stop_gradient(x)) + 1e-6 * sloped()(x)
+
+    (finding,) = landscape.hidden(trial_of(leaking, x, 0.1))
+    assert (finding.severity, finding.check) == ("high", "hidden_gradients")
+    assert finding.evidence["astray"] == finding.evidence["images"] == 40
+
+
 def test_predictions_that_jump_are_told_from_such_as_do_not():
     assert not list(landscape.noise(trial_of(sloped(), PIXELS, 0.1)))
     trial = trial_of(sloped(ripple=0.5), PIXELS, 0.1)

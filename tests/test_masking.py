@@ -42,6 +42,10 @@ FUNCTIONS = {
         ["comparing"],
     ),
     "k winners": (top_five, ["comparing", "selecting"]),
+    "stop_gradient": (
+        lambda x: 2.0 * ops.stop_gradient(x) + 0.01 * x,
+        ["detached"],
+    ),
     "relu": (ops.relu, []),
     "leaky_relu": (ops.leaky_relu, []),
     "elu": (ops.elu, []),

@@ -47,6 +47,8 @@ OF_LAST = (
 )
 OF_EVERY = tuple(dataclasses.replace(s, at="every") for s in OF_LAST)
 STANDARDIZE = Surrogate(standardize=True)
+# Where one of these loses gradients, it matters where a slope is taken.
+_SLOPED = ("saturating", "step")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,8 @@ def fitting(opened):
     masks = opened.masks
     if not masks:
         return ()
+    if not any(site.kind in _SLOPED for site in masks):
+        return OF_EVERY[-1:]
     alone = opened.last is not None and masks == (opened.last,)
     if alone:
         return OF_LAST

@@ -21,6 +21,10 @@ _NEAR_BY_CHANCE = 2
 # A gradient is right about so small a step, or promises a little too much.
 # One that promises ten times too much is the slope of a ripple.
 KEPT = 0.1
+# Noise moves a margin by no more than its gradient promises for the best step
+# of that size, or about so much; where it moves it by this much more, the
+# gradient is not that of the model.
+HIDDEN = 3.0
 # Differences of logits below this share of them are rounding.
 ROUNDING = 1e-5
 
@@ -30,6 +34,8 @@ def checks(trial):
     yield from noise(trial)
     if trial.survivors:
         yield from misleading(trial)
+        if trial.adaptive is None or not trial.surrogates:
+            yield from hidden(trial)
         yield from far(trial)
 
 
@@ -111,6 +117,42 @@ def misleading(trial):
             points=100 * share,
         ),
         "misleading_gradients",
+    )
+
+
+def hidden(trial):
+    """Gradients that promise much less than noise brings."""
+    x = np.stack([trial.images[i] for i in trial.survivors])
+    labels = trial.clean.labels[trial.survivors]
+    axes = tuple(range(1, x.ndim))
+    length = _length(trial, x)
+    gradient = trial.gradients(x, labels).astype(np.float64)
+    promised = length * np.abs(gradient).sum(axes)
+    logits = trial.logits(x)
+    margin = _margin(logits, labels)
+    rng = np.random.default_rng(trial.seed)
+    brought = np.zeros(len(x))
+    for _ in range(DRAWS):
+        noisy = x + length * rng.choice([-1.0, 1.0], x.shape)
+        noisy = noisy.astype(np.float32).clip(*trial.bounds)
+        change = np.abs(_margin(trial.logits(noisy), labels) - margin)
+        brought = np.maximum(brought, change)
+    clear = brought > ROUNDING * np.abs(logits).max(-1)
+    astray = clear & (brought > HIDDEN * promised)
+    share = trial.share_of_survivors(int(astray.sum()))
+    severity = severity_of(share)
+    if severity is None:
+        return
+    yield Finding(
+        severity,
+        f"On {int(astray.sum())} of {len(x)} images that counted as robust, "
+        f"noise of {SMALL:.0%} of the budget changes the margin by more than "
+        f"{HIDDEN:g} times what its gradient promises for any step of that "
+        "size: the gradient is not that of the model.",
+        trial.evidence(
+            images=len(x), astray=int(astray.sum()), points=100 * share
+        ),
+        "hidden_gradients",
     )
 
 

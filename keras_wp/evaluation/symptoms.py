@@ -17,6 +17,7 @@ _DOES = {
     "normalizing": "normalized at a low temperature",
     "comparing": "a comparison",
     "selecting": "a choice",
+    "detached": "linear and has another derivative",
 }
 
 

@@ -374,6 +374,8 @@ class _Recorder:
         )
         # A head with centers is asked for them as it is.
         if mine or hasattr(layer, "centers"):
+            if len(list(layer._flatten_layers())) > 1 and mine:
+                self.closed.append((_name(layer), "made of other layers"))
             return self._leaf(layer, *args, **kwargs)
         return self._traced(layer, layer.call, *args, **kwargs)
 

@@ -26,6 +26,8 @@ _STEEP = 0.1
 # A unit's own scale is at least this share of the image's, or units that
 # happen to be near zero would have all the gradient.
 _LEAST_SCALE = 0.1
+# So far from a linear function's slope, relatively, a derivative is another's.
+_OTHERWISE = 0.05
 _COMPARISONS = ("Greater", "GreaterEqual", "Less", "LessEqual")
 
 
@@ -36,13 +38,14 @@ class Site:
     Attributes:
         places: The places of its steps in the anatomy, in order.
         kind: `"saturating"`, `"step"` (as a sign), `"rounding"`,
-            `"normalizing"` (as a softmax), `"comparing"`, `"selecting"`, or
-            `"bending"` for any other activation.
+            `"normalizing"` (as a softmax), `"comparing"`, `"selecting"`,
+            `"detached"` (linear, with a derivative that is not its own, as
+            `stop_gradient`), or `"bending"` for any other activation.
         name: What the operation is called.
         lost: The share of the units, on the images looked at, where its slope
             is below a thousandth of the steepest.
         gain: By how much its argument is steeper than usual: it is steep up
-            to about `1 / gain`.
+            to about `1 / gain`. Of a detached one, its slope.
     """
 
     places: tuple[int, ...]
@@ -212,7 +215,7 @@ def _behavior(step, u):
         spread = np.stack([middle, *far.values()])
         span = np.ptp(spread, axis=0).max()
         if _is_affine(function, one):
-            return None
+            return _detached(function, u)
         if not _is_elementwise(function, one):
             return _normalizing(function, u)
         slopes = np.abs(_slope(function, u))
@@ -280,6 +283,27 @@ def _is_elementwise(function, u):
         if not np.array_equal(before[1:], _host(function(moved)).ravel()[1:]):
             return False
     return True
+
+
+def _detached(function, u):
+    """A linear function of each value, with a derivative that is another's."""
+    one = u[:1]
+    if not _is_elementwise(function, one):
+        return None
+    slope = _host(function(ops.ones_like(one))) - _host(
+        function(ops.zeros_like(one))
+    )
+    # Not ones, or values that change places would not be seen.
+    weights = np.random.default_rng(0).normal(size=u.shape)
+    weights = weights.astype(np.float32)
+    _, pullback = _backend.vjp(function, u)
+    found = _host(pullback(ops.convert_to_tensor(weights, dtype=u.dtype)))
+    expected = weights * slope
+    size = np.abs(slope).max()
+    lost = float((np.abs(found - expected) > _OTHERWISE * size).mean())
+    if not lost >= MANY:
+        return None
+    return _Behavior("detached", lost, gain=float(np.median(slope)))
 
 
 def _normalizing(function, u):
@@ -406,6 +430,8 @@ def derivative_of(function, u, site, activation=None, rescale=None):
         activation: A function with the derivative to use instead, or None.
         rescale: None, `"image"` or `"unit"`; see `keras_wp.Surrogate`.
     """
+    if site.kind == "detached":
+        return site.gain * u
     if site.kind == "rounding":
         # No slope to be found anywhere.
         activation, rescale = activation or _identity, None
