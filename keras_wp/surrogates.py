@@ -318,7 +318,7 @@ class Surrogate:
             return derivative_of(function, u, site, activation, self.rescale)
 
         sites = self.sites(opened, model)
-        return stand_ins(opened.anatomy, sites, slope)
+        return stand_ins(opened.anatomy, sites, slope, self.rescale or "image")
 
 
 class _Weak(NamedTuple):

@@ -79,8 +79,11 @@ def fitting(opened):
     masks = opened.masks
     if not masks:
         return ()
-    if not any(site.kind in _SLOPED for site in masks):
+    kinds = {site.kind for site in masks}
+    if not kinds & {*_SLOPED, "comparing"}:
         return OF_EVERY[-1:]
+    if not kinds & {*_SLOPED}:
+        return OF_EVERY[1:]
     alone = opened.last is not None and masks == (opened.last,)
     if alone:
         return OF_LAST

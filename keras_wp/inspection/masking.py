@@ -337,7 +337,7 @@ def _gain(function, one, steepest):
     return 1.0
 
 
-def stand_ins(anatomy, chosen, slope):
+def stand_ins(anatomy, chosen, slope, rescale="image"):
     """What is called in the place of steps: the same values, other slopes.
 
     Args:
@@ -345,6 +345,7 @@ def stand_ins(anatomy, chosen, slope):
         chosen: The `Site`s.
         slope: A function of `(function, u, site)` that returns a value whose
             derivative at `u` is to be used; see `derivative_of`.
+        rescale: How the gaps of comparisons are scaled, `"image"` or `"unit"`.
 
     Returns:
         By the place of a step, a function to call instead.
@@ -353,7 +354,7 @@ def stand_ins(anatomy, chosen, slope):
     for site in chosen:
         steps = [anatomy.steps[place] for place in site.places]
         if site.kind == "comparing":
-            instead[site.places[0]] = _comparing(steps[0].operation)
+            instead[site.places[0]] = _comparing(steps[0].operation, rescale)
         elif site.kind == "selecting":
             instead[site.places[0]] = _selecting
         else:
@@ -386,7 +387,7 @@ def _replaced(steps, site, slope):
     return call
 
 
-def _comparing(operation):
+def _comparing(operation, rescale):
     """A comparison as 0 and 1, with the derivative of a sigmoid."""
     sign = 1.0 if type(operation).__name__.startswith("Greater") else -1.0
 
@@ -395,7 +396,7 @@ def _comparing(operation):
         like = x1 if hasattr(x1, "shape") and len(x1.shape) else x2
         gap = sign * (x1 - x2)
         gap = ops.cast(gap, like.dtype)
-        soft = ops.sigmoid(gap / _scale(gap, "image"))
+        soft = ops.sigmoid(gap / _scale(gap, rescale))
         return with_gradient_of(ops.cast(value, soft.dtype), soft)
 
     return call
