@@ -46,6 +46,7 @@ class Classifier:
         # Lambdas and bound methods often have no other owner.
         self._model = weakref.ref(model) if self._is_layer else lambda: model
         self._compiled = {}
+        self._description = None
         self.opened = None
 
     @property
@@ -152,8 +153,9 @@ class Classifier:
         """The compiled form of `make()`, kept as long as the model lives.
 
         It is made anew when the model has got other layers, activations,
-        variables or types, a layer another configuration, or the model lies
-        on other devices.
+        variables or types, a layer other attributes, or the model lies on
+        other devices. Attributes are looked at once for this object, and again
+        by `refresh`: with many layers that takes tens of milliseconds.
         That of a callable which is no Keras layer is kept with this object
         only: what it closes over may change unseen, and a compiled function
         would go on with the old.
@@ -168,7 +170,10 @@ class Classifier:
         known, devices = self._compiled, self.devices()
         if self._is_layer:
             model = self.model
-            found = devices, _variables(model), *_layers(model)
+            if self._description is None:
+                self._description = describe(model)
+            found = devices, _variables(model), _layers(model)
+            found = *found, self._description
             old, known = _compiled.get(model, (None, {}))
             if old is None or not _same(old, found, _restless.get(model, ())):
                 known = {}
@@ -184,7 +189,7 @@ class Classifier:
     def forget(self):
         """Drop all that is compiled for the model."""
         self._compiled.clear()
-        self.opened = None
+        self.opened = self._description = None
         if self._is_layer:
             _compiled.pop(self.model, None)
 
@@ -210,8 +215,9 @@ class Classifier:
         before = describe(model)
         expected = self.eager(x)
         if expected is None:
+            self._description = before
             return False
-        after = describe(model)
+        after = self._description = describe(model)
         _restless.setdefault(model, set()).update(changes(before, after))
 
         def distance(found):
@@ -263,9 +269,7 @@ def _variables(model):
 
 
 def _layers(model):
-    """What a compiled function takes for granted: which layers, and how."""
-    layers = [weakref.ref(layer) for layer in model._flatten_layers()]
-    return layers, describe(model)
+    return [weakref.ref(layer) for layer in model._flatten_layers()]
 
 
 def _same(old, new, restless):

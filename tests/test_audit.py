@@ -15,15 +15,11 @@ from helpers import linear_model, random_images, tiny_cnn
 from keras import ops
 from masked_models import MASKED, true_accuracy
 from masked_noise import AlwaysNoise
+from trials import clean, trial_of
 
 import keras_wp as kwp
-from keras_wp.classifier import Classifier
 from keras_wp.evaluation import auditor, landscape, symptoms
 from keras_wp.evaluation import findings as kinds
-from keras_wp.evaluation.clean import clean_pass
-from keras_wp.evaluation.data import Data
-from keras_wp.evaluation.progress import Progress
-from keras_wp.evaluation.trial import Trial
 
 # The others are in `benchmarks/audit_table.py`: each takes a minute or more.
 BROKEN = (
@@ -115,17 +111,6 @@ def test_findings_are_in_the_order_of_their_gravity():
     assert [f.message for f in ordered] == ["1", "4", "2", "0", "3"]
 
 
-def clean(model, x, y, **options):
-    return clean_pass(
-        Classifier(model),
-        Data((x, y)),
-        (0.0, 1.0),
-        16,
-        Progress(False),
-        **options,
-    )
-
-
 def test_models_that_return_probabilities_are_found_instead_of_refused():
     model = keras.Sequential([tiny_cnn(), keras.layers.Softmax()])
     data = random_images(20), np.zeros(20, int)
@@ -146,29 +131,6 @@ def test_randomized_models_are_found_instead_of_refused():
     (finding,) = symptoms.of_the_model(found, shares)
     assert finding.evidence["undecided"] == found.correct.sum()
     assert not list(symptoms.of_the_model(clean(tiny_cnn(), *data)))
-
-
-def trial_of(model, x, eps, norm="linf", robust=None):
-    """The trial of an evaluation of images that the model has labelled."""
-    logits = ops.convert_to_numpy(model(ops.convert_to_tensor(x)))
-    found = clean(model, x, logits.argmax(-1))
-    trial = Trial(
-        classifier=Classifier(model),
-        clean=found,
-        norm=norm,
-        eps=eps,
-        bounds=(0.0, 1.0),
-        seed=0,
-        batch_size=16,
-        robust=found.correct if robust is None else robust,
-        rows=[],
-        attacks=[],
-        adaptive=None,
-        blind=[],
-        surrogates=(),
-    )
-    trial.pick(lambda indices: [(i, x[i]) for i in indices])
-    return trial
 
 
 def sloped(ripple=0.0, frequency=1e4):

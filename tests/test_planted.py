@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import random_images, randomize, tiny_cnn, to_numpy
 from keras import layers, ops
+from trials import trial_of
 
 import keras_wp as kwp
 from keras_wp.classifier import Classifier
@@ -124,10 +125,9 @@ def test_where_nothing_moves_nothing_is_planted():
 
 @pytest.mark.once
 def test_the_report_says_how_many_were_found_and_by_what():
-    model, x = masked(), random_images(32)
-    y = to_numpy(model(x)).argmax(-1)
-    blind = kwp.evaluate(model, (x, y), [PGD], audit=True)
-    (finding,) = [f for f in blind.findings if f.check == "planted"]
+    trial = trial_of(masked(), random_images(32), 0.1, attacks=[PGD])
+    (finding,) = planted.checks(trial)
+    assert finding.check == "planted"
     assert finding.severity == "high"
     assert "PGD20" in finding.message and "%" in finding.message
     count = finding.evidence["planted"]

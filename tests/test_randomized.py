@@ -5,15 +5,13 @@ import numpy as np
 import pytest
 from helpers import random_images, randomize, tiny_cnn, to_numpy
 from keras import layers, ops
+from trials import clean
 
 import keras_wp as kwp
 from keras_wp import finish
 from keras_wp.attacks import APGD, PGD, AutoAttack
 from keras_wp.classifier import Classifier
 from keras_wp.evaluation import symptoms
-from keras_wp.evaluation.clean import clean_pass
-from keras_wp.evaluation.data import Data
-from keras_wp.evaluation.progress import Progress
 
 
 class Noise(layers.Layer):
@@ -86,9 +84,7 @@ def test_randomness_away_from_the_images_is_seen():
     y = to_numpy(inner(x)).argmax(-1)
     np.testing.assert_array_equal(to_numpy(model(x)), to_numpy(model(x)))
     with pytest.warns(UserWarning, match="randomized"):
-        found = clean_pass(
-            Classifier(model), Data((x, y)), (0.0, 1.0), 16, Progress(False)
-        )
+        found = clean(model, x, y)
     assert found.draws >= 4
     (finding,) = symptoms.of_the_model(found)
     assert finding.check == "randomized"

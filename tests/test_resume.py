@@ -385,7 +385,7 @@ def test_a_randomized_model_resumes_as_what_it_is_made_of(known, tmp_path):
         layers = [keras.Input((6, 6, 1)), Noise(deviation), base]
         return keras.Sequential(layers)
 
-    options = {"audit": True, "progress": False}
+    options = {"progress": False}
     run(tmp_path, model=noisy(0.3), **options)
     before = contents(tmp_path)
     run(tmp_path, model=noisy(0.3), **options)
