@@ -182,12 +182,12 @@ def finished(arguments):
     return {figures["model"]: figures for figures in before["rows"]}
 
 
-def chosen():
-    """The names of the models asked for; healthy ones come first."""
+def chosen(names):
+    """Those that are asked for."""
     parts = [part.strip() for part in FLAGS.only.split(";")]
     return [
         name
-        for name in (*HEALTHY, *MASKED)
+        for name in names
         if any(part in name for part in parts)
         or ("healthy" in parts and name in HEALTHY)
     ]
@@ -199,7 +199,7 @@ def main(_):
         "images": FLAGS.images,
         "backend": keras.backend.backend(),
     }
-    names, done = chosen(), finished(arguments)
+    names, done = chosen((*HEALTHY, *MASKED)), finished(arguments)
     output = pathlib.Path(FLAGS.output or "runs/audit.json")
     truths = output.with_name(f"{output.stem}-truths")
     # Processes of their own: tracing takes most of the time, on one core.

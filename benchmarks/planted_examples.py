@@ -15,7 +15,7 @@ from concurrent import futures
 
 import _common as common
 from absl import app, flags
-from audit_table import HEALTHY, MASKED, built, digits
+from audit_table import HEALTHY, MASKED, built, chosen, digits
 
 import keras_wp as kwp
 from keras_wp.classifier import Classifier
@@ -87,7 +87,7 @@ def sums(rows):
 
 
 def main(_):
-    names = [n for n in (*HEALTHY, *SOME) if FLAGS.only in n]
+    names = chosen((*HEALTHY, *SOME))
     unknown = set(SOME) - {*MASKED}
     if unknown:
         raise ValueError(f"No such models: {sorted(unknown)}")

@@ -172,8 +172,8 @@ class Classifier:
             model = self.model
             if self._description is None:
                 self._description = describe(model)
-            found = devices, _variables(model), _layers(model)
-            found = *found, self._description
+            description = self._description
+            found = devices, _variables(model), _layers(model), description
             old, known = _compiled.get(model, (None, {}))
             if old is None or not _same(old, found, _restless.get(model, ())):
                 known = {}

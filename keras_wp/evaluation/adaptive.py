@@ -48,7 +48,7 @@ OF_LAST = (
 OF_EVERY = tuple(dataclasses.replace(s, at="every") for s in OF_LAST)
 STANDARDIZE = Surrogate(standardize=True)
 # Where one of these loses gradients, it matters where a slope is taken.
-_SLOPED = ("saturating", "step")
+_SLOPED = frozenset({"saturating", "step"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,10 +80,8 @@ def fitting(opened):
     if not masks:
         return ()
     kinds = {site.kind for site in masks}
-    if not kinds & {*_SLOPED, "comparing"}:
-        return OF_EVERY[-1:]
-    if not kinds & {*_SLOPED}:
-        return OF_EVERY[1:]
+    if not kinds & _SLOPED:
+        return OF_EVERY[1:] if "comparing" in kinds else OF_EVERY[-1:]
     alone = opened.last is not None and masks == (opened.last,)
     if alone:
         return OF_LAST
@@ -124,19 +122,17 @@ def attack(surrogates, norm, eps, bounds, draws=None):
     """
     common = {"eps": eps, "norm": norm, "bounds": bounds}
 
-    def apgd(surrogate=None, loss="margin", steps=STEPS, targets=None):
+    def apgd(surrogate=None, loss="margin", steps=STEPS, **options):
         return APGD(
             loss=loss,
             steps=steps,
-            targets=targets,
             surrogate=surrogate,
             **common,
+            **options,
         )
 
     members = [
-        dataclasses.replace(
-            apgd(surrogate, steps=FITTED_STEPS), restarts=FITTED_RUNS
-        )
+        apgd(surrogate, steps=FITTED_STEPS, restarts=FITTED_RUNS)
         for surrogate in surrogates
     ]
     best = next((s for s in surrogates if s.model is None), None)

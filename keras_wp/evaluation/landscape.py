@@ -89,14 +89,11 @@ def _changed_by_noise(trial, indices):
 
 def misleading(trial):
     """Gradients that promise much more than a tiny step brings."""
-    x = np.stack([trial.images[i] for i in trial.survivors])
-    labels = trial.clean.labels[trial.survivors]
-    gradient = trial.gradients(x, labels)
+    x, labels, logits, gradient = trial.at_survivors
     moved = x + _length(trial, x) * np.sign(gradient)
     moved = moved.astype(np.float32).clip(*trial.bounds)
     axes = tuple(range(1, x.ndim))
     promised = (gradient.astype(np.float64) * (moved - x)).sum(axes)
-    logits = trial.logits(x)
     brought = _margin(trial.logits(moved), labels) - _margin(logits, labels)
     clear = promised > ROUNDING * np.abs(logits).max(-1)
     astray = int((clear & (brought < KEPT * promised)).sum())
@@ -122,13 +119,10 @@ def misleading(trial):
 
 def hidden(trial):
     """Gradients that promise much less than noise brings."""
-    x = np.stack([trial.images[i] for i in trial.survivors])
-    labels = trial.clean.labels[trial.survivors]
+    x, labels, logits, gradient = trial.at_survivors
     axes = tuple(range(1, x.ndim))
     length = _length(trial, x)
-    gradient = trial.gradients(x, labels).astype(np.float64)
-    promised = length * np.abs(gradient).sum(axes)
-    logits = trial.logits(x)
+    promised = length * np.abs(gradient.astype(np.float64)).sum(axes)
     margin = _margin(logits, labels)
     rng = np.random.default_rng(trial.seed)
     brought = np.zeros(len(x))

@@ -1,6 +1,7 @@
 """A few images of an evaluation, on which an audit tries attacks."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -112,6 +113,13 @@ class Trial:
             )
         (attack,) = [a for a in self.attacks if a.label == self.strongest.name]
         return dataclasses.replace(attack, eps=self.eps, name=None)
+
+    @functools.cached_property
+    def at_survivors(self):
+        """Of `survivors`: images, labels, logits, and the margin's gradient."""
+        x = np.stack([self.images[i] for i in self.survivors])
+        labels = self.clean.labels[self.survivors]
+        return x, labels, self.logits(x), self.gradients(x, labels)
 
     def pick(self, wanted):
         """Take in the images: a function from indices to `(index, image)`."""
