@@ -6,6 +6,7 @@ import pytest
 from helpers import random_images, randomize, to_numpy
 from keras import layers, ops
 
+import keras_wp as kwp
 from keras_wp import _backend
 from keras_wp.classifier import Classifier
 from keras_wp.inspection import masking
@@ -125,3 +126,21 @@ def test_a_closed_operation_is_rescaled_by_its_own_steepness():
     opened = Classifier(around(Steep())).open(random_images(4))
     (site,) = opened.masks
     assert site.gain == 1000.0
+
+
+def test_whole_numbers_that_a_table_is_read_by_are_left_alone():
+    table = np.linspace(0, 1, 256).astype(np.float32) ** 0.5
+    inputs = keras.Input((4, 4, 1))
+    places = ops.cast(ops.round(255 * inputs), "int32")
+    h = keras.layers.Flatten()(ops.take(table, places))
+    model = keras.Model(inputs, keras.layers.Dense(3)(ops.tanh(1e3 * h)))
+    x = np.random.default_rng(0).uniform(size=(8, 4, 4, 1)).astype(np.float32)
+    opened = masking.open_up(model, lambda x: model(x, training=False), x)
+    assert any("needs them as int32" in reason for reason in opened.why)
+    assert {site.kind for site in opened.masks} >= {"rounding", "saturating"}
+    y = np.zeros(8, np.int64)
+    attack = kwp.attacks.PGD(
+        eps=0.1, steps=2, surrogate=Surrogate(rescale="unit", at="every")
+    )
+    x_adv = attack(model, x, y)
+    assert np.isfinite(x_adv).all()

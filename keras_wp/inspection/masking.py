@@ -124,7 +124,33 @@ def open_up(model, call, x):
     if not found.does_as(call, x):
         why += ("its operations in turn give other logits",)
         return Opened(None, why=why)
-    return Opened(found, sites(found, x), why)
+    kept = []
+    for site in sites(found, x):
+        reason = _no_stand_in(found, site, x)
+        if reason is None:
+            kept.append(site)
+        else:
+            why += (f"{site.name}: {reason}",)
+    return Opened(found, tuple(kept), why)
+
+
+def _no_stand_in(anatomy, site, x):
+    """Why the model does not run with a stand-in for a site; None if it does.
+
+    The stand-in of what gives whole numbers or truth values gives floating
+    point numbers, which have a derivative, and which no table can be read by.
+    """
+    (output,) = anatomy.steps[site.places[-1]].outputs
+    if "float" in output.dtype:
+        return None
+    try:
+        anatomy(
+            ops.convert_to_tensor(x),
+            instead=stand_ins(anatomy, [site], derivative_of),
+        )
+    except Exception:  # Whatever the operation behind it makes of them.
+        return f"what uses its values needs them as {output.dtype}"
+    return None
 
 
 def sites(anatomy, x):
