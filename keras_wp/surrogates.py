@@ -305,7 +305,7 @@ class Surrogate:
                 shape = problem.x.shape[1:]
                 size = 1.0 if norm == "linf" else math.prod(shape) ** -0.5
                 deviation = self.noise * size * eps
-            model = _View(self, model, deviation)
+            model = _View(self, model, deviation, problem.bounds)
         return dataclasses.replace(problem, model=model, seen=seen)
 
     def instead(self, opened, model):
@@ -334,10 +334,11 @@ class _Weak(NamedTuple):
 class _View:
     """A model with the gradient of a surrogate: images to logits."""
 
-    def __init__(self, surrogate, model, deviation):
+    def __init__(self, surrogate, model, deviation, bounds):
         self._surrogate = surrogate
         self._model = model
         self._deviation = deviation
+        self._bounds = bounds
 
     def __call__(self, x):
         surrogate = self._surrogate
@@ -390,7 +391,10 @@ class _View:
                 ops.arange(count, dtype="int32"), [ops.shape(x)[0]]
             )
             noise = random.normal(random.fold_in(keys, which), x.shape[1:])
-            copies = copies + self._deviation * noise
+            # Beyond the bounds a model need not be defined; the gradient is
+            # passed on there as well.
+            moved = ops.clip(copies + self._deviation * noise, *self._bounds)
+            copies = with_gradient_of(moved, copies)
         found = path(copies)
         found = ops.reshape(found, (-1, count, found.shape[-1]))
         return ops.mean(found, axis=1)
