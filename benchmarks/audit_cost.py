@@ -74,7 +74,7 @@ def main(_):
             "images": len(data[0]),
             "eps": FLAGS.eps,
             "model": FLAGS.healthy or f"the paper's, {FLAGS.training}",
-            "data": "mnist5k" if FLAGS.healthy else FLAGS.dataset,
+            **({"data": "mnist5k"} if FLAGS.healthy else {}),
             "clean_accuracy": reports["pgd"].clean_accuracy,
             "robust_accuracy": {
                 name: report.robust_accuracy for name, report in reports.items()
