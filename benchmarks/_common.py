@@ -11,7 +11,9 @@ from absl import flags
 from keras import ops
 
 import keras_wp as kwp
-from keras_wp import _backend, classifier, objectives, problem
+from keras_wp import _backend, objectives
+from keras_wp.engine import problem
+from keras_wp.inspection import classifier
 from keras_wp.models.small_cnn import (
     COLOR_DENSE,
     COLOR_WIDTHS,

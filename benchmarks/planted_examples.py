@@ -18,9 +18,10 @@ from absl import app, flags
 from audit_table import HEALTHY, MASKED, built, chosen, digits
 
 import keras_wp as kwp
-from keras_wp.classifier import Classifier
-from keras_wp.evaluation import adaptive, planted
-from keras_wp.evaluation.statistics import wilson
+from keras_wp.attacks import adaptive
+from keras_wp.audit import planted
+from keras_wp.inspection.classifier import Classifier
+from keras_wp.reports.statistics import wilson
 
 FLAGS = flags.FLAGS
 SOME = (

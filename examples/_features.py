@@ -9,8 +9,8 @@ from absl import flags
 from sklearn.manifold import TSNE
 
 import keras_wp as kwp
-from keras_wp import features
-from keras_wp.classifier import Classifier
+from keras_wp.inspection import features
+from keras_wp.inspection.classifier import Classifier
 
 FLAGS = flags.FLAGS
 BATCH = 500

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from keras_wp.evaluation.statistics import paired_difference
+from keras_wp.reports.statistics import paired_difference
 
 
 def compare(first, second):

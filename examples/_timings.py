@@ -108,7 +108,8 @@ def floor(result):
         "cores as the engine divides them. *without clean pass*: the same, "
         "less a forward pass of each image. *with forward passes*: the first "
         "ratio, with the forward passes beside the steps in the floor, too: of "
-        "clean images, of last points, and of the final search."
+        "clean images, of last points, of the final search, and of successes "
+        "that are confirmed."
         f"{_made(result)}"
     )
 

@@ -16,6 +16,7 @@ from keras_wp import norms as norms
 from keras_wp import objectives as objectives
 from keras_wp import simplex as simplex
 from keras_wp._version import __version__ as __version__
+from keras_wp.attacks.surrogate import Surrogate as Surrogate
 from keras_wp.evaluation import AttackResult as AttackResult
 from keras_wp.evaluation import Comparison as Comparison
 from keras_wp.evaluation import Finding as Finding
@@ -26,4 +27,3 @@ from keras_wp.evaluation import evaluate as evaluate
 from keras_wp.evaluation import head_geometry as head_geometry
 from keras_wp.layers import RobustHead as RobustHead
 from keras_wp.regularizers import SimplexRegularizer as SimplexRegularizer
-from keras_wp.surrogates import Surrogate as Surrogate

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_wp import checks
+from keras_wp import _checks
 from keras_wp.attacks import Attack
 from keras_wp.attacks.base import check_at_least
 from keras_wp.defenses import Defense
@@ -77,10 +77,10 @@ class RobustAccuracy(keras.callbacks.Callback):
         for data in self._data.values():
             if isinstance(data, tuple) and len(data) == 2:
                 x, y = map(np.asarray, data)
-                checks.images(x, self._attack.bounds)
-                checks.image_shape(model, x.shape[1:])
-                if classes := checks.num_classes(model):
-                    checks.labels(y, len(x), classes)
+                _checks.images(x, self._attack.bounds)
+                _checks.image_shape(model, x.shape[1:])
+                if classes := _checks.num_classes(model):
+                    _checks.labels(y, len(x), classes)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None or (epoch + 1) % self._every:

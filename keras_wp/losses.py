@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_wp import checks
+from keras_wp import _checks
 
 
 @keras.saving.register_keras_serializable(package="keras_wp")
@@ -52,7 +52,7 @@ class MaxMahalanobisCenter(keras.losses.Loss):
         Raises:
             ValueError: If there is not one label for each image.
         """
-        labels = checks.batch_labels(y_true)
+        labels = _checks.batch_labels(y_true)
         own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
         # Where it is 0 a product would turn an infinite logit into NaN.
         return -ops.sum(ops.where(own > 0, y_pred, 0.0), axis=-1)

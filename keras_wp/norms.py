@@ -10,7 +10,7 @@ import math
 
 from keras import ops
 
-from keras_wp import _backend, noise
+from keras_wp import _backend, _noise
 
 
 def _axes(x):
@@ -96,7 +96,7 @@ class LInf(Norm):
         return ops.sum(ops.abs(grad), axis=_axes(grad))
 
     def sample(self, keys, shape, eps):
-        return eps * (2.0 * noise.uniform(keys, shape) - 1.0)
+        return eps * (2.0 * _noise.uniform(keys, shape) - 1.0)
 
 
 class L2(Norm):
@@ -123,8 +123,8 @@ class L2(Norm):
         return euclidean(grad)
 
     def sample(self, keys, shape, eps):
-        direction = self.steepest(noise.normal(keys, shape))
-        radius = noise.uniform(noise.fold_in(keys, 2), (1,))
+        direction = self.steepest(_noise.normal(keys, shape))
+        radius = _noise.uniform(_noise.fold_in(keys, 2), (1,))
         radius = ops.power(radius[:, 0], 1.0 / math.prod(shape))
         return eps * direction * per_image(radius, direction)
 

@@ -6,7 +6,7 @@ import pytest
 from helpers import linear_model, message_of, random_images, tiny_cnn, to_numpy
 from keras import ops
 
-from keras_wp import checks
+from keras_wp import _checks
 from keras_wp.attacks import FGSM, PGD
 
 ATTACKS = [
@@ -27,8 +27,8 @@ def y():
 
 
 def test_images_come_back_as_float32_within_the_bounds(x):
-    np.testing.assert_array_equal(checks.images(x, (0.0, 1.0)), x)
-    wide = checks.images(x.astype(np.float64), (0.0, 1.0))
+    np.testing.assert_array_equal(_checks.images(x, (0.0, 1.0)), x)
+    wide = _checks.images(x.astype(np.float64), (0.0, 1.0))
     assert wide.dtype == np.float32
 
 
@@ -39,29 +39,29 @@ def test_images_of_any_size_that_the_model_takes():
         keras.layers.Dense(5),
     ]
     model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
-    checks.image_shape(model, (12, 12, 3))
-    assert message_of(checks.image_shape, model, (12, 12, 1)) == (
+    _checks.image_shape(model, (12, 12, 3))
+    assert message_of(_checks.image_shape, model, (12, 12, 1)) == (
         "The model takes images of the shape (8, 8, 3). Received: images of "
         "the shape (12, 12, 1)"
     )
     flexible = keras.Input((None, None, 3))
     functional = keras.Model(flexible, keras.Sequential(layers)(flexible))
-    checks.image_shape(functional, (9, 7, 3))
-    checks.image_shape(lambda x: x, (3,))
+    _checks.image_shape(functional, (9, 7, 3))
+    _checks.image_shape(lambda x: x, (3,))
     grey = tiny_cnn()
-    checks.image_shape(grey, grey.input_shape[1:-1])
+    _checks.image_shape(grey, grey.input_shape[1:-1])
 
 
 def test_pixels_may_miss_the_bounds_by_rounding(x):
     x[0, 0, 0, 0], x[1, 0, 0, 0] = 1 + 9e-7, -9e-7
-    checked = checks.images(x, (0.0, 1.0))
+    checked = _checks.images(x, (0.0, 1.0))
     assert checked[0, 0, 0, 0] == 1.0
     assert checked[1, 0, 0, 0] == 0.0
 
 
 def test_bfloat16_counts_as_floating_point(x):
     coarse = to_numpy(ops.cast(ops.convert_to_tensor(x), "bfloat16"))
-    checked = checks.images(coarse, (0.0, 1.0))
+    checked = _checks.images(coarse, (0.0, 1.0))
     np.testing.assert_array_equal(checked, coarse.astype(np.float32))
 
 
@@ -176,7 +176,7 @@ def test_bad_labels_are_refused(x, attack, labels, message):
     ids=["none", "one", "one-hot", "three axes"],
 )
 def test_a_batch_needs_a_label_for_each_image(labels, received):
-    assert message_of(checks.batch_labels, labels) == (
+    assert message_of(_checks.batch_labels, labels) == (
         f"Labels must be integers of the shape (N,). Received: {received}"
     )
 
@@ -189,7 +189,7 @@ def test_shapes_that_a_graph_does_not_know_are_taken(shape):
     import tensorflow as tf
 
     labels = tf.function(
-        checks.batch_labels, input_signature=[tf.TensorSpec(shape, tf.int64)]
+        _checks.batch_labels, input_signature=[tf.TensorSpec(shape, tf.int64)]
     )
     given = np.array([2, 0]).reshape([2, 1] if shape == (None, 1) else [2])
     if shape == (None, None):
@@ -208,7 +208,7 @@ def test_shapes_that_a_graph_does_not_know_are_taken(shape):
     ids=["list", "uint8", "whole floats", "column"],
 )
 def test_whole_numbers_are_labels_in_any_form(labels):
-    checked = checks.labels(labels, 4, 5)
+    checked = _checks.labels(labels, 4, 5)
     assert checked.dtype == np.int32
     np.testing.assert_array_equal(checked, [0, 1, 2, 3])
 
@@ -303,8 +303,8 @@ def test_small_logits_are_no_probabilities(rng):
     # Constant outputs and outputs near 0 are poor logits, but logits.
     for bias in (np.zeros(4), np.full(4, 0.3), np.array([0.2, 0.9, 0, 0])):
         logits = np.tile(bias, (3, 1))
-        assert not checks.are_probabilities(logits)
-        checks.logits(logits, None)
+        assert not _checks.are_probabilities(logits)
+        _checks.logits(logits, None)
     kernel = rng.normal(size=(2, 2, 1, 4)).astype(np.float32)
     x = np.zeros((2, 2, 2, 1))
     x_adv = FGSM(eps=0.1)(linear_model(kernel * 1e-4), x, [0, 1])
@@ -314,7 +314,7 @@ def test_small_logits_are_no_probabilities(rng):
 @pytest.mark.once
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", None])
 def test_batch_sizes_are_whole_and_positive(value):
-    assert message_of(checks.batch_size, value) == (
+    assert message_of(_checks.batch_size, value) == (
         "Argument `batch_size` must be an integer of at least 1. Received: "
         f"batch_size={value!r}"
     )

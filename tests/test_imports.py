@@ -9,7 +9,8 @@ import keras_wp
 
 PACKAGE = pathlib.Path(keras_wp.__file__).parent
 
-NETWORKS = {
+# The method, the networks and the data: a wing that stands on the ground.
+WING = {
     "regularizers",
     "initializers",
     "layers",
@@ -18,38 +19,28 @@ NETWORKS = {
     "datasets",
     "augmentation",
 }
-# A module may import those of the floors below, and of its own.
+# A part may import those of the floors below, and of its own.
 FLOORS = (
-    {"_version", "_backend", "_startup"},
-    {
-        "simplex",
-        "norms",
-        "noise",
-        "objectives",
-        "checks",
-        "features",
-        "inspection",
-    },
-    {
-        "classifier",
-        "problem",
-        "finish",
-        "iteration",
-        "order",
-        "slots",
-        "engine",
-        "direct",
-        "surrogates",
-    },
-    NETWORKS,
+    {"_version", "_startup", "_backend", "_checks", "_noise"},
+    {"simplex", "objectives"},
+    {"norms", "inspection"} | WING,
+    {"engine"},
+    {"reports"},
     {"attacks"},
-    {"defenses"},
+    {"defenses", "audit"},
     {"evaluation"},
-    {"callbacks", "cli", "__main__"},
+    {"callbacks", "cli"},
+    {"__main__"},
 )
-FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Attacks see a model through a problem only: they must serve any network.
-FORBIDDEN = {"attacks": NETWORKS}
+# What was found knows nothing of how, and the other way round.
+FORBIDDEN = {
+    "attacks": WING | {"reports"},
+    "reports": {"engine"},
+    "audit": {"defenses"},
+    "inspection": WING,
+}
+FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 BACKENDS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch"}
 
 

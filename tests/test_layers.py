@@ -350,7 +350,7 @@ def test_multi_target_attack_finds_the_centers():
             MaxMahalanobisHead(3, scale=1.0),
         ]
     )
-    halves = keras_wp.features.cut(model)
+    halves = keras_wp.inspection.features.cut(model)
     centers, given = halves.centers()
     assert given
     np.testing.assert_allclose(

@@ -5,7 +5,7 @@ import pytest
 from helpers import to_numpy, uniformity
 from keras import ops
 
-from keras_wp import noise
+from keras_wp import _noise
 
 MASK = 0xFFFFFFFF
 GOLDEN = 0x9E3779B9
@@ -61,14 +61,14 @@ def test_words_are_the_same_on_every_backend():
     ]
     keys = [(0, 0), (1, 2), (MASK, MASK)]
     assert golden == [reference_bits(key, 4) for key in keys]
-    words = to_numpy(noise.bits(keys_of(*keys), (2, 2)))
+    words = to_numpy(_noise.bits(keys_of(*keys), (2, 2)))
     assert words.dtype == np.uint32
     np.testing.assert_array_equal(words.reshape(3, 4), golden)
 
 
 def test_words_match_a_reference_far_beyond_one_period_of_the_stride():
     key = (123456789, 987654321)
-    words = to_numpy(noise.bits(keys_of(key), (32, 32, 3)))
+    words = to_numpy(_noise.bits(keys_of(key), (32, 32, 3)))
     np.testing.assert_array_equal(words.ravel(), reference_bits(key, 3072))
 
 
@@ -76,13 +76,13 @@ def test_words_match_a_reference_far_beyond_one_period_of_the_stride():
 def test_fold_in_matches_a_reference(data):
     keys = [(0, 0), (1, 2), (MASK, MASK)]
     expected = [reference_fold_in(key, data) for key in keys]
-    folded = to_numpy(noise.fold_in(keys_of(*keys), data))
+    folded = to_numpy(_noise.fold_in(keys_of(*keys), data))
     np.testing.assert_array_equal(folded, expected)
 
 
 def test_fold_in_takes_one_number_for_each_key():
     keys = [(0, 0), (1, 2), (3, 4)]
-    folded = noise.fold_in(
+    folded = _noise.fold_in(
         keys_of(*keys), ops.convert_to_tensor(np.array([5, 0, 9], np.int32))
     )
     expected = [
@@ -94,7 +94,7 @@ def test_fold_in_takes_one_number_for_each_key():
 
 def test_uniform_and_normal_follow_from_the_words():
     keys = [(11, 22), (33, 44)]
-    uniform = to_numpy(noise.uniform(keys_of(*keys), (50,)))
+    uniform = to_numpy(_noise.uniform(keys_of(*keys), (50,)))
     words = np.array([reference_bits(key, 50) for key in keys])
     np.testing.assert_array_equal(uniform, (words >> 8) / 2.0**24)
     angle = np.array(
@@ -103,19 +103,19 @@ def test_uniform_and_normal_follow_from_the_words():
     expected = np.sqrt(-2 * np.log(1 - uniform.astype(np.float64)))
     expected *= np.cos(2 * np.pi * (angle >> 8) / 2.0**24)
     np.testing.assert_allclose(
-        to_numpy(noise.normal(keys_of(*keys), (50,))), expected, atol=2e-6
+        to_numpy(_noise.normal(keys_of(*keys), (50,))), expected, atol=2e-6
     )
 
 
 def test_every_bit_is_a_fair_coin():
-    words = to_numpy(noise.bits(neighbouring_keys(100), (200,))).ravel()
+    words = to_numpy(_noise.bits(neighbouring_keys(100), (200,))).ravel()
     set_bits = (words[:, None] >> np.arange(32, dtype=np.uint32)) & 1
     deviation = (set_bits.mean(0) - 0.5) * 2 * np.sqrt(len(words))
     assert np.abs(deviation).max() < 4.5
 
 
 def test_uniform_numbers_are_uniform():
-    samples = to_numpy(noise.uniform(neighbouring_keys(100), (10, 10, 3)))
+    samples = to_numpy(_noise.uniform(neighbouring_keys(100), (10, 10, 3)))
     assert samples.dtype == np.float32
     assert samples.min() >= 0 and samples.max() < 1
     assert uniformity(samples) < 1.95
@@ -124,7 +124,7 @@ def test_uniform_numbers_are_uniform():
 
 
 def test_normal_numbers_are_normal():
-    samples = to_numpy(noise.normal(neighbouring_keys(60), (10, 10, 3)))
+    samples = to_numpy(_noise.normal(neighbouring_keys(60), (10, 10, 3)))
     assert samples.dtype == np.float32
     assert np.isfinite(samples).all()
     root = np.sqrt(samples.size)
@@ -136,7 +136,7 @@ def test_normal_numbers_are_normal():
     assert uniformity(samples, normal_cdf) < 1.95
 
 
-@pytest.mark.parametrize("draw", [noise.uniform, noise.normal])
+@pytest.mark.parametrize("draw", [_noise.uniform, _noise.normal])
 def test_neighbours_are_uncorrelated(draw):
     samples = to_numpy(draw(neighbouring_keys(50), (20, 20, 2)))
     pairs = {
@@ -158,7 +158,7 @@ def test_keys_that_differ_in_either_word_are_unrelated():
         keys_of((5, 6), (6, 5)),
         keys_of((GOLDEN, 0), (0, 1)),
     ):
-        a, b = to_numpy(noise.uniform(keys, (4000,)))
+        a, b = to_numpy(_noise.uniform(keys, (4000,)))
         assert abs(correlation(a, b)) < 4.5
         # The stride of positions must not let one key's words be another's,
         # shifted.
@@ -168,9 +168,9 @@ def test_keys_that_differ_in_either_word_are_unrelated():
 
 def test_streams_of_one_key_are_unrelated():
     keys = neighbouring_keys(10)
-    streams = [keys] + [noise.fold_in(keys, i) for i in range(4)]
-    streams += [noise.fold_in(noise.fold_in(keys, 1), 1)]
-    samples = [to_numpy(noise.uniform(k, (400,))) for k in streams]
+    streams = [keys] + [_noise.fold_in(keys, i) for i in range(4)]
+    streams += [_noise.fold_in(_noise.fold_in(keys, 1), 1)]
+    samples = [to_numpy(_noise.uniform(k, (400,))) for k in streams]
     for i, a in enumerate(samples):
         for b in samples[:i]:
             assert abs(correlation(a, b)) < 4.5
@@ -178,47 +178,49 @@ def test_streams_of_one_key_are_unrelated():
 
 def test_numbers_do_not_depend_on_the_batch():
     keys = neighbouring_keys(7)
-    whole = to_numpy(noise.bits(keys, (5, 5, 1)))
+    whole = to_numpy(_noise.bits(keys, (5, 5, 1)))
     for i in (0, 3, 6):
-        alone = to_numpy(noise.bits(keys[i : i + 1], (5, 5, 1)))
+        alone = to_numpy(_noise.bits(keys[i : i + 1], (5, 5, 1)))
         np.testing.assert_array_equal(alone[0], whole[i])
-    reverse = to_numpy(noise.bits(keys[::-1], (5, 5, 1)))
+    reverse = to_numpy(_noise.bits(keys[::-1], (5, 5, 1)))
     np.testing.assert_array_equal(reverse[::-1], whole)
 
 
 def test_digests_tell_images_by_their_contents(rng):
     x = rng.random((5, 4, 4, 1)).astype(np.float32)
-    digests = noise.image_digests(x)
+    digests = _noise.image_digests(x)
     assert digests.shape == (5, 2)
     assert digests.dtype == np.uint32
     assert len(np.unique(digests, axis=0)) == 5
     order = [3, 1, 4, 0, 2]
-    np.testing.assert_array_equal(noise.image_digests(x[order]), digests[order])
     np.testing.assert_array_equal(
-        noise.image_digests(x.astype(np.float64)), digests
+        _noise.image_digests(x[order]), digests[order]
+    )
+    np.testing.assert_array_equal(
+        _noise.image_digests(x.astype(np.float64)), digests
     )
     changed = x.copy()
     changed[2, 1, 1, 0] = np.nextafter(changed[2, 1, 1, 0], np.float32(1))
-    same = (noise.image_digests(changed) == digests).all(1)
+    same = (_noise.image_digests(changed) == digests).all(1)
     np.testing.assert_array_equal(same, [True, True, False, True, True])
 
 
 def test_digests_and_seeded_keys_are_the_same_everywhere():
     # blake2b of the image's bytes, and of "(0, 3)".
-    digests = noise.image_digests(np.zeros((1, 2, 2, 1)))
+    digests = _noise.image_digests(np.zeros((1, 2, 2, 1)))
     np.testing.assert_array_equal(digests, [[128274514, 242521337]])
     np.testing.assert_array_equal(
-        noise.seeded(digests, 0, 3), [[1798452251, 751018554]]
+        _noise.seeded(digests, 0, 3), [[1798452251, 751018554]]
     )
 
 
 def test_seeds_give_unrelated_keys(rng):
     digests = rng.integers(0, 2**32, (3, 2), dtype=np.uint32)
-    seen = [noise.seeded(digests, *seeds) for seeds in [(0,), (1,), (0, 0)]]
-    seen += [noise.seeded(digests, 0, 1), noise.seeded(digests, 1, 0)]
+    seen = [_noise.seeded(digests, *seeds) for seeds in [(0,), (1,), (0, 0)]]
+    seen += [_noise.seeded(digests, 0, 1), _noise.seeded(digests, 1, 0)]
     assert len(np.unique(np.concatenate(seen), axis=0)) == 15
     a, b = (
-        to_numpy(noise.uniform(ops.convert_to_tensor(keys), (4000,)))
+        to_numpy(_noise.uniform(ops.convert_to_tensor(keys), (4000,)))
         for keys in seen[:2]
     )
     assert abs(correlation(a, b)) < 4.5
@@ -227,7 +229,7 @@ def test_seeds_give_unrelated_keys(rng):
 def test_a_seed_is_its_value_and_not_its_type(rng):
     digests = rng.integers(0, 2**32, (3, 2), dtype=np.uint32)
     np.testing.assert_array_equal(
-        noise.seeded(digests, 0, np.int64(7)), noise.seeded(digests, 0, 7)
+        _noise.seeded(digests, 0, np.int64(7)), _noise.seeded(digests, 0, 7)
     )
 
 
@@ -244,16 +246,17 @@ def reference_image_key(image):
 
 def test_keys_of_images_match_a_reference(rng):
     x = rng.uniform(-1, 2, (3, 5, 4, 2)).astype(np.float32)
-    keys = to_numpy(noise.image_keys(ops.convert_to_tensor(x)))
+    keys = to_numpy(_noise.image_keys(ops.convert_to_tensor(x)))
     assert keys.dtype == np.uint32
     np.testing.assert_array_equal(keys, [reference_image_key(i) for i in x])
 
 
 def test_keys_of_images_do_not_depend_on_the_batch(rng):
     x = rng.random((7, 32, 32, 3), dtype=np.float32)
-    together = to_numpy(noise.image_keys(ops.convert_to_tensor(x)))
+    together = to_numpy(_noise.image_keys(ops.convert_to_tensor(x)))
     alone = [
-        to_numpy(noise.image_keys(ops.convert_to_tensor(i[None])))[0] for i in x
+        to_numpy(_noise.image_keys(ops.convert_to_tensor(i[None])))[0]
+        for i in x
     ]
     np.testing.assert_array_equal(together, alone)
 
@@ -262,5 +265,5 @@ def test_keys_of_images_tell_one_pixel_from_another():
     x = np.zeros((785, 28, 28, 1), np.float32)
     for place in range(784):
         x[place].ravel()[place] = 1 / 255
-    keys = to_numpy(noise.image_keys(ops.convert_to_tensor(x)))
+    keys = to_numpy(_noise.image_keys(ops.convert_to_tensor(x)))
     assert len(np.unique(keys, axis=0)) == 785

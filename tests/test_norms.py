@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
 
-from keras_wp import noise, norms
+from keras_wp import _noise, norms
 
 NORMS = ("linf", "l2")
 
@@ -32,7 +32,7 @@ def steepest(norm, grad):
 
 
 def draw(norm, count, shape, eps, seed=0):
-    keys = noise.seeded(np.zeros((count, 2), np.uint32), seed)
+    keys = _noise.seeded(np.zeros((count, 2), np.uint32), seed)
     keys = keys + np.arange(2 * count, dtype=np.uint32).reshape(-1, 2)
     keys = ops.convert_to_tensor(keys)
     return to_numpy(norms.get(norm).sample(keys, shape, eps))

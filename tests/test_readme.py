@@ -6,11 +6,12 @@ import shlex
 
 import pytest
 from helpers import run_example
+from processes import ROOT
 
 from keras_wp import attacks
 from keras_wp.cli import arguments
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 ATTACKS = README.parent / "docs" / "attacks.md"
 
 
@@ -50,7 +51,7 @@ def test_page_on_attacks_has_them_all():
     rows = re.findall(r"^\| `.*", ATTACKS.read_text(), re.M)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert set(attacks.__all__) - {"Attack", "get"} <= named
-    assert set(attacks.suites.NAMES) <= named
+    assert set(attacks.named.NAMES) <= named
 
 
 def test_commands_are_make_targets():

@@ -10,9 +10,9 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from keras_wp import noise, norms, objectives
+from keras_wp import _noise, norms, objectives
 from keras_wp.attacks.base import check_at_least, check_positive
-from keras_wp.attacks.gradient import GradientAscent
+from keras_wp.attacks.pgd import GradientAscent
 
 # Share of a move that is the new step; the rest repeats the last move.
 MOMENTUM = 0.75
@@ -47,7 +47,7 @@ def checkpoints(steps):
     return sorted({w for w in found if w < steps})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class APGD(GradientAscent):
     """Auto-PGD: no step size to choose.
 
@@ -144,7 +144,7 @@ class APGD(GradientAscent):
     def init(self, problem, run):
         norm = norms.get(self.norm)
         shape = tuple(problem.x.shape[1:])
-        start = norm.sample(noise.fold_in(problem.keys, run), shape, 1.0)
+        start = norm.sample(_noise.fold_in(problem.keys, run), shape, 1.0)
         length = norm.length(start)
         scale = self.eps / ops.where(length > 0, length, 1.0)
         start = start * norms.per_image(scale, start)

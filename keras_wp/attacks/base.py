@@ -10,7 +10,7 @@ dictionary of tensors whose first axis is the image:
 it has examined together with the model's logits there. Whoever calls `step`
 keeps the best point seen, counts the iterations in `state["iteration"]`,
 decides when an image is done, and starts its next run (a restart, or another
-target class). No attack does so itself: see `keras_wp.engine`.
+target class). No attack does so itself: see `keras_wp.engine.stream`.
 """
 
 import abc
@@ -21,8 +21,9 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, direct, norms
-from keras_wp.surrogates import Surrogate
+from keras_wp import _backend, _checks, norms
+from keras_wp.attacks.surrogate import Surrogate
+from keras_wp.engine import arrays
 
 
 def check_positive(**values):
@@ -51,7 +52,7 @@ def _is_number(value):
     return number and not isinstance(value, bool)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Attack(abc.ABC):
     """The base of all attacks.
 
@@ -174,6 +175,13 @@ class Attack(abc.ABC):
     def step(self, problem, state):
         """One iteration: `(state, (x, logits))`."""
 
+    def __repr__(self):
+        """The call that makes the attack again."""
+        kind = type(self)
+        inside = kind.__module__.startswith("keras_wp.")
+        name = f"keras_wp.attacks.{kind.__name__}" if inside else kind.__name__
+        return _checks.call(name, self)
+
     def config(self):
         """The attack as a dictionary of plain values."""
         fields = {
@@ -217,7 +225,7 @@ class Attack(abc.ABC):
         Raises:
             ValueError: If an argument is not as described.
         """
-        return direct.attack_images(self, model, x, y)
+        return arrays.attack_images(self, model, x, y)
 
     def perturb(self, problem):
         """All updates of one run, inside a training step's graph.

@@ -131,7 +131,7 @@ def begin_survey(problem, candidates):
     boundary is missed.
 
     Args:
-        problem: A `keras_wp.problem.Problem` with its clean logits.
+        problem: A `keras_wp.engine.problem.Problem` with its clean logits.
         candidates: How many of the largest clean logits to consider, or None
             for all.
 

@@ -43,7 +43,7 @@ _DECAY = 0.7
 _LEAST_SHARE = 1e-4
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class CarliniWagner(Attack):
     """The smallest l2 perturbation, by gradient descent in tanh space.
 

@@ -19,7 +19,7 @@ from keras_wp.norms import per_image, select
 _SHORTEST = 1e-6
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class DeepFool(Attack):
     """Steps to the nearest linearized boundary, until it is crossed.
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from keras import ops
 
-from keras_wp import noise, norms
+from keras_wp import _noise, norms
 from keras_wp.attacks import boundary
 from keras_wp.attacks.base import Attack, check_at_least, check_positive
 from keras_wp.norms import per_image, select
@@ -19,7 +19,7 @@ from keras_wp.norms import per_image, select
 _MOST_LOOKS = 9
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class FAB(Attack):
     """The fast adaptive boundary attack: a search along the boundary.
 
@@ -155,7 +155,7 @@ class FAB(Attack):
             return problem.x
         shape = tuple(problem.x.shape[1:])
         offset = norms.get(self.norm).sample(
-            noise.fold_in(problem.keys, run), shape, self.eps / 2
+            _noise.fold_in(problem.keys, run), shape, self.eps / 2
         )
         again = run % self.restarts > 0
         return select(again, problem.clip(problem.x + offset), problem.x)

@@ -6,7 +6,7 @@ import dataclasses
 from keras_wp.attacks.base import Attack, check_at_least, check_positive
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Suite(Attack, abc.ABC):
     """The base of attacks that consist of others, their `parts`."""
 
@@ -49,7 +49,7 @@ class Suite(Attack, abc.ABC):
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class InTurn(Suite):
     """Attacks in turn, each on the images that have resisted those before.
 

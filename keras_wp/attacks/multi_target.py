@@ -12,13 +12,14 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import features, noise, norms, objectives
+from keras_wp import _noise, norms, objectives
 from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp.inspection import features
 
 LOSSES = ("center", "class_mean", "margin")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class MultiTarget(Attack):
     """Projected gradient descent towards each wrong class in turn.
 
@@ -44,7 +45,7 @@ class MultiTarget(Attack):
             `2.5 * eps / steps`.
         loss: `"center"`, `"class_mean"` or `"margin"`.
         class_means: For `"class_mean"`, the means `(K, P)`: see
-            `keras_wp.features.class_means`.
+            `keras_wp.inspection.features.class_means`.
         targets: How many of the wrong classes to aim at, the likeliest ones;
             at least 1. Defaults to all.
         random_start: Whether to start at a random point of the ball, instead
@@ -81,7 +82,7 @@ class MultiTarget(Attack):
     steps: int
     step_size: float | None = None
     loss: str = "center"
-    class_means: object = dataclasses.field(default=None, repr=False)
+    class_means: object = None
     targets: int | None = None
     random_start: bool = False
     restarts: int = 1
@@ -182,7 +183,7 @@ class MultiTarget(Attack):
         }
         if not self.starts_at_x:
             shape = tuple(problem.x.shape[1:])
-            keys = noise.fold_in(problem.keys, run)
+            keys = _noise.fold_in(problem.keys, run)
             start = norms.get(self.norm).sample(keys, shape, self.eps)
             state["x_adv"] = problem.clip(problem.x + start)
         return state

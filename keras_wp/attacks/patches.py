@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import noise
+from keras_wp import _noise
 
 # The l2 start is a grid of so many patches a side, and no patch is smaller.
 TILES = 5
@@ -127,7 +127,7 @@ class Grid:
             `(rows, columns, inside)`: positions counted from the patch's
             first, `(N, H, 1)` and `(N, 1, W)`, and `(N, H, W)`, true inside.
         """
-        draws = noise.uniform(keys, (2,))
+        draws = _noise.uniform(keys, (2,))
         extent = np.asarray([self.height, self.width], np.int32)
         places = extent - sizes + 1
         first = ops.cast(draws * ops.cast(places, "float32"), "int32")
@@ -146,7 +146,7 @@ class Grid:
 
 def _signs(keys, shape):
     """-1.0 or 1.0, with equal odds: `(N, *shape)`."""
-    return 2.0 * ops.cast(noise.uniform(keys, shape) < 0.5, "float32") - 1.0
+    return 2.0 * ops.cast(_noise.uniform(keys, shape) < 0.5, "float32") - 1.0
 
 
 def _unit(x, axes):
@@ -183,8 +183,8 @@ def tiles(keys, grid):
         _orientations(height, width), (1, down, across)
     )
     owner = owner.ravel()
-    upright = noise.uniform(noise.fold_in(keys, 1), (down * across,)) < 0.5
-    signs = _signs(noise.fold_in(keys, 2), (down * across, grid.channels))
+    upright = _noise.uniform(_noise.fold_in(keys, 1), (down * across,)) < 0.5
+    signs = _signs(_noise.fold_in(keys, 2), (down * across, grid.channels))
     values = ops.where(
         ops.take(upright, owner, axis=1),
         patterns[0].ravel(),
@@ -211,7 +211,7 @@ def move_linf(keys, grid, sizes, stage, clean, best, eps):
         Images within the ball, `(N, H, W, C)`; not clipped to the bounds.
     """
     _, _, inside = grid.window(keys, ops.take(sizes, stage, axis=0))
-    signs = _signs(noise.fold_in(keys, 1), (1, 1, grid.channels))
+    signs = _signs(_noise.fold_in(keys, 1), (1, 1, grid.channels))
     move = ops.cast(inside[..., None], "float32") * (2.0 * eps * signs)
     return clean + ops.clip(best + move - clean, -eps, eps)
 
@@ -222,10 +222,10 @@ def move_l2(keys, grid, sizes, stage, clean, best, eps):
     See `move_linf` for the arguments.
     """
     size = ops.take(sizes, stage, axis=0)
-    rows, columns, first = grid.window(noise.fold_in(keys, 1), size)
-    _, _, second = grid.window(noise.fold_in(keys, 2), size)
-    turned = noise.uniform(noise.fold_in(keys, 3), (1,)) < 0.5
-    signs = _signs(noise.fold_in(keys, 4), (1, 1, grid.channels))
+    rows, columns, first = grid.window(_noise.fold_in(keys, 1), size)
+    _, _, second = grid.window(_noise.fold_in(keys, 2), size)
+    turned = _noise.uniform(_noise.fold_in(keys, 3), (1,)) < 0.5
+    signs = _signs(_noise.fold_in(keys, 4), (1, 1, grid.channels))
 
     table = np.zeros((len(sizes), 2, grid.height, grid.width), np.float32)
     for number, (height, width) in enumerate(sizes):

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from keras_wp import noise, norms, objectives
+from keras_wp import _noise, norms, objectives
 from keras_wp.attacks import patches
 from keras_wp.attacks.base import Attack, check_at_least, check_positive
 
@@ -36,7 +36,7 @@ def halvings(steps, rescale):
     return [-(-(after + 1) * steps // SCHEDULE_STEPS) for after in HALVINGS]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Square(Attack):
     """Random search that changes one square patch at a time.
 
@@ -128,7 +128,7 @@ class Square(Attack):
         return self.restarts
 
     def init(self, problem, run):
-        keys = noise.fold_in(problem.keys, run)
+        keys = _noise.fold_in(problem.keys, run)
         grid = patches.Grid(problem.x.shape[1:])
         start = patches.tiles if self.norm == "l2" else patches.stripes
         x = grid.view(problem.x) + self.eps * start(keys, grid)
@@ -165,7 +165,7 @@ class Square(Attack):
         # Iteration 0 examines the start; the schedule counts proposals.
         late = state["iteration"][:, None] - 1 >= shrinks
         stage = ops.sum(ops.cast(late, "int32"), axis=-1)
-        keys = noise.fold_in(state["keys"], state["iteration"])
+        keys = _noise.fold_in(state["keys"], state["iteration"])
         propose = patches.move_l2 if self.norm == "l2" else patches.move_linf
         x = propose(
             keys,

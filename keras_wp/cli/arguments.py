@@ -5,7 +5,7 @@ import math
 import pathlib
 from fractions import Fraction
 
-from keras_wp.attacks import suites
+from keras_wp.attacks import named
 
 _DESCRIPTION = """\
 How robust is an image classifier, truly?
@@ -128,10 +128,10 @@ def _names(text):
         raise argparse.ArgumentTypeError(
             f"expected names of attacks. Received: {text!r}"
         )
-    unknown = [name for name in names if name not in suites.NAMES]
+    unknown = [name for name in names if name not in named.NAMES]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"expected names among {', '.join(suites.NAMES)}. "
+            f"expected names among {', '.join(named.NAMES)}. "
             f"Received: {', '.join(unknown)}"
         )
     return names

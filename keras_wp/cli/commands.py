@@ -10,13 +10,13 @@ from rich.console import Console
 from keras_wp import attacks, datasets
 from keras_wp.cli import models
 from keras_wp.cli.arguments import SUFFIXES
-from keras_wp.evaluation import plan
-from keras_wp.evaluation.comparable import common_budgets
-from keras_wp.evaluation.compare import compare as compare_reports
+from keras_wp.evaluation import request
 from keras_wp.evaluation.evaluate import evaluate as evaluate_model
-from keras_wp.evaluation.findings import Finding
-from keras_wp.evaluation.geometry import head_geometry
-from keras_wp.evaluation.report import Report
+from keras_wp.inspection.geometry import head_geometry
+from keras_wp.reports.comparable import common_budgets
+from keras_wp.reports.comparison import compare as compare_reports
+from keras_wp.reports.findings import Finding
+from keras_wp.reports.report import Report
 
 _CLASS_NAMES = {
     "cifar10": (
@@ -156,8 +156,8 @@ def _budgets(args, side):
     """The pairs `(norm, eps)` that a side's report has, or will have."""
     if isinstance(side, Report):
         return side.budgets
-    chosen = plan.resolve(_attacks(args, side), args.eps)
-    return plan.radii(chosen, plan.budgets(chosen, args.eps))
+    chosen = request.resolve(_attacks(args, side), args.eps)
+    return request.radii(chosen, request.budgets(chosen, args.eps))
 
 
 def _gradient_free(chosen, eps):

@@ -15,10 +15,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, checks, noise
-from keras_wp.classifier import Classifier
-from keras_wp.defenses import arguments
-from keras_wp.problem import Problem
+from keras_wp import _backend, _checks, _noise
+from keras_wp.defenses import checks
+from keras_wp.engine.problem import Problem
+from keras_wp.inspection.classifier import Classifier
 
 # How many images `fit` looks at before it starts.
 _EXAMINED = 1000
@@ -61,8 +61,8 @@ class Defense(keras.Model, abc.ABC):
                 "Argument `model` must be a Keras model, and no defense. "
                 f"Received: {type(model).__name__}"
             )
-        arguments.check_logits(model)
-        arguments.check_attack(attack)
+        checks.check_logits(model)
+        checks.check_attack(attack)
         # The inner model casts for itself; and its policy says whether the
         # loss is to be scaled.
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
@@ -112,7 +112,7 @@ class Defense(keras.Model, abc.ABC):
         """
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        arguments.check_loss(loss)
+        checks.check_loss(loss)
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
                 "A defense has one loss, and takes no `loss_weights`. "
@@ -130,13 +130,13 @@ class Defense(keras.Model, abc.ABC):
                 classes of the model.
         """
         if isinstance(x, np.ndarray):
-            checks.images(x[:_EXAMINED], self.attack.bounds)
-            checks.image_shape(self.model, x.shape[1:])
-        classes = checks.num_classes(self.model)
+            _checks.images(x[:_EXAMINED], self.attack.bounds)
+            _checks.image_shape(self.model, x.shape[1:])
+        classes = _checks.num_classes(self.model)
         ignored = getattr(self.loss, "ignore_class", None)
         whole = isinstance(y, np.ndarray) and y.dtype != bool
         if whole and classes and ignored is None:
-            checks.labels(y, len(y), classes)
+            _checks.labels(y, len(y), classes)
         return super().fit(x, y, *args, **kwargs)
 
     def call(self, inputs):
@@ -155,7 +155,7 @@ class Defense(keras.Model, abc.ABC):
         Metrics are updated here too: on JAX the logits of a training step
         exist nowhere else.
         """
-        labels = checks.batch_labels(y)
+        labels = _checks.batch_labels(y)
         if training:
             loss, logits = self._defend(x, labels, y_pred, sample_weight)
         else:
@@ -220,8 +220,8 @@ class Defense(keras.Model, abc.ABC):
         )
 
     def _defend(self, x, y, clean_logits, sample_weight):
-        x = arguments.images(x)
-        checks.classes(self.attack, clean_logits.shape[-1])
+        x = checks.images(x)
+        _checks.classes(self.attack, clean_logits.shape[-1])
         if self.attack.needs_clean_logits:
             clean_logits = ops.stop_gradient(clean_logits)
         else:
@@ -248,8 +248,8 @@ class Defense(keras.Model, abc.ABC):
         """Keys for the images that no other step has."""
         seed, step = ops.unstack(ops.convert_to_tensor(self._noise), 2)
         self._noise.assign(ops.stack([seed, step + 1]))
-        keys = noise.fold_in(noise.image_keys(x), seed)
-        return noise.fold_in(keys, step)
+        keys = _noise.fold_in(_noise.image_keys(x), seed)
+        return _noise.fold_in(keys, step)
 
 
 class _Mean(keras.losses.Loss):

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_wp import _backend, checks, engine, finish, noise
-from keras_wp.evaluation import probe
+from keras_wp import _backend, _checks, _noise
+from keras_wp.engine import predict, refine
+from keras_wp.engine.slots import Image
+from keras_wp.evaluation import fingerprint
 from keras_wp.evaluation.data import identities
 from keras_wp.inspection.anatomy import TOLERANCE
 from keras_wp.objectives import predicted
@@ -46,7 +48,7 @@ class Clean(NamedTuple):
         """
         others = self.logits[i].copy()
         others[self.labels[i]] = -np.inf
-        return engine.Image(
+        return Image(
             int(i),
             image,
             int(self.labels[i]),
@@ -77,15 +79,15 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
         total = None
     with bars.task("clean", total) as report:
         for raw, y in data:
-            x = checks.images(raw, bounds)
-            program = engine.forward_program(classifier, x.shape[1:])
-            logits = finish.forward(program, x, size)
+            x = _checks.images(raw, bounds)
+            program = predict.forward_pass(classifier, x.shape[1:])
+            logits = predict.forward(program, x, size)
             if not parts and classifier.refresh(x, logits):
-                program = engine.forward_program(classifier, x.shape[1:])
-                logits = finish.forward(program, x, size)
-            checks.logits(logits, classifier.model, probabilities=lenient)
+                program = predict.forward_pass(classifier, x.shape[1:])
+                logits = predict.forward(program, x, size)
+            _checks.logits(logits, classifier.model, probabilities=lenient)
             if not parts:
-                blank = probe.image(x.shape[1:], bounds)
+                blank = fingerprint.blank(x.shape[1:], bounds)
                 images = x[:_FIRST]
                 draws = _draws(program, images, bounds, size)
                 strict = draws is None and not lenient
@@ -96,11 +98,11 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
                     change = change or 0.0  # It may be steady at the images.
                     if not lenient:
                         _warn_of_randomness()
-            y = checks.labels(y, len(x), logits.shape[-1])
+            y = _checks.labels(y, len(x), logits.shape[-1])
             right = predicted(logits) == y
             if draws is not None:
                 logits, right = _mean(program, x, y, size)
-            parts.append((logits, y, noise.image_digests(x), right))
+            parts.append((logits, y, _noise.image_digests(x), right))
             done += len(x)
             report(done)
     if not parts:
@@ -116,7 +118,7 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
         correct,
         blank,
         images,
-        checks.are_probabilities(logits),
+        _checks.are_probabilities(logits),
         change,
         draws,
     )
@@ -133,11 +135,11 @@ _DRAWS, _ACCURACY = (4, 32), 0.1
 def _mean(program, x, y, size):
     """Mean logits over draws, and whether most of these are right."""
     total, right = 0.0, np.zeros(len(x))
-    for _ in range(finish.DRAWS):
-        logits = finish.forward(program, x, size)
+    for _ in range(refine.DRAWS):
+        logits = predict.forward(program, x, size)
         total = total + logits
         right += predicted(logits) == y
-    return total / finish.DRAWS, right > finish.DRAWS / 2
+    return total / refine.DRAWS, right > refine.DRAWS / 2
 
 
 def _draws(program, x, bounds, size):
@@ -149,11 +151,11 @@ def _draws(program, x, bounds, size):
     signs = np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
     beside = x + _BESIDE * (high - low) * signs.astype(np.float32)
     points = np.concatenate([x, beside.clip(low, high)])
-    found = [finish.forward(program, points, size) for _ in range(2)]
+    found = [predict.forward(program, points, size) for _ in range(2)]
     largest = np.abs(found[0]).max()
     if not np.abs(found[0] - found[1]).max() > TOLERANCE * largest:
         return None
-    found += [finish.forward(program, points, size) for _ in range(14)]
+    found += [predict.forward(program, points, size) for _ in range(14)]
     top = np.sort(np.stack(found), axis=-1)
     margins = top[..., -1] - top[..., -2]
     mean, deviation = margins.mean(0), margins.std(0)
@@ -178,7 +180,7 @@ def _unsteadiness(program, x, logits, blank, size, strict):
     """
     tolerance = 1e-3 * (np.abs(logits).max() + np.ptp(logits))
     others = np.concatenate([x[1:2], *[blank] * _BLANKS, x[:1]])
-    found = finish.forward(program, others, size)[[-1, 0]]
+    found = predict.forward(program, others, size)[[-1, 0]]
     change = np.abs(found[: len(x)] - logits[:2]).max()
     if not change > tolerance:
         return None
@@ -196,7 +198,7 @@ def _warn_of_randomness():
     warnings.warn(
         "The model gives different logits for the same images: it is "
         "randomized, or in training mode. Gradients are means over several "
-        f"draws, and an image counts as fooled if most of {finish.DRAWS} "
+        f"draws, and an image counts as fooled if most of {refine.DRAWS} "
         "fresh draws are.",
         stacklevel=4,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_wp import checks, noise
+from keras_wp import _checks, _noise
 
 _CHUNK = 512
 
@@ -73,9 +73,9 @@ class Data:
     def named(self, bounds):
         """Yield `(identity, image)` of each image, checked, in order."""
         for raw, y in self:
-            x = checks.images(raw, bounds)
+            x = _checks.images(raw, bounds)
             labels = np.asarray(y).reshape(-1)
-            names = identities(noise.image_digests(x), labels)
+            names = identities(_noise.image_digests(x), labels)
             yield from zip(names, x, strict=True)
 
     def _read(self):

@@ -3,17 +3,20 @@
 import dataclasses
 import warnings
 
-from keras_wp import checks
+from keras_wp import _checks
+from keras_wp.attacks import adaptive as adapting
 from keras_wp.attacks.base import check_at_least
-from keras_wp.classifier import Classifier
-from keras_wp.evaluation import adaptive as adapting
-from keras_wp.evaluation import archive, auditor, plan, symptoms
-from keras_wp.evaluation import findings as findings_of
+from keras_wp.audit import gradient_checks
+from keras_wp.audit.run import audit as audited
+from keras_wp.evaluation import request
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
-from keras_wp.evaluation.keeper import Keeper
+from keras_wp.evaluation.images import Keeper
 from keras_wp.evaluation.progress import Progress
-from keras_wp.evaluation.session import Session
+from keras_wp.evaluation.runner import Session
+from keras_wp.evaluation.save_adversarial import check_path, save
+from keras_wp.inspection.classifier import Classifier
+from keras_wp.reports import findings as findings_of
 
 
 def evaluate(
@@ -108,15 +111,15 @@ def evaluate(
     ... )
     >>> print(report)
     """
-    attacks = plan.resolve(attacks, eps)
-    checks.batch_size(batch_size)
+    attacks = request.resolve(attacks, eps)
+    _checks.batch_size(batch_size)
     if draws is not None:
         check_at_least(1, draws=draws)
     if save_adversarial is not None:
-        archive.check_path(save_adversarial)
-    budgets = plan.budgets(attacks, eps)
+        check_path(save_adversarial)
+    budgets = request.budgets(attacks, eps)
     own = adapting.asked(adaptive)
-    radii = plan.radii(attacks, budgets)
+    radii = request.radii(attacks, budgets)
     if (adaptive or audit) and not radii:
         raise ValueError(
             "`adaptive` and `audit` need a budget: give `eps`. Received: "
@@ -124,16 +127,16 @@ def evaluate(
         )
     data = Data(data)
     classifier = Classifier(model)
-    bounds = plan.common_bounds(attacks)
-    plan.warn_of_far(radii, bounds)
+    bounds = request.common_bounds(attacks)
+    request.warn_of_far(radii, bounds)
     with Progress(progress) as bars:
         clean = clean_pass(
             classifier, data, bounds, batch_size, bars, lenient=bool(audit)
         )
         if not clean.probabilities:
-            checks.warn_of_sigmoids(clean.logits)
+            _checks.warn_of_sigmoids(clean.logits)
         for attack in attacks:
-            checks.classes(attack, clean.logits.shape[-1])
+            _checks.classes(attack, clean.logits.shape[-1])
         everything = save_adversarial is not None
         if clean.draws is not None:
             clean = clean._replace(draws=draws or clean.draws)
@@ -159,7 +162,7 @@ def evaluate(
                 bars=bars,
             )
             for attack, attack_eps in zip(attacks, budgets, strict=True):
-                for budget in plan.separate(attack, attack_eps):
+                for budget in request.separate(attack, attack_eps):
                     session.run(attack, budget, clean.correct)
             surrogates, told = own, {}
             if adaptive or audit:
@@ -181,13 +184,13 @@ def evaluate(
             )
             findings = ()
             if clean.draws is None:
-                findings = tuple(symptoms.denied(report.results))
+                findings = tuple(gradient_checks.denied(report.results))
             report = dataclasses.replace(report, findings=findings)
             if everything:
-                archive.save(save_adversarial, keeper, session.kept)
+                save(save_adversarial, keeper, session.kept)
             if audit:
                 with bars.task("audit", None):
-                    found = auditor.audit(
+                    found = audited(
                         session, report, attacks, surrogates, bounds
                     )
                 findings = findings_of.gravest_first([*findings, *found])

@@ -4,12 +4,35 @@ import hashlib
 
 import numpy as np
 
-from keras_wp.evaluation import probe
+from keras_wp.engine import predict
 from keras_wp.inspection.description import describe, weights_digest
 
 # So many logits are kept of large data.
 _MOST = 4_000_000
 _NOISE = "noise"
+# The gradient is compared along so many directions.
+_DIRECTIONS = 8
+
+
+def blank(shape, bounds):
+    """An image of noise, `(1, *shape)` float32, always the same."""
+    pixels = np.random.default_rng(0).uniform(*bounds, (1, *shape))
+    return pixels.astype(np.float32)
+
+
+def gradient(classifier, noise, batch_size):
+    """The margin's gradient at an image, along fixed directions: a list.
+
+    Models may agree in their logits where they differ in this: a layer that
+    rounds may be left out on the way back, or not.
+    """
+    label = predict.logits(classifier, noise, batch_size).argmax(-1)
+    found = predict.margin_gradients(classifier, noise, label, batch_size)
+    found = found.ravel()
+    signs = np.random.default_rng(1).choice(
+        [-1.0, 1.0], (_DIRECTIONS, found.size)
+    )
+    return (signs @ found.astype(np.float64)).tolist()
 
 
 def digest(classifier, x):
@@ -57,5 +80,6 @@ def logits(classifier, clean, batch_size):
     if len(names) > most:
         places = np.linspace(0, len(names) - 1, most).astype(int)
         names = [names[place] for place in places]
-    noise = probe.logits(classifier, clean.noise, batch_size)
+    (noise,) = predict.logits(classifier, clean.noise, batch_size)
+    noise = np.nan_to_num(noise).tolist()
     return {**{name: rows[name] for name in names}, _NOISE: noise}

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_wp import engine, noise
-from keras_wp.evaluation.store import Store
+from keras_wp import _noise
+from keras_wp.engine import stream
+from keras_wp.evaluation.resume import Store
 
 
 class Outcomes(NamedTuple):
@@ -154,7 +155,7 @@ class Job:
             label = f"{label} {part.label}"
         with session.bars.task(label, goal) as report:
             report(done)
-            for outcome in engine.run(
+            for outcome in stream.run(
                 part,
                 session.classifier,
                 self._stream(part, session, wanted, now),
@@ -179,7 +180,7 @@ class Job:
         clean, data, start = session.clean, session.data, None
         if part.wants_start:
             start = session.starts(part, now)
-        keys = noise.seeded(clean.digests, self._seed, part.seed)
+        keys = _noise.seeded(clean.digests, self._seed, part.seed)
         for name, image in data.named(part.bounds):
             i = wanted.pop(name, None)
             if i is None:

@@ -19,7 +19,7 @@ from masked_middles import MIDDLES
 from masked_noise import NOISES
 
 import keras_wp as kwp
-from keras_wp import _backend, checks
+from keras_wp import _backend, _checks
 
 MASKED = {**HEADS, **MIDDLES, **ENDS, **NOISES}
 # How many draws decide on an image of a random model.
@@ -83,7 +83,7 @@ def attacks_on(masked):
             yield functools.partial(members[1], other)
     for other in (*twins, model):
         yield functools.partial(follow, model, other, eps)
-    if not checks.are_probabilities(logits_of(model, digits()[1][0])):
+    if not _checks.are_probabilities(logits_of(model, digits()[1][0])):
         steps = 2000 if masked.trained == "plain" else 5000
         square = kwp.attacks.Square(eps=eps, steps=steps)
         yield functools.partial(square, model)

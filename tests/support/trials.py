@@ -2,11 +2,11 @@
 
 from keras import ops
 
-from keras_wp.classifier import Classifier
+from keras_wp.audit.subject import Trial
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.progress import Progress
-from keras_wp.evaluation.trial import Trial
+from keras_wp.inspection.classifier import Classifier
 
 
 def clean(model, x, y, **options):

@@ -1,0 +1,239 @@
+"""Checks of what users hand in: one clear sentence, before anything is lost."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+from keras import ops
+
+# How far outside the bounds a pixel may lie, from rounding.
+TOLERANCE = 1e-6
+
+
+def tolerance(eps, bounds):
+    """By how much rounding may carry a perturbation beyond its budget.
+
+    Float32 rounds in proportion to the numbers: to pixels up to 255, 255
+    times as far as to pixels up to 1.
+    """
+    return TOLERANCE * max(*(abs(bound) for bound in bounds), eps)
+
+
+def images(x, bounds):
+    """Images as float32 within the bounds.
+
+    Raises:
+        ValueError: If they are not floating-point, not finite, or outside the
+            bounds by more than 1e-6.
+    """
+    x = np.asarray(x)
+    if x.ndim < 2 or not len(x):
+        raise ValueError(
+            "Images must have the shape (N, ...) with N at least 1. "
+            f"Received: shape {x.shape}"
+        )
+    # NumPy does not count bfloat16 among its floating types.
+    floating = np.issubdtype(x.dtype, np.floating)
+    if not floating and x.dtype.name != "bfloat16":
+        raise ValueError(
+            "Images must be floating-point numbers within the bounds "
+            f"{bounds}. Received: dtype {x.dtype} with values from "
+            f"{x.min()} to {x.max()}"
+        )
+    x = x.astype(np.float32, copy=False)
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
+        raise ValueError(
+            "Images must be finite. Received: NaN or infinity in "
+            f"{bad} of {len(x)} images"
+        )
+    low, high = bounds
+    if x.min() < low - TOLERANCE or x.max() > high + TOLERANCE:
+        raise ValueError(
+            f"Images must lie within the bounds {bounds}. Received: values "
+            f"from {x.min():g} to {x.max():g}"
+        )
+    return np.clip(x, low, high)
+
+
+def image_shape(model, shape):
+    """Raise a ValueError if a Keras model does not take such an image.
+
+    Args:
+        model: A model. One that is neither functional nor sequential does
+            not tell what it takes.
+        shape: The shape of one image.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(inputs, list) or len(inputs) != 1:
+        return
+    wanted, shape = tuple(inputs[0].shape)[1:], tuple(shape)
+    if len(wanted) == len(shape) and all(
+        size in (None, given) for size, given in zip(wanted, shape, strict=True)
+    ):
+        return
+    # It may take other shapes than that it was made for.
+    try:
+        model(np.zeros((1, *shape), np.float32), training=False)
+    except Exception:
+        raise ValueError(
+            f"The model takes images of the shape {wanted}. Received: images "
+            f"of the shape {shape}"
+        ) from None
+
+
+def num_classes(model):
+    """How many classes a Keras model tells apart; None if it does not say."""
+    outputs = getattr(model, "outputs", None)
+    if not isinstance(outputs, list) or len(outputs) != 1:
+        return None
+    shape = outputs[0].shape
+    return shape[-1] if len(shape) == 2 else None
+
+
+def labels(y, count, num_classes):
+    """Integer labels as int32 of shape `(count,)`.
+
+    Raises:
+        ValueError: If they are not integers, not of that shape, or not in
+            `[0, num_classes)`.
+    """
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (count,):
+        hint = " (one-hot labels? take their argmax)" if y.ndim == 2 else ""
+        raise ValueError(
+            f"Labels must be integers of the shape ({count},). Received: "
+            f"shape {y.shape}{hint}"
+        )
+    whole = np.issubdtype(y.dtype, np.integer)
+    if not whole and not (
+        np.issubdtype(y.dtype, np.floating)
+        and np.isfinite(y).all()
+        and (y == np.floor(y)).all()
+    ):
+        raise ValueError(f"Labels must be integers. Received: dtype {y.dtype}")
+    if y.min() < 0 or y.max() >= num_classes:
+        raise ValueError(
+            f"Labels must lie in [0, {num_classes}), as the model has "
+            f"{num_classes} classes. Received: labels from {int(y.min())} to "
+            f"{int(y.max())}"
+        )
+    return y.astype(np.int32)
+
+
+def batch_labels(y):
+    """A batch of labels, tensors perhaps in a graph, as int32 of shape `(N,)`.
+
+    Raises:
+        ValueError: If they are known not to be of the shape `(N,)` or `(N, 1)`.
+    """
+    shape = getattr(y, "shape", ())
+    # In a graph, TensorFlow may not know how many axes there are.
+    shape = (None,) if getattr(shape, "rank", 1) is None else tuple(shape)
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
+        received = f"shape {shape}" if hasattr(y, "shape") else "none"
+        hint = " (one-hot labels? take their argmax)" if len(shape) == 2 else ""
+        raise ValueError(
+            "Labels must be integers of the shape (N,). Received: "
+            f"{received}{hint}"
+        )
+    return ops.cast(ops.reshape(y, (-1,)), "int32")
+
+
+def are_probabilities(values):
+    """Whether none of these is negative and each row sums to 1."""
+    sums = np.abs(values.sum(-1) - 1.0)
+    return bool(values.min() >= 0 and sums.max() < 1e-3)
+
+
+def logits(values, model, probabilities=False):
+    """Raise a ValueError if these cannot be the logits of a sound model.
+
+    Args:
+        values: `(N, K)`.
+        model: The model that returned them.
+        probabilities: Whether probabilities will do.
+    """
+    finite = np.isfinite(values).all(-1)
+    if not finite.all():
+        weights = getattr(model, "weights", ())
+        broken = [
+            w.path for w in weights if not np.isfinite(np.asarray(w)).all()
+        ]
+        if broken:
+            raise ValueError(
+                "The model's weights must be finite. Received: NaN or "
+                f"infinity in {broken[0]!r}"
+                + (f" and {len(broken) - 1} more" if broken[1:] else "")
+            )
+        raise ValueError(
+            "The model's logits must be finite. Received: NaN or infinity "
+            f"for {int((~finite).sum())} of {len(values)} clean images"
+        )
+    if values.shape[-1] < 2:
+        raise ValueError(
+            "The model must return logits of at least 2 classes. Received: "
+            f"outputs of shape (N, {values.shape[-1]})"
+        )
+    if not probabilities and are_probabilities(values):
+        raise ValueError(
+            "The model must return logits, not probabilities: remove its "
+            "final softmax. Received: outputs that are not negative and sum "
+            "to 1"
+        )
+
+
+def warn_of_sigmoids(values):
+    """Warn if logits `(N, K)` of many images look like those of sigmoids."""
+    inside = values.min() >= 0 and values.max() <= 1
+    if inside and np.ptp(values, axis=0).max() > 0:
+        warnings.warn(
+            "All outputs of the model lie between 0 and 1: if they are those "
+            "of a sigmoid, remove it, as attacks need logits.",
+            stacklevel=3,
+        )
+
+
+def classes(attack, num_classes):
+    """Raise a ValueError if the attack is not defined for so few classes."""
+    if num_classes < attack.least_classes:
+        raise ValueError(
+            f"{attack.label} needs a model of at least "
+            f"{attack.least_classes} classes. Received: {num_classes}"
+        )
+
+
+def batch_size(value):
+    """Raise a ValueError unless this is an integer of at least 1."""
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(
+            "Argument `batch_size` must be an integer of at least 1. "
+            f"Received: batch_size={value!r}"
+        )
+
+
+def call(name, instance):
+    """The Python call that makes a frozen dataclass again.
+
+    Without what is the default; `...` stands for what has no short form.
+    """
+    given = []
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if not _short(value):
+            value = ...
+        elif value == field.default:
+            continue
+        shown = "..." if value is ... else repr(value)
+        given.append(f"{field.name}={shown}")
+    return f"{name}({', '.join(given)})"
+
+
+def _short(value):
+    """Whether a value's `repr` is Python that makes it again."""
+    if isinstance(value, tuple):
+        return all(map(_short, value))
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return plain or dataclasses.is_dataclass(value)

@@ -1,0 +1,108 @@
+"""The audit of an evaluation: which budgets, which images, which checks."""
+
+import time
+
+from keras_wp.attacks import adaptive
+from keras_wp.audit import (
+    budget_checks,
+    gradient_checks,
+    planted,
+    stronger_attacks,
+)
+from keras_wp.audit.subject import Trial
+from keras_wp.reports.findings import Finding, gravest_first, severity_of
+
+
+def audit(session, report, attacks, surrogates, bounds):
+    """Look for reasons why the accuracies of a report may be too good.
+
+    In each norm it looks at one budget: the largest at which a share worth a
+    remark resists (see `findings.severity_of`), or the largest there is.
+
+    Args:
+        session: The `Session`, with its `keeper` open.
+        report: Its `Report`, without findings.
+        attacks: The attacks asked for.
+        surrogates: The surrogates that the model gives reason to try.
+        bounds: Lowest and highest value of a pixel.
+
+    Returns:
+        The findings, gravest first. The last one says what was done.
+    """
+    begun = time.perf_counter()
+    findings = list(gradient_checks.of_the_model(session.clean, session.shares))
+    tried = []
+    for norm, eps in _budgets(report):
+        rows = [r for r in report.results if r.norm == norm]
+        adapted = any(r.name == adaptive.NAME and r.eps == eps for r in rows)
+        trial = Trial(
+            classifier=session.classifier,
+            clean=session.clean,
+            norm=norm,
+            eps=eps,
+            bounds=bounds,
+            seed=session.seed,
+            batch_size=session.batch_size,
+            robust=report.robust(norm, eps),
+            rows=rows,
+            attacks=[a for a in attacks if a.norm == norm],
+            adaptive=adaptive.attack(
+                surrogates, norm, eps, bounds, session.clean.draws
+            )
+            if adapted
+            else None,
+            blind=[
+                b for n, own, b in session.blind if n == norm and eps in own
+            ],
+            surrogates=surrogates,
+            draws=session.clean.draws,
+        )
+        trial.pick(session.keeper.images)
+        tried.append(trial)
+        if not trial.sample:
+            continue
+        if trial is tried[0]:
+            findings += gradient_checks.saturation(trial)
+        findings += stronger_attacks.gained(trial)
+        findings += gradient_checks.checks(trial)
+        findings += budget_checks.checks(trial)
+        findings += stronger_attacks.checks(trial)
+        findings += planted.checks(trial)
+    return (*gravest_first(findings), _summary(tried, begun))
+
+
+def _budgets(report):
+    """The budget to look at in each norm."""
+    budgets = [(norm, eps) for norm, eps in report.budgets if eps is not None]
+    # In rising order: the largest is the last to be set.
+    chosen = dict(budgets)
+    for norm, eps in budgets:
+        left = float(report.robust(norm, eps).mean())
+        if severity_of(left) is not None:
+            chosen[norm] = eps
+    return list(chosen.items())
+
+
+def _summary(trials, begun):
+    words = [
+        f"{len(t.sample)} images and {len(t.survivors)} of those that counted "
+        f"as robust at {t.norm} {t.eps:.4g}"
+        for t in trials
+    ]
+    return Finding(
+        "info",
+        f"The audit tried {', and '.join(words)}.",
+        {
+            "budgets": [
+                {
+                    "norm": t.norm,
+                    "eps": t.eps,
+                    "images": len(t.sample),
+                    "survivors": len(t.survivors),
+                }
+                for t in trials
+            ],
+            "seconds": time.perf_counter() - begun,
+        },
+        "extent",
+    )

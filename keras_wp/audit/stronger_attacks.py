@@ -1,0 +1,102 @@
+"""Would more have been found? Attacks tried on what was left as robust.
+
+An attack that wins here shows by itself that the accuracy is too high. Its
+kind says why.
+"""
+
+import dataclasses
+
+from keras_wp.attacks import APGD, FGSM, InTurn, Square, adaptive
+from keras_wp.reports.findings import Finding, severity_of
+
+# A run that is cut short by a third shows that it was not over.
+MORE_STEPS, MORE_RESTARTS, MOST_STEPS = 3, 2, 300
+# Queries of the random search: where gradients mislead it wins early, and
+# where they do not, it would need thousands.
+QUERIES = 200
+# Steps for each class aimed at.
+AIMED = 20
+
+
+def checks(trial):
+    """Every finding of this kind, for a `Trial`."""
+    if not trial.survivors:
+        return
+    for check, what, attack in _tries(trial):
+        tried = trial.run(attack, trial.survivors)
+        won = int(tried.sum())
+        share = trial.share_of_survivors(won)
+        severity = severity_of(share)
+        if severity is None:
+            continue
+        yield Finding(
+            severity,
+            f"{what} fooled {won} of {len(trial.survivors)} images that "
+            f"counted as robust at {trial.norm} {trial.eps:.4g}: the robust "
+            f"accuracy is too high by about {100 * share:.1f} points.",
+            trial.evidence(
+                attack=attack.label,
+                images=len(trial.survivors),
+                fooled=won,
+                points=100 * share,
+                robust_accuracy=float(trial.robust.mean()),
+            ),
+            check,
+        )
+
+
+def _tries(trial):
+    """`(check, what it is in words, attack)` for each try."""
+    base, common = trial.base, _common(trial)
+    yield "one_step", "A single gradient step", FGSM(**common)
+    steps = min(MORE_STEPS * base.steps, max(MOST_STEPS, base.steps))
+    longer = dataclasses.replace(base, steps=steps)
+    yield "more_steps", f"{base.label} with {steps} steps", longer
+    restarts = max(MORE_RESTARTS, base.restarts)
+    again = {"restarts": restarts, "seed": base.seed + 1}
+    if hasattr(base, "random_start"):
+        again["random_start"] = True
+    restarted = dataclasses.replace(base, **again)
+    yield "more_restarts", f"{base.label} from other starts", restarted
+    loss = "margin" if base.loss != "margin" else "cross_entropy"
+    other = dataclasses.replace(base, loss=loss)
+    yield "other_loss", f"{base.label} on the loss {loss!r}", other
+    if trial.adaptive is None:
+        aimed = APGD(
+            **common, steps=AIMED, loss="margin", targets=adaptive.TARGETS
+        )
+        yield "targets", "Aiming at one class after another", aimed
+        rescaled = dataclasses.replace(
+            base, loss="cross_entropy", surrogate=adaptive.STANDARDIZE
+        )
+        yield "rescaled_logits", f"{base.label} on rescaled logits", rescaled
+        if trial.surrogates:
+            through = [
+                dataclasses.replace(base, loss="margin", surrogate=surrogate)
+                for surrogate in trial.surrogates
+            ]
+            what = f"{base.label} with the gradient of a surrogate"
+            yield "surrogates", what, InTurn(members=through)
+    if len(trial.clean.shape) <= 3:  # What `Square` can draw squares in.
+        square = Square(**common, steps=QUERIES)
+        yield "gradient_free", "A random search without gradients", square
+
+
+def _common(trial):
+    return {"eps": trial.eps, "norm": trial.norm, "bounds": trial.bounds}
+
+
+def gained(trial):
+    """Findings about what the adaptive attack added to those asked for."""
+    fooled = trial.adapted
+    share = float(fooled.mean())
+    if severity_of(share) is None:
+        return
+    yield Finding(
+        "warning",
+        "The attacks asked for would have left a robust accuracy of "
+        f"{trial.robust.mean() + share:.1%} at {trial.norm} {trial.eps:.4g}; "
+        f"attacks adapted to the model leave {trial.robust.mean():.1%}.",
+        trial.evidence(fooled=int(fooled.sum()), points=100 * share),
+        "adaptive_attack",
+    )

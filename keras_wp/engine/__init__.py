@@ -1,0 +1,1 @@
+"""Runs any attack at the cost of the gradients that it needs."""

@@ -1,0 +1,108 @@
+"""Attacks called by themselves: `attack(model, x, y)`."""
+
+import warnings
+
+import numpy as np
+from keras import ops
+
+from keras_wp import _backend, _checks, _noise
+from keras_wp.engine import predict
+from keras_wp.engine.refine import Judge
+from keras_wp.engine.slots import Image
+from keras_wp.engine.stream import run
+from keras_wp.inspection.classifier import Classifier
+from keras_wp.objectives import predicted
+
+
+def attack_images(attack, model, x, y):
+    """What `attack(model, x, y)` does; see `Attack.__call__`."""
+    raw = ops.convert_to_numpy(x)
+    images = _checks.images(raw, attack.bounds)
+    classifier = Classifier(model)
+    program = predict.forward_pass(classifier, images.shape[1:])
+    # No more slots on a device than its share of the images.
+    share = -(-len(images) // len(program.devices))
+    size = _backend.preferred_slots(share)
+    targeted = getattr(attack, "targeted", False)
+    # An attack that examines the clean image first needs no pass of its own
+    # to leave misclassified images alone.
+    count = len(images)
+    shortcut = attack.starts_at_x and not attack.needs_clean_logits
+    some = images[:1] if shortcut and not targeted else images
+    clean_logits = predict.forward(program, some, size)
+    if classifier.refresh(some, clean_logits):
+        program = predict.forward_pass(classifier, images.shape[1:])
+        clean_logits = predict.forward(program, some, size)
+    _checks.logits(clean_logits, model)
+    labels = _checks.labels(y, count, clean_logits.shape[-1])
+    if len(some) < count:
+        clean_logits = np.zeros((count, clean_logits.shape[-1]), np.float32)
+        attacked = np.arange(count)
+    else:
+        hit = predicted(clean_logits) == labels
+        attacked = np.flatnonzero(~hit if targeted else hit)
+    _checks.classes(attack, clean_logits.shape[-1])
+    digests = _noise.image_digests(images)
+    truth = predicted(clean_logits) if targeted else labels
+    result = np.array(raw)
+    broken = np.zeros(count, bool)
+    for part in attack.parts:
+        keys = _noise.seeded(digests, 0, part.seed)
+        stream = (
+            Image(i, images[i], truth[i], labels[i], keys[i], clean_logits[i])
+            for i in attacked
+        )
+        fooled = []
+        for outcome in run(
+            part,
+            classifier,
+            stream,
+            batch_size=share,
+            reach_target=targeted,
+            # Whoever calls PGD wants its last point, adversarial or not.
+            examine_last=part.radius is not None
+            or part.minimum_norm
+            or part is not attack,
+        ):
+            i = outcome.index
+            broken[i] |= outcome.bad_gradients > 0
+            # A failed try that may lie outside the ball is of no use.
+            if outcome.success or part.radius is None:
+                result[i] = _like(raw[i], images[i], outcome.x_adv, part)
+            if outcome.success:
+                fooled.append(i)
+        if fooled and raw.dtype != np.float32:
+            # What counts is what is handed out.
+            handed = _checks.images(result[fooled], part.bounds)
+            wrong, _ = Judge(classifier).wrong(
+                program, handed, labels[fooled], size, None
+            )
+            wrong = 1.0 - wrong if targeted else wrong
+            fooled = np.asarray(fooled)[wrong > 0.5]
+        attacked = np.setdiff1d(attacked, fooled)
+    if broken.any():
+        warnings.warn(
+            f"{attack.label} met gradients that are not finite on "
+            f"{int(broken.sum())} of {count} images and took them for zero: "
+            "it may miss adversarial images.",
+            stacklevel=3,
+        )
+    if isinstance(x, np.ndarray):
+        return result
+    return ops.convert_to_tensor(result)
+
+
+def _like(raw, image, x_adv, attack):
+    """`x_adv` in the dtype of `raw`, and exactly `raw` where not moved."""
+    low, high = attack.bounds
+    moved = x_adv
+    if raw.dtype != x_adv.dtype:
+        origin = raw.astype(np.float64)
+        delta = x_adv.astype(np.float64) - image
+        moved = np.clip(origin + delta, low, high).astype(raw.dtype)
+        # A coarse type rounds by more than the ball and the bounds allow.
+        wide = moved.astype(np.float64)
+        outside = np.abs(wide - origin) > np.abs(delta)
+        outside |= (wide < low) | (wide > high)
+        moved = np.where(outside, np.nextafter(moved, raw), moved)
+    return np.where(x_adv == image, raw, moved)

@@ -1,0 +1,304 @@
+"""What is left to do for an image when its last run is over.
+
+Points are gathered until a full batch can be passed through the model, on any
+number of images and at no more cost than forward passes.
+"""
+
+import abc
+from collections.abc import Iterator
+
+import numpy as np
+from keras import ops
+
+from keras_wp import norms
+from keras_wp.engine import predict
+from keras_wp.engine.slots import stack_extra
+from keras_wp.inspection.anatomy import TOLERANCE
+from keras_wp.objectives import predicted
+
+# A search aims at this share of the margin that is left, and keeps at least
+# half of a share of the clean image's margin and logits: with no margin at
+# all, rounding would decide what is adversarial.
+_KEPT_MARGIN = 0.1
+_LEAST_MARGIN = 1e-3
+_LEAST_LOGIT = 1e-5
+# How often a model is asked that does not always answer the same.
+DRAWS = 32
+
+
+def adversarial_margin(logits, labels, reach_target):
+    """How far logits are beyond the boundary, on the host: `(N,)`.
+
+    The margin is above 0 for the images that are misclassified (or, with
+    `reach_target`, taken for their label, which is the target then). Logits
+    that are not finite are infinitely far from it.
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    with np.errstate(invalid="ignore"):  # Of two that are infinite.
+        margin = others.max(-1) - own
+    if reach_target:
+        margin = -margin
+    return np.where(np.isfinite(logits).all(-1), margin, -np.inf)
+
+
+class Judge:
+    """Who decides that an image is fooled: the model, called afresh.
+
+    What an attack has seen on its way may be another function than the model,
+    or one draw of a model that is randomized. Where the model's answer is not
+    the one that the attack has seen, or `draws` are given, it is asked again,
+    `draws` times, and an image is fooled if more than half of the answers are
+    wrong.
+
+    Args:
+        classifier: The `Classifier`.
+        draws: How often a randomized model is asked. None for a model that is
+            not known to be randomized.
+    """
+
+    def __init__(self, classifier, draws=None):
+        self._classifier = classifier
+        self._draws = draws
+
+    def wrong(self, program, x, labels, size, claimed, extra=None):
+        """`(share, logits)`: which share of the answers is wrong, `(N,)`.
+
+        Args:
+            program: The model's forward pass.
+            x: The points, `(N, ...)` float32.
+            labels: The classes that are right, `(N,)`.
+            size: How many images a device works on at a time, at most.
+            claimed: The logits that the attack has seen there, or None.
+            extra: See `forward`.
+
+        Returns:
+            The share, and the logits of the last answer `(N, K)`.
+        """
+        logits = predict.forward(program, x, size, extra)
+        share = (predicted(logits) != labels).astype(float)
+        doubtful = np.full(len(x), self._draws is not None)
+        if claimed is not None:
+            change = np.abs(logits - claimed).max(-1)
+            limit = TOLERANCE * np.abs(logits).max(-1)
+            # Rounding may decide between two that tie; what is handed out is
+            # looked at once more anyhow.
+            doubtful |= ~(change <= limit)
+        rows = np.flatnonzero(doubtful)
+        if len(rows):
+            mine = None if extra is None else tuple(e[rows] for e in extra)
+            wrong = np.zeros(len(rows))
+            draws = self._draws or DRAWS
+            for _ in range(draws):
+                logits[rows] = predict.forward(program, x[rows], size, mine)
+                wrong += predicted(logits[rows]) != labels[rows]
+            share[rows] = wrong / draws
+        return share, logits
+
+
+class Ending:
+    """What images go through once their slots are free."""
+
+    def __init__(self, attack, program, reach_target, size, judge=None):
+        self._attack = attack
+        self._judge = judge
+        common = attack, program, reach_target, size
+        self._last = _LastPoints(*common)
+        self._search = _FinalSearch(*common)
+        self._verdict = _Verdict(*common, judge)
+
+    def add(self, image, outcome, point):
+        attack = self._attack
+        decided = outcome.success and not attack.minimum_norm
+        # A run may end on the point that has just been kept. (Without
+        # success none is kept, and the outcome shows the last try.)
+        kept = outcome.success and np.array_equal(point, outcome.x_adv)
+        known = point is None or kept
+        if attack.examines_before_moving and not decided and not known:
+            yield from self._searched(self._last.add(image, outcome, point))
+        else:
+            yield from self._searched([(image, outcome)])
+
+    def flush(self):
+        yield from self._searched(self._last.flush())
+        yield from self._judged(self._search.flush())
+        for _, outcome in self._verdict.flush():
+            yield outcome
+
+    def _searched(self, finished):
+        for image, outcome in finished:
+            if outcome.success and self._attack.final_search:
+                yield from self._judged(self._search.add(image, outcome))
+            else:
+                yield from self._judged([(image, outcome)])
+
+    def _judged(self, finished):
+        for image, outcome in finished:
+            if outcome.success and self._judge is not None:
+                for _, final in self._verdict.add(image, outcome):
+                    yield final
+            else:
+                yield outcome
+
+
+class _Gathered(abc.ABC):
+    """Images that wait until there are enough for a full batch."""
+
+    def __init__(self, attack, program, reach_target, size):
+        self._attack = attack
+        self._norm = norms.get(attack.norm)
+        self._program = program
+        self._reach_target = reach_target
+        self._size = size
+        self._full = size * len(program.devices)
+        self._waiting = []
+
+    def add(self, *item):
+        """Take an image in; yield outcomes once a batch is full."""
+        self._waiting.append(item)
+        if len(self._waiting) == self._full:
+            yield from self.flush()
+
+    def flush(self):
+        """Yield `(image, outcome)` of all that wait."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            yield from self._finish(waiting)
+
+    @abc.abstractmethod
+    def _finish(self, waiting) -> Iterator:
+        """Yield `(image, outcome)` of a batch of items."""
+
+    def _goal(self, images):
+        reach = self._reach_target
+        labels = [image.target if reach else image.y for image in images]
+        return np.asarray(labels), reach
+
+    def _examine(self, images, points):
+        """Logits, margins, which are adversarial, and the distances.
+
+        Where two logits tie, the first class is the prediction, as it is for
+        the clean images and within the iterations.
+        """
+        extra = stack_extra(images)
+        logits = predict.forward(self._program, points, self._size, extra)
+        labels, reach = self._goal(images)
+        margin = adversarial_margin(logits, labels, reach)
+        fooled = (predicted(logits) == labels) == reach
+        fooled &= np.isfinite(logits).all(-1)
+        if self._attack.confidence:
+            fooled &= margin > self._attack.confidence
+        delta = points - np.stack([image.x for image in images])
+        distances = ops.convert_to_numpy(self._norm.length(delta))
+        return logits, margin, fooled, distances
+
+
+class _LastPoints(_Gathered):
+    """The points where runs have ended before they were examined."""
+
+    def _finish(self, waiting):
+        images = [image for image, _, _ in waiting]
+        points = np.stack([point for _, _, point in waiting])
+        logits, _, fooled, distances = self._examine(images, points)
+        attack = self._attack
+        for place, (image, outcome, point) in enumerate(waiting):
+            distance = float(distances[place])
+            within = attack.radius is None or distance <= attack.radius
+            closer = distance < outcome.distance
+            if fooled[place] and within and closer:
+                outcome = outcome._replace(
+                    x_adv=point,
+                    success=True,
+                    distance=distance,
+                    logits=logits[place],
+                )
+            yield image, outcome
+
+
+class _Verdict(_Gathered):
+    """Successes, which the model itself confirms or denies."""
+
+    def __init__(self, attack, program, reach_target, size, judge):
+        super().__init__(attack, program, reach_target, size)
+        self._judge = judge
+
+    def _finish(self, waiting):
+        images = [image for image, _ in waiting]
+        points = np.stack([outcome.x_adv for _, outcome in waiting])
+        claimed = np.stack([outcome.logits for _, outcome in waiting])
+        labels, reach = self._goal(images)
+        share, _ = self._judge.wrong(
+            self._program,
+            points,
+            labels,
+            self._size,
+            claimed,
+            stack_extra(images),
+        )
+        share = 1.0 - share if reach else share
+        for row, (image, outcome) in enumerate(waiting):
+            outcome = outcome._replace(share=float(share[row]))
+            if share[row] <= 0.5:
+                outcome = outcome._replace(
+                    success=False, distance=float("inf"), denied=True
+                )
+            yield image, outcome
+
+
+class _FinalSearch(_Gathered):
+    """Moves adversarial images back towards the clean ones.
+
+    On the segment between the two, the margin is taken to be linear between
+    the nearest point known to be adversarial and the farthest known not to
+    be, and the point is examined where it should almost vanish, for
+    `attack.final_search` times (Croce and Hein, 2020, section 2.4: there, 3
+    times). One forward pass each.
+    """
+
+    def _finish(self, waiting):
+        images = [image for image, _ in waiting]
+        clean = np.stack([image.x for image in images])
+        found = np.stack([outcome.x_adv for _, outcome in waiting])
+        best, distances = found.copy(), [o.distance for _, o in waiting]
+        logits = np.stack([image.clean_logits for image in images])
+        safe_margin = adversarial_margin(logits, *self._goal(images))
+        least = np.maximum(
+            _LEAST_MARGIN * np.abs(safe_margin),
+            _LEAST_LOGIT * np.abs(logits).max(-1),
+        )
+        best_logits = np.stack([outcome.logits for _, outcome in waiting])
+        margin = adversarial_margin(best_logits, *self._goal(images))
+        safe, fooled = np.zeros(len(images)), np.ones(len(images))
+        confidence = self._attack.confidence
+        for _ in range(self._attack.final_search):
+            wanted = np.maximum(_KEPT_MARGIN * (margin - confidence), least)
+            width = margin - safe_margin
+            share = np.divide(
+                confidence + wanted - safe_margin,
+                width,
+                out=np.full(len(images), 0.5),
+                where=np.isfinite(width) & (width > 0),
+            )
+            place = safe + np.minimum(share, 1) * (fooled - safe)
+            shape = (-1, *[1] * (clean.ndim - 1))
+            points = clean + place.reshape(shape) * (found - clean)
+            points = points.astype(np.float32).clip(*self._attack.bounds)
+            seen, there, _, length = self._examine(images, points)
+            crossed = there > confidence + least / 2
+            fooled = np.where(crossed, place, fooled)
+            margin = np.where(crossed, there, margin)
+            safe = np.where(crossed, safe, place)
+            safe_margin = np.where(crossed, safe_margin, there)
+            closer = crossed & (length < distances)
+            best[closer], best_logits[closer] = points[closer], seen[closer]
+            distances = np.where(closer, length, distances)
+        for row, (image, outcome) in enumerate(waiting):
+            yield (
+                image,
+                outcome._replace(
+                    x_adv=best[row],
+                    distance=float(distances[row]),
+                    logits=best_logits[row],
+                ),
+            )

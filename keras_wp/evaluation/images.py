@@ -1,0 +1,248 @@
+"""Adversarial images that outlive an attack: a few for the report, or all.
+
+All of them are kept on disk, so that memory does not grow with the data, and
+beside the outcomes, so that a resumed evaluation has them.
+"""
+
+import hashlib
+import json
+import pathlib
+import re
+import tempfile
+
+import numpy as np
+
+from keras_wp.engine import predict
+from keras_wp.objectives import predicted
+from keras_wp.reports.samples import Attempt, Sample
+
+# A report shows so many images at most, and so many numbers in all of them
+# and of what attacks made of them.
+_SAMPLES = 10
+_SAMPLE_NUMBERS = 2_000_000
+# So many images of a class lend others their perturbations, and so many
+# numbers in all of these.
+_DONORS, _DONOR_NUMBERS = 8, 20_000_000
+
+
+class Pictures:
+    """What one attack with one budget made of the images that are kept.
+
+    Args:
+        wanted: The images' identities.
+        path: A file to keep them in, or None for memory.
+    """
+
+    def __init__(self, wanted, path):
+        self._places = {identity: i for i, identity in enumerate(wanted)}
+        self._path = path
+        self._rows = None
+        if path is not None and path.exists():
+            rows = np.load(path, mmap_mode="r+")
+            self._rows = rows if len(rows) == len(self._places) else None
+
+    def lacks(self, identity):
+        """Whether this image is wanted and not there yet."""
+        place = self._places.get(identity)
+        if place is None:
+            return False
+        return self._rows is None or not self._holds(identity, place)
+
+    def put(self, identity, x_adv):
+        """Keep an adversarial image, if it is wanted."""
+        place = self._places.get(identity)
+        if place is None:
+            return
+        if self._rows is None:
+            self._rows = self._empty(x_adv.shape)
+        self._rows["x_adv"][place] = x_adv
+        # Last: an image that a kill has torn has no name.
+        self._rows["identity"][place] = identity.encode()
+
+    def get(self, identity):
+        """An adversarial image; None if the attack has found none."""
+        place = self._places.get(identity)
+        if place is None or self._rows is None:
+            return None
+        held = self._holds(identity, place)
+        return np.array(self._rows["x_adv"][place]) if held else None
+
+    def _holds(self, identity, place):
+        return self._rows["identity"][place] == identity.encode()
+
+    def _empty(self, shape):
+        kind = np.dtype([("identity", "S40"), ("x_adv", "<f4", shape)])
+        if self._path is None:
+            return np.zeros(len(self._places), kind)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(
+            self._path, "w+", kind, (len(self._places),)
+        )
+
+
+class Keeper:
+    """Which images are kept, and where.
+
+    Args:
+        data: The `Data`.
+        clean: Its `Clean` pass.
+        bounds: Lowest and highest value of a pixel.
+        attacks: How many attacks there are.
+        everything: Whether all adversarial images are kept, instead of those
+            of a few samples.
+        donors: Whether those are kept whose perturbations others may borrow.
+        directory: A directory for them, or None for a temporary one.
+    """
+
+    def __init__(
+        self,
+        data,
+        clean,
+        bounds,
+        attacks,
+        *,
+        everything=False,
+        donors=False,
+        directory=None,
+    ):
+        self._data = data
+        self._bounds = bounds
+        self.identities = clean.identities
+        self.correct = clean.correct
+        self.labels = clean.labels
+        self._temporary = None
+        if everything and directory is None:
+            self._temporary = tempfile.TemporaryDirectory()
+            directory = self._temporary.name
+        self._directory = directory and pathlib.Path(directory)
+        self.sampled = self._sample(attacks)
+        self.donors = self._donors(attacks) if donors else []
+        chosen = [*self.sampled, *self.donors]
+        if everything:
+            chosen = range(len(self.labels))
+        self._wanted = list(dict.fromkeys(self.identities[i] for i in chosen))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def pictures(self, attack):
+        """The `Pictures` of an attack, with the budget it has."""
+        path = None
+        if self._directory is not None:
+            config = json.dumps(
+                {**attack.config(), "name": None}, sort_keys=True
+            )
+            digest = hashlib.blake2b(config.encode(), digest_size=4)
+            name = re.sub(r"[^A-Za-z0-9.-]+", "-", attack.label)
+            path = self._directory / f"{name}-{digest.hexdigest()}.npy"
+        return Pictures(self._wanted, path)
+
+    def images(self, indices):
+        """Yield `(index, image)` for these images, in the data's order."""
+        places = {}
+        for i in indices:
+            places.setdefault(self.identities[i], []).append(i)
+        if not places:
+            return
+        for name, image in self._data.named(self._bounds):
+            for i in places.pop(name, ()):
+                yield i, image
+            if not places:
+                return
+
+    def all_images(self):
+        """Every image, on disk, in the order of the outcomes: `(n, ...)`."""
+        x, count = None, len(self.labels)
+        for i, image in self.images(range(count)):
+            if x is None:
+                path = self._directory / "x.npy"
+                x = np.lib.format.open_memmap(
+                    path, "w+", np.float32, (count, *image.shape)
+                )
+            x[i] = image
+        return x
+
+    def _sample(self, attacks):
+        """The first image of each class that is classified rightly."""
+        first = {}
+        for i in np.flatnonzero(self.correct):
+            first.setdefault(int(self.labels[i]), int(i))
+        chosen = [first[label] for label in sorted(first)][:_SAMPLES]
+        size = next((image.size for _, image in self.images(chosen[:1])), 0)
+        room = _SAMPLE_NUMBERS // max(1, size * (attacks + 1))
+        return chosen[:room]
+
+    def _donors(self, attacks):
+        """A few images of each class that are classified rightly."""
+        order = sorted(
+            np.flatnonzero(self.correct), key=self.identities.__getitem__
+        )
+        some = {}
+        for i in order:
+            mine = some.setdefault(int(self.labels[i]), [])
+            if len(mine) < _DONORS:
+                mine.append(int(i))
+        chosen = [i for label in sorted(some) for i in some[label]]
+        size = next((image.size for _, image in self.images(chosen[:1])), 0)
+        room = _DONOR_NUMBERS // max(1, size * (attacks + 1))
+        return chosen[:room]
+
+
+def collect(keeper, kept, classifier, batch_size):
+    """The report's samples.
+
+    Args:
+        keeper: The evaluation's `Keeper`.
+        kept: For each attack, with its largest eps last, its `AttackResult`s
+            and `Pictures`.
+        classifier: The `Classifier`.
+        batch_size: How many images go through the model at a time, at most.
+
+    Returns:
+        A tuple of `Sample`.
+    """
+    largest = {}
+    for results, pictures in kept:
+        result = results[-1]
+        largest[result.name, result.norm] = (result, pictures)
+    names = [name for name, _ in largest]
+    images = dict(keeper.images(keeper.sampled))
+    # Pictures may be of an earlier run, or lie outside of eps.
+    found = {
+        (i, key): pictures.get(keeper.identities[i])
+        for i in images
+        for key, (result, pictures) in largest.items()
+        if result.attacked[i] and not result.robust[i]
+    }
+    classes = {}
+    if found:
+        x = np.stack(list(found.values()))
+        logits = predict.logits(classifier, x, batch_size)
+        classes = dict(zip(found, predicted(logits).tolist(), strict=True))
+    return tuple(
+        Sample(
+            index=i,
+            label=int(keeper.labels[i]),
+            image=images[i],
+            attempts=tuple(
+                Attempt(
+                    *key,
+                    float(result.distance[i]),
+                    classes[i, key],
+                    found[i, key],
+                )
+                for key, (result, _) in largest.items()
+                if (i, key) in found
+            ),
+            resisted=tuple(
+                name if names.count(name) == 1 else f"{name} ({norm})"
+                for (name, norm), (result, _) in largest.items()
+                if result.robust[i]
+            ),
+        )
+        for i in keeper.sampled
+    )

@@ -1,0 +1,191 @@
+"""One evaluation under way: attacks run, one after another, and reported."""
+
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+
+from keras_wp import _checks
+from keras_wp._version import __version__
+from keras_wp.engine import predict, refine
+from keras_wp.evaluation import fingerprint, resume
+from keras_wp.evaluation.donors import Donors
+from keras_wp.evaluation.environment import environment
+from keras_wp.evaluation.images import collect
+from keras_wp.evaluation.jobs import Job
+from keras_wp.inspection.classifier import Classifier
+from keras_wp.inspection.geometry import head_geometry
+from keras_wp.reports.report import Report
+from keras_wp.reports.results import AttackResult
+
+
+@dataclasses.dataclass
+class Session:
+    """What all attacks of an evaluation share, and what they have found.
+
+    Attributes:
+        model: The model, as it was given.
+        classifier: Its `Classifier`.
+        data: The `Data`.
+        clean: Its `Clean` pass.
+        keeper: The `Keeper` of images.
+        seed: The seed.
+        batch_size: How many images a device works on at a time, at most.
+        resume_dir: See `evaluate`.
+        bars: The `Progress`.
+        kept: For each run, its `AttackResult`s and `Pictures`.
+        blind: For each run that follows gradients: norm, budgets, and
+            `(n,)` bool, on which images it could not.
+        shares: `(n,)`, the largest share of wrong answers of the model at a
+            point that an attack claimed for an image.
+    """
+
+    model: object
+    classifier: object
+    data: object
+    clean: object
+    keeper: object
+    seed: int
+    batch_size: int
+    resume_dir: object
+    bars: object
+    kept: list = dataclasses.field(default_factory=list)
+    blind: list = dataclasses.field(default_factory=list)
+    shares: np.ndarray | None = None
+    current: object = None
+
+    def __post_init__(self):
+        self.shares = np.zeros(len(self.clean.labels))
+
+    @property
+    def judge(self):
+        """Who decides that an image is fooled."""
+        draws = None if self.clean.draws is None else refine.DRAWS
+        return refine.Judge(self.classifier, draws)
+
+    def starts(self, attack, now):
+        """Where an attack begins that follows others: see `donors.Donors`.
+
+        Args:
+            attack: The attack.
+            now: `(n,)` bool, the images that it is run on now. They lend
+                nothing.
+        """
+        donors = Donors(
+            self.keeper,
+            [*(pictures for _, pictures in self.kept), self.current],
+            attack,
+            ~now,
+        )
+
+        def logits(x):
+            return predict.logits(self.classifier, x, self.batch_size)
+
+        return lambda i, image: donors.start(
+            int(self.clean.labels[i]), image, logits
+        )
+
+    @functools.cached_property
+    def _shared_header(self):
+        """What the outcomes of every attack depend on; see `store.claim`."""
+        clean = self.clean
+        header = {
+            "version": [__version__, keras.__version__],
+            "seed": self.seed,
+            "model": [
+                fingerprint.digest(self.classifier, clean.noise),
+                "steady" if clean.change is None else "randomized",
+            ],
+        }
+        logits = fingerprint.logits(self.classifier, clean, self.batch_size)
+        resume.claim(self.resume_dir, header, clean.identities, logits)
+        return header
+
+    @functools.cached_property
+    def _gradient(self):
+        return fingerprint.gradient(
+            self.classifier, self.clean.noise, self.batch_size
+        )
+
+    def _header(self, part):
+        """What outcomes depend on, besides the settings of the attack.
+
+        The gradient is that of the stand-in, where an attack follows one.
+        """
+        if self.resume_dir is None:
+            return {}
+        header = {**self._shared_header, "gradient": None}
+        stand_in = part.surrogate and part.surrogate.stand_in
+        # That of a randomized model is another one each time.
+        if stand_in is not None:
+            other = Classifier(stand_in)
+            header["gradient"] = fingerprint.gradient(
+                other, self.clean.noise, self.batch_size
+            )
+            # At noise, a saturated one has none whatever its scale.
+            known = fingerprint.digest(other, self.clean.noise)
+            header["surrogate"] = known
+        elif part.follows_gradient and self.clean.change is None:
+            header["gradient"] = self._gradient
+        return header
+
+    def run(self, attack, budgets, attacked):
+        """Run an attack on the images `attacked`, `(n,)` bool."""
+        job = Job(attack, budgets, self._header, self.seed, self.batch_size)
+        pictures = self.keeper.pictures(job.attack)
+        self.current = pictures
+        outcomes = job.run(self, pictures, attacked)
+        self.shares = np.maximum(self.shares, outcomes.share)
+        judged = list(_judge(job.attack, budgets, outcomes, attacked))
+        self.kept.append((judged, pictures))
+        if outcomes.blind is not None:
+            self.blind.append((attack.norm, budgets, outcomes.blind))
+
+    def report(self, pictures=False, **settings):
+        """The `Report` so far.
+
+        Args:
+            pictures: Whether with samples and the head's geometry.
+            **settings: What the environment is to say besides.
+        """
+        report = Report(
+            clean_correct=self.clean.correct,
+            results=tuple(r for judged, _ in self.kept for r in judged),
+            environment={**environment(self.seed, self.model), **settings},
+            identities=tuple(self.clean.identities),
+        )
+        if not pictures:
+            return report
+        return dataclasses.replace(
+            report,
+            samples=collect(
+                self.keeper, self.kept, self.classifier, self.batch_size
+            ),
+            geometry=head_geometry(self.model),
+        )
+
+
+def _judge(attack, budgets, outcomes, attacked):
+    """The results of an attack, one for each budget."""
+    for budget in budgets:
+        limit = np.inf
+        if budget is not None:
+            limit = budget + _checks.tolerance(budget, attack.bounds)
+        hit = outcomes.success & (outcomes.distance <= limit)
+        yield AttackResult(
+            name=attack.label,
+            norm=attack.norm,
+            eps=budget,
+            attack=attack.config(),
+            minimum_norm=attack.minimum_norm,
+            attacked=attacked,
+            robust=attacked & ~hit,
+            distance=outcomes.distance,
+            steps=outcomes.steps,
+            zero_gradients=outcomes.zero_gradients,
+            bad_gradients=outcomes.bad_gradients,
+            seconds=outcomes.seconds,
+            denied=outcomes.denied & ~hit,
+            call=repr(attack),
+        )

@@ -1,0 +1,1 @@
+"""What was found, as values, and every form in which it is shown."""

@@ -1,0 +1,225 @@
+"""Two models on the same images: who is right where the other is not."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+from rich.console import Group
+
+from keras_wp.reports import text
+from keras_wp.reports.comparable import (
+    check_same,
+    common_budgets,
+    order,
+    unequal,
+)
+from keras_wp.reports.findings import Finding, gravest_first
+from keras_wp.reports.html.comparison import page
+from keras_wp.reports.pairs import Pair, counted
+from keras_wp.reports.report import Report
+from keras_wp.reports.serialize import plain
+from keras_wp.reports.statistics import wilson
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The result of `keras_wp.compare`. Printing it shows a table.
+
+    `comparison["PGD20"]` is the `Pair` of that condition, with the largest eps
+    if there are several; `comparison["PGD20", 0.1]` is that with eps 0.1.
+
+    Attributes:
+        names: What the two models are called.
+        pairs: A `Pair` for the clean images; then for each budget of both
+            reports, for each attack of both and for the worst case.
+        findings: What may be wrong with the numbers: that the two were not
+            attacked alike, and the findings of both reports, but for those
+            that are just good to know.
+        environments: The `environment` of both reports.
+    """
+
+    names: tuple[str, str]
+    pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...] = ()
+    environments: tuple[dict, ...] = ()
+
+    def __getitem__(self, key):
+        condition, eps = key if isinstance(key, tuple) else (key, None)
+        found = [p for p in self.pairs if p.condition == condition]
+        if eps is not None:
+            found = [p for p in found if p.eps and math.isclose(p.eps, eps)]
+        if not found:
+            known = ", ".join(dict.fromkeys(p.condition for p in self.pairs))
+            raise KeyError(f"No condition {key!r}. There are: {known}")
+        # Within any distance almost every image is fooled.
+        budgeted = [p for p in found if p.eps is not None]
+        return (budgeted or found)[-1]
+
+    def _rows(self):
+        a, b = self.names
+        yield ["", a, b, "only A", "only B", "B - A", "p-value"]
+        for pair in self.pairs:
+            title = pair.condition
+            if pair.norm is not None:
+                title += f", {text.budget(pair.norm, pair.eps)}"
+            low, high = pair.interval
+            yield [
+                title,
+                text.share(pair.both + pair.first, pair.count),
+                text.share(pair.both + pair.second, pair.count),
+                str(pair.first),
+                str(pair.second),
+                f"{100 * pair.difference:+.1f} "
+                f"({100 * low:+.1f} to {100 * high:+.1f})",
+                f"{pair.p_value:.2g}",
+            ]
+
+    def _caption(self):
+        return (
+            f"{self.pairs[0].count} images, paired; accuracy in % with its "
+            "95 % interval; p-value of McNemar's exact test, for each row by "
+            "itself"
+        )
+
+    def __str__(self):
+        lines = text.aligned(self._rows(), rule_at_end=False)
+        findings = text.findings_plain(self.findings)
+        return "\n".join([self._caption(), "", *lines, *findings])
+
+    def __rich__(self):
+        return Group(
+            text.captioned(self._caption(), self._rows()),
+            *text.findings_rich(self.findings),
+        )
+
+    def to_markdown(self):
+        """The table, the findings, and what they are of, in Markdown."""
+        table = text.markdown_table(self._rows())
+        findings = text.findings_markdown(self.findings)
+        sides = zip(self.names, self.environments, strict=False)
+        made = [text.made_with(*side) for side in sides]
+        return "\n".join([self._caption(), "", table + findings, *made])
+
+    def to_html(self, path=None):
+        """The table and the findings as one HTML page, without the network.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The HTML text.
+        """
+        text = page(self)
+        if path is not None:
+            pathlib.Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def to_json(self, path=None):
+        """The counts, and what follows from them, as JSON.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The JSON text.
+        """
+        pairs = [
+            {
+                **dataclasses.asdict(pair),
+                "accuracies": pair.accuracies,
+                "confidence_intervals": [
+                    wilson(pair.both + only, pair.count)
+                    for only in (pair.first, pair.second)
+                ],
+                "difference": pair.difference,
+                "difference_interval": pair.interval,
+                "p_value": pair.p_value,
+            }
+            for pair in self.pairs
+        ]
+        findings = [dataclasses.asdict(finding) for finding in self.findings]
+        text = json.dumps(
+            {
+                "names": self.names,
+                "environments": plain(self.environments),
+                "pairs": pairs,
+                "findings": findings,
+            },
+            indent=1,
+            allow_nan=False,
+        )
+        if path is not None:
+            pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+
+def compare(first, second, names=None):
+    """Compare two models, image by image.
+
+    Two accuracies measured on the same images differ by less chance than
+    their intervals suggest, as most images are easy or hard for both. So the
+    images are counted on which just one model is right: McNemar's exact test
+    asks whether they are divided evenly, and Newcombe's method 10 gives the
+    interval of the difference.
+
+    Args:
+        first: The `Report` of the first model.
+        second: That of the second, on the same images, in any order.
+        names: What to call the two; defaults to the models' names.
+
+    Returns:
+        A `Comparison`. The worst case is that over each report's own
+        attacks, so give both models the same, and to each those that suit
+        it (`adaptive=True`); if one was tried with others, a finding says so.
+
+    Raises:
+        ValueError: If these are no reports, are not of the same images, have
+            no budget in common, or attacks of the same name that differ.
+
+    Example:
+
+    >>> data = (x_test, y_test)
+    >>> plain = keras_wp.evaluate(model, data, ["pgd20"], eps=8 / 255)
+    >>> robust = keras_wp.evaluate(other, data, ["pgd20"], eps=8 / 255)
+    >>> print(keras_wp.compare(plain, robust))
+    """
+    for report in (first, second):
+        if not isinstance(report, Report):
+            raise ValueError(
+                "`compare` takes two reports, as `evaluate` returns them. "
+                f"Received: a {type(report).__name__}"
+            )
+    places = order(first, second)
+    budgets = common_budgets(first.budgets, second.budgets)
+    pairs = [
+        counted("clean", first.clean_correct, second.clean_correct[places])
+    ]
+    theirs = {(r.name, r.norm, r.eps): r for r in second.results}
+    for norm, eps in budgets:
+        for result in first.results:
+            other = theirs.get((result.name, norm, eps))
+            if other is not None and (result.norm, result.eps) == (norm, eps):
+                check_same(result, other)
+                robust = result.robust, other.robust[places]
+                pairs.append(counted(result.name, *robust, norm, eps))
+        limit = math.inf if eps is None else eps
+        robust = first.robust(norm, limit), second.robust(norm, limit)[places]
+        pairs.append(counted("worst case", *robust, norm, eps))
+    if names is None:
+        names = tuple(
+            f"{letter}: {report.environment.get('model', 'model')}"
+            for letter, report in (("A", first), ("B", second))
+        )
+    findings = [
+        dataclasses.replace(finding, message=f"{letter}: {finding.message}")
+        for letter, report in (("A", first), ("B", second))
+        for finding in report.findings
+        if finding.severity != "info"
+    ]
+    return Comparison(
+        tuple(names),
+        tuple(pairs),
+        gravest_first([*unequal(first, second, budgets), *findings]),
+        (first.environment, second.environment),
+    )

@@ -1,0 +1,200 @@
+"""What an evaluation found: the numbers, and the forms they are shown in."""
+
+import dataclasses
+import math
+import pathlib
+
+import numpy as np
+
+from keras_wp.reports import serialize, text
+from keras_wp.reports.html.page import page
+from keras_wp.reports.results import AttackResult as AttackResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The result of `keras_wp.evaluate`.
+
+    `report["PGD20"]` is the `AttackResult` of that name, with the largest eps
+    if there were several; `report["PGD20", 0.1]` is that with eps 0.1.
+    Printing a report shows a table.
+
+    Attributes:
+        clean_correct: `(n,)` bool, which images are classified rightly.
+        results: The results, in the order of the attacks, then of eps.
+        environment: Versions, device, seed and model.
+        findings: Why the numbers may be too good, each with a `severity`, a
+            `message` and its `evidence`.
+        identities: What each image is known by: a digest of its pixels, and
+            its label.
+        samples: A few images, with what each attack made of them.
+        geometry: That of the model's last layer, or None if it has none.
+    """
+
+    clean_correct: np.ndarray
+    results: tuple[AttackResult, ...]
+    environment: dict
+    findings: tuple = ()
+    identities: tuple = ()
+    samples: tuple = ()
+    geometry: object = None
+
+    def __len__(self):
+        return len(self.clean_correct)
+
+    def __getitem__(self, key):
+        name, eps = key if isinstance(key, tuple) else (key, None)
+        named = [r for r in self.results if r.name == name]
+        if eps is not None:
+            named = [r for r in named if r.eps and np.isclose(r.eps, eps)]
+        if not named:
+            known = [
+                r.name if r.eps is None else f"{r.name} (eps {r.eps:g})"
+                for r in self.results
+            ]
+            raise KeyError(f"No result {key!r}. There are: {', '.join(known)}")
+        return named[-1]
+
+    @property
+    def clean_accuracy(self):
+        """Share of the images that are classified rightly as they are."""
+        return float(self.clean_correct.mean())
+
+    @property
+    def budgets(self):
+        """The pairs `(norm, eps)` of the results, smallest eps first."""
+        pairs = {(r.norm, r.eps) for r in self.results}
+        return sorted(pairs, key=lambda p: (p[0], p[1] or np.inf))
+
+    @property
+    def threat_model(self):
+        """What `robust_accuracy` withstands: `{norm: largest eps}`.
+
+        Norms in which no attack has a budget take no part. If there is no
+        budget at all, each norm has the eps infinity.
+        """
+        largest = {norm: eps for norm, eps in self.budgets if eps is not None}
+        return largest or {norm: math.inf for norm, _ in self.budgets}
+
+    @property
+    def robust_accuracy(self):
+        """Share of the images on which every attack failed.
+
+        The worst case, image by image, over all perturbations that lie within
+        `threat_model`: the largest eps of each norm that has one. With
+        several norms an image must resist in all of them (the union of the
+        threat models: Tramèr and Boneh, "Adversarial training and robustness
+        for multiple perturbations", NeurIPS 2019), so the number is to be
+        compared with others of the same norms only. What an attack without a
+        budget found counts if it lies within these eps; if no attack has a
+        budget, whatever was found counts, at any distance.
+        """
+        return float(self.robust().mean())
+
+    def robust(self, norm=None, eps=None):
+        """Which images resist every attack: `(n,)` bool.
+
+        Args:
+            norm: Count perturbations in this norm only. May be left out to
+                count those in every norm of `threat_model`.
+            eps: Count perturbations up to this size only, whatever budget
+                they were looked for with; infinity counts all. Defaults to
+                the norm's largest budget, or infinity if it has none.
+
+        Raises:
+            ValueError: If `eps` is given without `norm`, and the attacks use
+                several norms.
+        """
+        if eps is not None:
+            norm = self._only_norm(norm)
+        if norm is None:
+            threats = self.threat_model
+        elif eps is not None:
+            threats = {norm: eps}
+        else:
+            threats = {norm: self.threat_model.get(norm, math.inf)}
+        robust = self.clean_correct.copy()
+        for result in self.results:
+            if result.norm in threats:
+                robust &= ~result.within(threats[result.norm])
+        return robust
+
+    def curve(self, norm=None):
+        """Worst-case accuracy against eps: `{eps: accuracy}`.
+
+        Args:
+            norm: The norm of the curve; may be left out if there is but one.
+        """
+        norm = self._only_norm(norm)
+        return {
+            eps: float(self.robust(norm, eps).mean())
+            for n, eps in self.budgets
+            if n == norm and eps is not None
+        }
+
+    def _only_norm(self, norm):
+        norms = {n for n, _ in self.budgets}
+        if norm is None and len(norms) > 1:
+            raise ValueError(
+                "Argument `norm` must be given, as the attacks use several: "
+                f"{sorted(norms)}. Received: norm=None"
+            )
+        return norm or norms.pop()
+
+    def __str__(self):
+        return text.plain(self)
+
+    def __rich__(self):
+        return text.rich(self)
+
+    def to_markdown(self):
+        """The table and the findings in Markdown, with 95 % intervals."""
+        return text.markdown(self)
+
+    def to_json(self, path=None):
+        """Everything as JSON, image by image; `from_json` reads it.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The JSON text.
+        """
+        text = serialize.encode(self)
+        if path is not None:
+            pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def to_html(self, path=None, class_names=None, title=None):
+        """Everything as one HTML page, which needs no network.
+
+        The table, accuracy against eps, findings, a few images with what
+        attacks made of them, the geometry of the last layer, and how to
+        reproduce it. The page runs no script.
+
+        Args:
+            path: A file to write it to, or None.
+            class_names: The classes' names, in the order of the labels, or
+                None to number them.
+            title: The page's title; defaults to the model's name.
+
+        Returns:
+            The HTML text.
+        """
+        text = page(self, class_names, title)
+        if path is not None:
+            pathlib.Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, path):
+        """The report that `to_json` wrote, with the same numbers.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ValueError: If the file is not such a report.
+        """
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        return cls(**serialize.decode(text, path))

@@ -1,0 +1,186 @@
+"""A report as JSON, and back, with the same numbers."""
+
+import base64
+import dataclasses
+import json
+import math
+import zlib
+
+import numpy as np
+
+from keras_wp.inspection.geometry import Geometry
+from keras_wp.reports.findings import Finding
+from keras_wp.reports.results import AttackResult
+from keras_wp.reports.samples import Attempt, Sample
+
+_BOOLEANS = ("attacked", "robust")
+_COUNTS = ("steps", "zero_gradients", "bad_gradients")
+
+
+def encode(report):
+    """The JSON text of a report."""
+    geometry = report.geometry
+    return json.dumps(
+        {
+            "environment": plain(report.environment),
+            "num_images": len(report),
+            "clean_accuracy": report.clean_accuracy,
+            "robust_accuracy": report.robust_accuracy,
+            "threat_model": plain(report.threat_model),
+            "worst_case": [
+                {
+                    "norm": norm,
+                    "eps": eps,
+                    "robust_accuracy": float(
+                        report.robust(norm, eps or math.inf).mean()
+                    ),
+                }
+                for norm, eps in report.budgets
+            ],
+            "findings": [plain(dataclasses.asdict(f)) for f in report.findings],
+            "clean_correct": report.clean_correct.astype(int).tolist(),
+            "results": [_result(result) for result in report.results],
+            "identities": list(report.identities),
+            "geometry": None
+            if geometry is None
+            else plain(dataclasses.asdict(geometry)),
+            "samples": [_sample(sample) for sample in report.samples],
+        },
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def decode(text, source):
+    """The fields of the report that `encode` wrote.
+
+    Args:
+        text: The JSON text.
+        source: Where it is from, for the error.
+
+    Raises:
+        ValueError: If it is not such a text.
+    """
+    try:
+        values = json.loads(text)
+        geometry = values.get("geometry")
+        return {
+            "clean_correct": np.asarray(values["clean_correct"], bool),
+            "results": tuple(map(_attack_result, values["results"])),
+            "environment": values["environment"],
+            "findings": tuple(Finding(**f) for f in values.get("findings", ())),
+            "identities": tuple(values.get("identities", ())),
+            "geometry": geometry and _geometry(geometry),
+            "samples": tuple(map(_decoded_sample, values.get("samples", ()))),
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            "The file must be a report that `to_json` wrote. Received: "
+            f"{str(source)!r} ({type(error).__name__}: {error})"
+        ) from None
+
+
+def plain(value):
+    """`value` as what JSON knows; numbers that are not finite as None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _result(result):
+    # Not `asdict`: it would copy every array.
+    values = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+    }
+    for name in _BOOLEANS:
+        values[name] = values[name].astype(int)
+    if result.denied is not None:
+        values["denied"] = result.denied.astype(int)
+    return plain(
+        {
+            **values,
+            "robust_accuracy": result.robust_accuracy,
+            "confidence_interval": result.confidence_interval,
+            "median_distance": result.median_distance,
+            "mean_steps": result.mean_steps,
+        }
+    )
+
+
+def _attack_result(values):
+    fields = {f.name for f in dataclasses.fields(AttackResult)}
+    values = {k: v for k, v in values.items() if k in fields}
+    for name in _BOOLEANS:
+        values[name] = np.asarray(values[name], bool)
+    if values.get("denied") is not None:
+        values["denied"] = np.asarray(values["denied"], bool)
+    for name in _COUNTS:
+        values[name] = np.asarray(values[name], np.int64)
+    values["distance"] = np.asarray(
+        [np.inf if d is None else d for d in values["distance"]], float
+    )
+    return AttackResult(**values)
+
+
+def _geometry(values):
+    return Geometry(
+        **{
+            **values,
+            "angles": np.asarray(values["angles"], float),
+            "lengths": np.asarray(values["lengths"], float),
+        }
+    )
+
+
+def _sample(sample):
+    values = {f.name: getattr(sample, f.name) for f in _fields(Sample)}
+    attempts = [
+        {
+            **{f.name: getattr(a, f.name) for f in _fields(Attempt)},
+            "image": _pixels(a.image),
+        }
+        for a in sample.attempts
+    ]
+    return plain(
+        {**values, "image": _pixels(sample.image), "attempts": attempts}
+    )
+
+
+def _fields(kind):
+    return dataclasses.fields(kind)
+
+
+def _decoded_sample(values):
+    attempts = tuple(
+        Attempt(**{**a, "image": _image(a["image"])})
+        for a in values["attempts"]
+    )
+    return Sample(
+        **{
+            **values,
+            "image": _image(values["image"]),
+            "attempts": attempts,
+            "resisted": tuple(values["resisted"]),
+        }
+    )
+
+
+def _pixels(image):
+    """Float32 pixels as text: little-endian, deflated, in base 64."""
+    raw = np.ascontiguousarray(image, "<f4").tobytes()
+    data = base64.b64encode(zlib.compress(raw)).decode("ascii")
+    return {"shape": list(image.shape), "float32": data}
+
+
+def _image(values):
+    raw = zlib.decompress(base64.b64decode(values["float32"]))
+    return np.frombuffer(raw, "<f4").reshape(values["shape"])
