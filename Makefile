@@ -22,7 +22,7 @@ demo: $(VENV)/.examples ## train and evaluate the paper's MNIST network
 		--output_dir=runs/demo $(ARGS)
 
 results: $(VENV)/.examples ## the tables and figures of results/, from their JSON
-	@$(BIN)/python examples/regenerate.py $(ARGS)
+	@$(BIN)/python -m keras_wp.experiments render $(ARGS)
 
 test: $(VENV)/.dev ## the test suite, on TensorFlow and then on JAX
 	@$(MAKE) --no-print-directory --keep-going test-tensorflow test-jax

@@ -1,6 +1,6 @@
 """What adaptive attacks and an audit cost, against AutoAttack.
 
-    python benchmarks/audit_cost.py --dataset=mnist5k --training=adversarial
+    python -m benchmarks.audit_cost --dataset=mnist5k --training=adversarial
 
 evaluates 500 digits at l-infinity 0.3 by PGD-40; by PGD-40 with the audit; with
 adaptive attacks and the audit; and by AutoAttack. Processor time of each,
@@ -8,23 +8,18 @@ compilation included; the ratios are what counts. Ten minutes on one core, with
 the training. The model is the paper's network, or one of the healthy models of
 the audit's table:
 
-    python benchmarks/audit_cost.py --healthy="cnn, adversarial" --eps=0.1
+    python -m benchmarks.audit_cost --healthy="cnn, adversarial" --eps=0.1
 """
 
-import pathlib
-import sys
 import time
 
-import _common as common
 import keras
 from absl import app, flags
-
-import keras_wp as kwp
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests/support"))
-
 from bases import digits
 from healthy_models import HEALTHY
+
+import keras_wp as kwp
+from benchmarks import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 500, "Test images.")

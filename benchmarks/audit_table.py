@@ -1,6 +1,6 @@
 """What the audit makes of models that mislead, and of healthy ones.
 
-    python benchmarks/audit_table.py --images=100 --output=results/audit.json
+    python -m benchmarks.audit_table --images=100 --output=results/audit
 
 builds the models of `tests/support` one after another, and evaluates each on
 digits as a user would who knows of PGD-20 only, with adaptive attacks and the
@@ -14,27 +14,21 @@ import hashlib
 import json
 import multiprocessing
 import pathlib
-import sys
 import time
 import traceback
 import warnings
 from concurrent import futures
 
-import _common as common
 import keras
+import masked_models
 import numpy as np
 from absl import app, flags
-
-import keras_wp as kwp
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests/support"))
-
-import masked_models
 from bases import Masked, digits
 from healthy_models import HEALTHY
 from masked_models import MASKED
 
-SUPPORT = pathlib.Path(masked_models.__file__).parent
+import keras_wp as kwp
+from benchmarks import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 100, "Test images.")
@@ -57,7 +51,7 @@ def read(path):
 def code():
     """A digest of what the rows depend on."""
     digest = hashlib.blake2b(digest_size=8)
-    folders = (pathlib.Path(kwp.__file__).parent, SUPPORT)
+    folders = (pathlib.Path(kwp.__file__).parent, common.SUPPORT)
     paths = [path for folder in folders for path in folder.rglob("*.py")]
     for path in sorted(paths):
         digest.update(path.read_bytes())
@@ -176,7 +170,7 @@ def finished(arguments):
     """By name, the rows of a run of the same code and arguments."""
     if FLAGS.fresh or not FLAGS.output:
         return {}
-    before = read(pathlib.Path(FLAGS.output))
+    before = read(pathlib.Path(FLAGS.output) / "data.json")
     if before.get("arguments") != arguments:
         return {}
     return {figures["model"]: figures for figures in before["rows"]}
@@ -200,7 +194,7 @@ def main(_):
         "backend": keras.backend.backend(),
     }
     names, done = chosen((*HEALTHY, *MASKED)), finished(arguments)
-    output = pathlib.Path(FLAGS.output or "runs/audit.json")
+    output = pathlib.Path(FLAGS.output or "runs/audit")
     truths = output.with_name(f"{output.stem}-truths")
     # Processes of their own: tracing takes most of the time, on one core.
     context = multiprocessing.get_context("spawn")

@@ -20,15 +20,21 @@ reported of `TRADES` and `MART`, which train on two passes: `needs` says how
 many ordinary steps are counted. (The forward pass in inference mode that
 TRADES compares with is not.)
 
-    python benchmarks/defense_cost.py --form=cifar --steps=10 --rounds=15
+    python -m benchmarks.defense_cost --form=cifar --steps=10 --rounds=15
 """
 
 import keras
 import numpy as np
-from _common import FLAGS, bare_gradient, median_and_interval, now, record
 from absl import app, flags
 
 import keras_wp as kwp
+from benchmarks.common import (
+    FLAGS,
+    bare_gradient,
+    median_and_interval,
+    now,
+    record,
+)
 from keras_wp.models.small_cnn import COLOR_WIDTHS, GREY_WIDTHS
 
 flags.DEFINE_enum("form", "cifar", ["mnist", "cifar"], "Form of the CNN.")

@@ -12,22 +12,25 @@ over gradients taken so.
 A step of every attack is one gradient, that is a forward and a backward pass;
 but Square's is one forward pass. The engine's time includes everything that
 `evaluate` does: the clean pass, the checks, the digests of the images, and
-the forward passes that examine the last points, search along the last
-segments, and confirm what was found. `ratio_attack` is `ratio_divided` without
-the clean pass, one forward pass for each image, right or wrong. `ratio_passes`
-has these forward passes in the floor, too, of whole batches like its gradients.
+the forward passes that examine the last points and search along the last
+segments. `ratio_attack` is `ratio_divided` without the clean pass, one forward
+pass for each image, right or wrong. `ratio_passes` has these forward passes in
+the floor, too, of whole batches like its gradients.
 
 Floor and engine are measured in turns, `--rounds` times, because the machine's
 speed wanders, and both by the clock and by the processor time spent, which
 other processes disturb less; the median ratios are reported.
 
-    python benchmarks/floor.py --attacks=pgd100 --images=512
+    python -m benchmarks.floor --attacks=pgd100 --images=512
 """
 
 import statistics
 
 import numpy as np
-from _common import (
+from absl import app, flags
+
+import keras_wp as kwp
+from benchmarks.common import (
     FLAGS,
     bare_forward,
     bare_gradient,
@@ -36,9 +39,6 @@ from _common import (
     now,
     record,
 )
-from absl import app, flags
-
-import keras_wp as kwp
 
 flags.DEFINE_list("attacks", ["pgd100"], "Which; `all` for each of them.")
 flags.DEFINE_integer("images", 512, "Test images.")
@@ -79,15 +79,15 @@ def forward_passes(attack, report):
     """How many an evaluation needs beside the steps of an attack, at least.
 
     One of each clean image, one of the last point of each image that resists
-    if no step has examined it, those of the search for each image whose
-    distance is searched, and one that confirms each success.
+    if no step has examined it, and those of the search for each image whose
+    distance is searched.
     """
     result = report.results[0]
     fooled = result.within(np.inf).sum()
     resisting = result.attacked.sum() - fooled
     last = resisting if attack.examines_before_moving else 0
     search = attack.final_search * fooled
-    return len(report) + int(last) + int(search) + int(fooled)
+    return len(report) + int(last) + int(search)
 
 
 def measure(model, attack, x, y, unit, floor):

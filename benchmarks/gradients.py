@@ -9,15 +9,19 @@ what it has learned. Each program is compiled and timed, all of them in turns,
   run side by side on the cores, as the engine has it. Both on TensorFlow only.
 - `xla` is TensorFlow's `jit_compile`, or `jax.jit`.
 
-    python benchmarks/gradients.py --batches=8,32,128
-    KERAS_BACKEND=jax python benchmarks/gradients.py --precisions=float32
+    python -m benchmarks.gradients --batches=8,32,128
+    KERAS_BACKEND=jax python -m benchmarks.gradients --precisions=float32
 """
 
 import itertools
 
 import keras
 import numpy as np
-from _common import (
+from absl import app, flags
+from keras import ops
+
+import keras_wp as kwp
+from benchmarks.common import (
     FLAGS,
     bare_gradient,
     called,
@@ -25,10 +29,6 @@ from _common import (
     now,
     record,
 )
-from absl import app, flags
-from keras import ops
-
-import keras_wp as kwp
 
 flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Images at a time.")
 flags.DEFINE_list(

@@ -1,6 +1,6 @@
 """How exact the gradients of training losses are, where a network is sure.
 
-    python benchmarks/loss_gradients.py --output=results/loss-gradients.json
+    python -m benchmarks.loss_gradients --output=results/loss-gradients
 
 The gap is how far the true class's logit lies above the next. Largest relative
 error of the derivative by a logit, over 1,000 random logits of 10 classes in
@@ -8,12 +8,12 @@ float32, against closed forms in float64 that take no difference of what is
 nearly equal. A second on one core.
 """
 
-import _common as common
 import keras
 import numpy as np
 from absl import app, flags
 from keras import ops
 
+from benchmarks import common
 from keras_wp import _backend, objectives
 
 FLAGS = flags.FLAGS

@@ -5,7 +5,7 @@ a seed, and each is labelled with what a narrow network with random weights
 makes of it. Each number of images has a process of its own, whose largest
 resident set is reported.
 
-    python benchmarks/memory.py --counts=100,1000,10000
+    python -m benchmarks.memory --counts=100,1000,10000
 """
 
 import json
@@ -16,10 +16,10 @@ import time
 
 import keras
 import numpy as np
-from _common import FLAGS, record
 from absl import app, flags
 
 import keras_wp as kwp
+from benchmarks.common import FLAGS, record
 
 flags.DEFINE_list("counts", ["100", "1000", "10000"], "Numbers of images.")
 flags.DEFINE_integer("count", 0, "Evaluate on so many in this process.")
@@ -80,7 +80,14 @@ def measure(count):
 
 def in_process(count):
     done = subprocess.run(
-        [sys.executable, *sys.argv, f"--count={count}", "--output="],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.memory",
+            *sys.argv[1:],
+            f"--count={count}",
+            "--output=",
+        ],
         stdout=subprocess.PIPE,
         check=True,
         text=True,

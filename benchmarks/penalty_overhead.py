@@ -14,17 +14,17 @@ On a busy machine that interval is wider than the overhead itself. So the same
 is measured for the head alone, whose step takes a few milliseconds: the
 difference, over the small CNN's step, is `penalty_percent`.
 
-    python benchmarks/penalty_overhead.py --form=mnist --pairs=300
+    python -m benchmarks.penalty_overhead --form=mnist --pairs=300
 """
 
 import time
 
 import keras
 import numpy as np
-from _common import FLAGS, median_and_interval, record
 from absl import app, flags
 
 import keras_wp as kwp
+from benchmarks.common import FLAGS, median_and_interval, record
 
 flags.DEFINE_enum("form", "mnist", ["mnist", "cifar"], "Form of the CNN.")
 flags.DEFINE_integer("pairs", 300, "Pairs of steps to time.")

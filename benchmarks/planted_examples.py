@@ -1,6 +1,6 @@
 """Which planted adversarial examples attacks find: on healthy models, and not.
 
-    python benchmarks/planted_examples.py --output=results/planted.json
+    python -m benchmarks.planted_examples --output=results/planted
 
 At 32 digits each, for models of `tests/support`; PGD with 20 and 100 steps and
 AutoAttack, and what `adaptive=True` runs. An attack is to find (nearly) all of
@@ -13,11 +13,11 @@ import time
 import warnings
 from concurrent import futures
 
-import _common as common
 from absl import app, flags
 from audit_table import HEALTHY, MASKED, built, chosen, digits
 
 import keras_wp as kwp
+from benchmarks import common
 from keras_wp.attacks import adaptive
 from keras_wp.audit import planted
 from keras_wp.inspection.classifier import Classifier

@@ -1,6 +1,6 @@
 """A saturated Tanh head: what PGD leaves, and what adapted attacks leave.
 
-    python benchmarks/saturated_head.py --dataset=mnist
+    python -m benchmarks.saturated_head --dataset=mnist
 
 trains the paper's MNIST network by the paper's recipe, but for 6 epochs only,
 multiplies the pre-activations of its last Tanh by 1, 3 and 30, which hardly
@@ -10,11 +10,11 @@ on 300 test images. Half an hour on one core.
 
 import pathlib
 
-import _common as common
 import keras
 from absl import app, flags
 
 import keras_wp as kwp
+from benchmarks import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 300, "Test images.")

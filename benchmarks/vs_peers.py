@@ -8,7 +8,7 @@ tracing and imports do not count; one that takes less than 5 seconds is timed
 three times. Ours is timed again before each peer. README.md beside this file
 says how to install the peers.
 
-    python benchmarks/vs_peers.py --work=fgsm,pgd20,deepfool
+    python -m benchmarks.vs_peers --work=fgsm,pgd20,deepfool
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ import time
 import keras
 import numpy as np
 import torch
-from _common import FLAGS, correct_images, load, network, record
-from _peers import CW_SEARCHES, CW_STEPS, EPS, EPS_L2, PEERS, STEP
-from _timings import peers_table
-from _torch_twin import twin
 from absl import app, flags
 
 import keras_wp as kwp
+from benchmarks.common import FLAGS, correct_images, load, network, record
+from benchmarks.peers import CW_SEARCHES, CW_STEPS, EPS, EPS_L2, PEERS, STEP
+from benchmarks.torch_twin import twin
+from keras_wp.experiments.publish.timings import peers_table
 
 flags.DEFINE_list(
     "work",

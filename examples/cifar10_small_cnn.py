@@ -15,28 +15,23 @@ reads CIFAR-10 through TensorFlow Datasets, and is meant for a GPU;
     --resume                                          after an interruption
 """
 
-import _common as common
-import _flags
-import _training as training
-from absl import app
+from keras_wp.experiments.config import Config
+from keras_wp.experiments.train import main
 
-_flags.define(
+EXPERIMENT = Config(
     dataset="cifar10",
-    attacks=["pgd20", "pgd20-margin", "pgd100", "deepfool50", "mta100"],
-    narrow=1,
+    augment=False,
+    network="small_cnn",
+    head="robust",
+    activation="tanh",
+    s=0.1,
+    alpha=100.0,
+    epochs=400,
+    batch_size=128,
+    learning_rate=0.01,
+    attacks=("pgd20", "pgd20-margin", "pgd100", "deepfool50", "mta100"),
     output_dir="runs/cifar10_small_cnn",
 )
 
-
-def main(argv):
-    run, train, test = common.start(argv)
-
-    def build_model():
-        return common.small_cnn(run, train[0])
-
-    model = training.train(run, build_model, train, test)
-    common.evaluate(run, model, test)
-
-
 if __name__ == "__main__":
-    app.run(main)
+    main(EXPERIMENT)

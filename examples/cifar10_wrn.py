@@ -21,43 +21,27 @@ other rows:
     --resume                                          after an interruption
 """
 
-import functools
+from keras_wp.experiments.config import Config
+from keras_wp.experiments.train import main
 
-import _common as common
-import _flags
-import _heads
-import _training as training
-from absl import app, flags
-
-import keras_wp as kwp
-
-FLAGS = flags.FLAGS
-_flags.define(
+EXPERIMENT = Config(
     dataset="cifar10",
-    network="wide_resnet",
     augment=True,
+    network="wide_resnet",
+    depth=34,
+    width=10,
+    head="robust",
+    activation="tanh",
+    s=0.1,
+    alpha=100.0,
+    epochs=400,
+    batch_size=128,
+    learning_rate=0.01,
+    # Every 60 epochs.
     decay=0.9,
-    attacks=["pgd20", "pgd20-margin", "deepfool50", "cw1000"],
+    attacks=("pgd20", "pgd20-margin", "deepfool50", "cw1000"),
     output_dir="runs/cifar10_wrn",
-    presets=_flags.SMALL_WIDE_RESNETS,
 )
 
-
-def main(argv):
-    run, train, test = common.start(argv)
-
-    def build_model():
-        network = kwp.models.resnet32
-        if FLAGS.network == "wide_resnet":
-            network = functools.partial(
-                kwp.models.wide_resnet, FLAGS.depth, FLAGS.width
-            )
-        arguments = common.network_arguments(run, train[0])
-        return _heads.build(network, **arguments)
-
-    model = training.train(run, build_model, train, test)
-    common.evaluate(run, model, test)
-
-
 if __name__ == "__main__":
-    app.run(main)
+    main(EXPERIMENT)

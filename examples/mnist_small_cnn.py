@@ -18,37 +18,27 @@ CPU cores. Without `--dataset` it reads MNIST through TensorFlow Datasets.
     --resume                                          after an interruption
 """
 
-import _common as common
-import _flags
-import _training as training
-from absl import app
+from keras_wp.experiments.config import Config
+from keras_wp.experiments.train import main
 
-_flags.define(
+EXPERIMENT = Config(
     dataset="mnist",
+    augment=False,
+    network="small_cnn",
+    head="robust",
+    activation="tanh",
+    s=0.1,
+    alpha=100.0,
+    epochs=400,
+    batch_size=128,
+    learning_rate=0.01,
     # Cross-entropy alone is fooled by logits that are large or saturate; the
     # margin is not.
-    attacks=["fgsm", "pgd40", "pgd40-margin"],
-    eps=["0.1", "0.2", "0.3"],
+    attacks=("fgsm", "pgd40", "pgd40-margin"),
+    eps=("0.1", "0.2", "0.3"),
     eval_images=1000,
-    narrow=1,
     output_dir="runs/mnist_small_cnn",
-    presets={
-        # With few images and epochs, nothing is learned at the paper's 0.3.
-        "cpu": {"dataset": "mnist5k", "attack_eps": 0.1},
-        "smoke": {"dataset": "mnist5k"},
-    },
 )
 
-
-def main(argv):
-    run, train, test = common.start(argv)
-
-    def build_model():
-        return common.small_cnn(run, train[0])
-
-    model = training.train(run, build_model, train, test)
-    common.evaluate(run, model, test)
-
-
 if __name__ == "__main__":
-    app.run(main)
+    main(EXPERIMENT)

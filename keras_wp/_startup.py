@@ -1,4 +1,4 @@
-"""What precedes every other import: a quiet start of `python -m keras_wp`.
+"""What precedes every other import: a quiet start of the package's programs.
 
 To import TensorFlow writes lines that look like failures ("Could not find cuda
 drivers") before any log level applies. Where the package is a program, nobody
@@ -7,11 +7,19 @@ asked for them; where it is a library, they are its user's.
 
 import contextlib
 import os
+import pathlib
 import sys
 
 
 def is_command():
-    """Whether Python is importing this package to run it with `-m`."""
+    """Whether Python is importing this package to run it with `-m`.
+
+    Or to run one of the examples beside it.
+    """
+    examples = pathlib.Path(__file__).parents[1] / "examples"
+    script = pathlib.Path(sys.argv[0] if sys.argv else "").resolve()
+    if script.suffix == ".py" and script.parent == examples:
+        return True
     # Until the module to run is found, Python has "-m" stand for its path.
     if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv:
         return False

@@ -1,19 +1,14 @@
 """The paper's figures: drawn from finished runs, and from end to end."""
 
 import json
-import shlex
 
 import pytest
-from helpers import run_example
-from processes import ROOT
+from studies import leave, listed, run_experiments
 from test_tables import RECORD, result
 
 
 def finish(command, accuracy):
     """What a run of this command might have left, by its accuracy."""
-    flags = dict(word.lstrip("-").split("=") for word in command[2:])
-    folder = ROOT / flags["output_dir"]
-    folder.mkdir(parents=True)
     report = {
         "clean_accuracy": accuracy,
         "results": [result("PGD40", "linf", 0.1, 10 * accuracy / 2)],
@@ -24,13 +19,7 @@ def finish(command, accuracy):
     ]
     # As with --robust_every=2.
     history[1].update(robust_accuracy=0.25, val_robust_accuracy=0.125)
-    record = {**RECORD, "command": shlex.join(command)}
-    for name, value in (
-        ("report", report),
-        ("history", history),
-        ("record", record),
-    ):
-        (folder / f"{name}.json").write_text(json.dumps(value))
+    leave(command, RECORD, report=report, history=history)
 
 
 def draw(figure, tmp_path, accuracies):
@@ -41,17 +30,15 @@ def draw(figure, tmp_path, accuracies):
         f"--runs_dir={tmp_path / 'runs'}",
         f"--output_dir={tmp_path}",
     )
-    listed = run_example("figures", *flags, "--list")
-    assert listed.returncode == 0, listed.stderr
-    commands = [shlex.split(line)[1:] for line in listed.stdout.splitlines()]
+    commands = listed("figure", *flags)
     for command, accuracy in zip(commands, accuracies, strict=True):
         finish(command, accuracy)
-    drawn = run_example("figures", *flags)
+    drawn = run_experiments("figure", *flags)
     assert (drawn.returncode, drawn.stderr) == (0, "")
-    path = tmp_path / f"figure-{figure}-cpu"
-    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    return json.loads(path.with_suffix(".json").read_text())
+    path = tmp_path / f"figure/{figure}-cpu"
+    assert (path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    return json.loads((path / "data.json").read_text())
 
 
 def test_curves_are_those_of_the_histories(tmp_path):
@@ -95,8 +82,8 @@ def test_sweep_has_a_point_for_each_run(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("figure", ["3", "4", "5", "6", "7"])
 def test_figure_runs_from_end_to_end(figure, small_cifar, tmp_path):
-    result = run_example(
-        "figures",
+    result = run_experiments(
+        "figure",
         f"--figure={figure}",
         "--preset=smoke",
         f"--data_dir={small_cifar('cifar10', 10)}",
@@ -106,6 +93,6 @@ def test_figure_runs_from_end_to_end(figure, small_cifar, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    found = json.loads((tmp_path / f"figure-{figure}-smoke.json").read_text())
-    assert found["panels"]
-    assert (tmp_path / f"figure-{figure}-smoke.png").exists()
+    folder = tmp_path / f"figure/{figure}-smoke"
+    assert json.loads((folder / "data.json").read_text())["panels"]
+    assert (folder / "figure.png").exists()

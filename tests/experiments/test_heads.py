@@ -1,6 +1,5 @@
 """The variants of the robust head that examples train."""
 
-import _heads
 import keras
 import numpy as np
 import pytest
@@ -10,16 +9,17 @@ from keras import ops
 import keras_wp as kwp
 from keras_wp import simplex
 from keras_wp.attacks import adaptive
+from keras_wp.experiments import head_layers, heads
 from keras_wp.inspection import features
 from keras_wp.inspection.classifier import Classifier
 
 SHAPE, CLASSES, UNITS = (16, 16, 1), 4, 8
-each_variant = pytest.mark.parametrize("name", list(_heads.VARIANTS))
+each_variant = pytest.mark.parametrize("name", list(heads.VARIANTS))
 
 
 def network(name, **given):
     arguments = {"activation": "tanh", "s": 0.1, "alpha": 100.0, **given}
-    return _heads.build(
+    return heads.build(
         kwp.models.small_cnn,
         name,
         input_shape=SHAPE,
@@ -81,7 +81,7 @@ def test_attacks_find_their_way_into_a_variant(name):
         "rising",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in _heads.VARIANTS
+            for name in heads.VARIANTS
             if name != "rising"
         ),
     ],
@@ -101,7 +101,7 @@ def test_variant_learns_under_attack(name):
         y,
         epochs=2,
         batch_size=4,
-        callbacks=_heads.callbacks(model, 2),
+        callbacks=heads.callbacks(model, 2),
         verbose=0,
     )
     assert np.isfinite(history.history["loss"]).all()
@@ -123,7 +123,7 @@ def test_penalty_is_annealed_epoch_by_epoch(name, shares):
     )
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
     x, y = random_images(4, SHAPE), np.array([0, 1, 2, 3])
-    callbacks = [*_heads.callbacks(model, 3), see]
+    callbacks = [*heads.callbacks(model, 3), see]
     model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
     assert seen == shares
     head.anneal(0.25)
@@ -143,7 +143,7 @@ def test_a_network_that_cannot_be_is_one_sentence():
 
 
 def test_other_variants_need_no_callback():
-    assert _heads.callbacks(network("sphere"), 3) == []
+    assert heads.callbacks(network("sphere"), 3) == []
 
 
 @pytest.mark.once
@@ -152,7 +152,9 @@ def test_squared_penalty_is_by_its_definition(rng):
     sigma = simplex.gram(CLASSES, 0.1)
     distance = np.linalg.norm(kernel.T.astype(float) @ kernel - sigma)
     expected = 7 * distance**2 / np.linalg.norm(sigma)
-    found = float(_heads.SquaredSimplex(0.1, 7)(ops.convert_to_tensor(kernel)))
+    found = float(
+        head_layers.SquaredSimplex(0.1, 7)(ops.convert_to_tensor(kernel))
+    )
     assert found == pytest.approx(expected, rel=1e-4)
     head = network("squared", alpha=7.0).get_layer("head")
     head.dense.kernel.assign(kernel)
@@ -161,7 +163,7 @@ def test_squared_penalty_is_by_its_definition(rng):
 
 def test_limit_penalizes_what_is_beyond_it():
     inputs = ops.convert_to_tensor([[1.0, -5.0], [3.5, 0.0]])
-    layer = _heads.Limit(limit=3.0, weight=2.0)
+    layer = head_layers.Limit(limit=3.0, weight=2.0)
     assert penalties(layer, inputs) == pytest.approx([2 * (4 + 0.25) / 4])
     np.testing.assert_array_equal(to_numpy(layer(inputs)), to_numpy(inputs))
     assert layer.losses == []
@@ -170,10 +172,10 @@ def test_limit_penalizes_what_is_beyond_it():
 @pytest.mark.once
 def test_sphere_gives_features_one_length(rng):
     inputs = rng.normal(size=(5, UNITS)).astype("float32")
-    found = to_numpy(_heads.Sphere(150.0)(inputs))
+    found = to_numpy(head_layers.Sphere(150.0)(inputs))
     lengths = np.linalg.norm(inputs, axis=1, keepdims=True)
     np.testing.assert_allclose(found, 150 * inputs / lengths, rtol=1e-5)
-    zeros = to_numpy(_heads.Sphere(150.0)(np.zeros((1, UNITS), "float32")))
+    zeros = to_numpy(head_layers.Sphere(150.0)(np.zeros((1, UNITS), "float32")))
     np.testing.assert_array_equal(zeros, 0)
 
 

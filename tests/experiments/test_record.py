@@ -3,9 +3,10 @@
 import re
 import subprocess
 
-import _record
 import numpy as np
 import pytest
+
+from keras_wp.experiments.publish import record
 
 
 @pytest.mark.once
@@ -22,21 +23,21 @@ def test_a_copy_with_other_pixels_is_named(form, expected, write_tfds):
     pixels = np.zeros((32, 32, 3), "uint8")
     example = {"id": "0", "image": pixels, "label": 1}
     folder = write_tfds("cifar10", features, train=[example], test=[example])
-    assert _record.data("cifar10", folder) == expected
+    assert record.data("cifar10", folder) == expected
 
 
 def test_digits_of_a_package_are_what_they_are():
-    assert _record.data("mnist5k") == "mnist5k"
+    assert record.data("mnist5k") == "mnist5k"
 
 
 def test_commit_is_that_of_the_start(monkeypatch):
-    begun = _record.commit()
+    begun = record.commit()
 
     def later(*args, **kwargs):
         return "another"
 
     monkeypatch.setattr(subprocess, "check_output", later)
-    assert _record.commit() == begun != "another"
+    assert record.commit() == begun != "another"
 
 
 def test_only_what_runs_makes_a_copy_dirty(tmp_path, monkeypatch):
@@ -48,8 +49,8 @@ def test_only_what_runs_makes_a_copy_dirty(tmp_path, monkeypatch):
             capture_output=True,
         )
 
-    monkeypatch.setattr(_record, "_HERE", tmp_path / "examples")
-    assert _record._checked_out() == "unknown"
+    monkeypatch.setattr(record, "_HERE", tmp_path / "examples")
+    assert record._checked_out() == "unknown"
     for name in ("examples/run.py", "package/it.py", "results/it.json"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("1")
@@ -57,9 +58,9 @@ def test_only_what_runs_makes_a_copy_dirty(tmp_path, monkeypatch):
     git("config", "diff.relative", "true")
     git("add", ".")
     git("commit", "-m", "one")
-    clean = _record._checked_out()
+    clean = record._checked_out()
     assert re.fullmatch("[0-9a-f]{7,}", clean)
     (tmp_path / "results/it.json").write_text("2")
-    assert _record._checked_out() == clean
+    assert record._checked_out() == clean
     (tmp_path / "package/it.py").write_text("2")
-    assert _record._checked_out() == f"{clean}-dirty"
+    assert record._checked_out() == f"{clean}-dirty"

@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 
-import _results
 import pytest
-from helpers import run_example
 from processes import ROOT
+from studies import run_experiments
+
+from keras_wp.experiments.publish import results
 
 pytestmark = pytest.mark.once
 
@@ -101,14 +102,14 @@ def lines(text):
 
 def written(path, result):
     """The Markdown made of a result; there is a figure, in both forms."""
-    _results.write(path, result)
-    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    return path.with_suffix(".md").read_text()
+    results.write(path, result)
+    assert (path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    return (path / "table.md").read_text()
 
 
 def test_epochs_become_a_table_and_a_figure(tmp_path):
-    text = written(tmp_path / "growing-epochs-mnist_small_cnn-cpu", GROWING)
+    text = written(tmp_path / "growing-epochs/mnist-cpu", GROWING)
     assert lines(text) == [
         "| method | epochs | clean | PGD | C&W | worst case | units at ±1 | "
         "beyond ±0.999 | pre-activation | zero grad | min. angle |",
@@ -128,7 +129,7 @@ def test_epochs_become_a_table_and_a_figure(tmp_path):
 
 
 def test_heads_become_a_table_and_a_figure(tmp_path):
-    text = written(tmp_path / "compare-heads-mnist_small_cnn-cpu", COMPARED)
+    text = written(tmp_path / "compare-heads/mnist_small_cnn-cpu", COMPARED)
     assert lines(text) == [
         "| training | head | clean | AutoAttack | worst case | worst case − "
         "plain | by seed | only it | only plain | clean − plain |",
@@ -224,32 +225,32 @@ MEMORY = {
 @pytest.mark.parametrize(
     "name, result, expected",
     [
-        ("peers-plain", PEERS, "| pgd20, 128 images | broken | ImportError() "),
+        ("peers/plain", PEERS, "| pgd20, 128 images | broken | ImportError() "),
         (
-            "peers-plain",
+            "peers/plain",
             PEERS,
             "| pgd20, 128 images | keras_wp 0.1 | 1.50 | 1.000 | 25.0% |  |",
         ),
         (
-            "agreement-plain",
+            "agreement/plain",
             PEERS,
             "| pgd20, 128 images | drawn 2 | 3.00 |  | 37.5% (25.0% to 50.0%) ",
         ),
         (
-            "floor-plain",
+            "floor/plain",
             FLOOR,
             "| PGD100 | 512 | 50.0% | 12.5% | 62.2 | gradient | 0.91 | 1.04 | "
             "1.08 | 1.06 |",
         ),
-        ("devices-jax", DEVICES, "| throughput of two devices | 1.01 |"),
-        ("devices-jax", DEVICES, "| other verdicts | 1 of 128 |"),
-        ("memory", MEMORY, "| 10,000 | 40 | 122.9 | 901 | 61 |"),
+        ("devices/jax", DEVICES, "| throughput of two devices | 1.01 |"),
+        ("devices/jax", DEVICES, "| other verdicts | 1 of 128 |"),
+        ("memory/mnist", MEMORY, "| 10,000 | 40 | 122.9 | 901 | 61 |"),
     ],
 )
 def test_benchmarks_become_tables(name, result, expected, tmp_path):
     path = tmp_path / name
-    _results.write(path, result)
-    text = path.with_suffix(".md").read_text()
+    results.write(path, result)
+    text = (path / "table.md").read_text()
     assert any(line.startswith(expected) for line in lines(text))
     assert (
         "Device: a device; 61 s in all. keras 3, numpy 2; commit abc." in text
@@ -258,61 +259,65 @@ def test_benchmarks_become_tables(name, result, expected, tmp_path):
 
 
 def test_other_json_is_left_alone(tmp_path):
-    path = tmp_path / "audit-cost"
-    path.with_suffix(".json").write_text("{}")
-    _results.render(path)
-    assert [p.name for p in tmp_path.iterdir()] == [f"{path.name}.json"]
+    path = tmp_path / "audit-cost" / "paper"
+    path.mkdir(parents=True)
+    (path / "data.json").write_text("{}")
+    results.render(path)
+    assert [p.name for p in path.iterdir()] == ["data.json"]
 
 
 def test_the_same_json_gives_the_same_files(tmp_path):
     contents = []
     for _ in range(2):
-        path = tmp_path / "growing-epochs-cpu"
-        _results.write(path, GROWING)
-        files = sorted(tmp_path.iterdir())
+        path = tmp_path / "growing-epochs" / "cpu"
+        results.write(path, GROWING)
+        files = sorted(path.iterdir())
         contents.append([file.read_bytes() for file in files])
     assert len(contents[0]) == 4
     assert contents[0] == contents[1]
 
 
+def files_below(folder):
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder) for path in found}
+
+
 def test_results_are_what_their_json_gives(tmp_path):
     recorded = ROOT / "results"
-    for path in recorded.glob("*.json"):
-        shutil.copy(path, tmp_path)
-    result = run_example("regenerate", f"--output_dir={tmp_path}")
+    for path in recorded.rglob("*.json"):
+        copy = tmp_path / path.relative_to(recorded)
+        copy.parent.mkdir(parents=True)
+        shutil.copy(path, copy)
+    result = run_experiments("render", f"--output_dir={tmp_path}")
     assert (result.returncode, result.stderr) == (0, "")
-    names = [
-        {p.name for p in folder.iterdir()} for folder in (recorded, tmp_path)
-    ]
-    assert names[0] == names[1]
-    for path in recorded.glob("*.md"):
-        assert (tmp_path / path.name).read_text() == path.read_text()
+    assert files_below(recorded) == files_below(tmp_path)
+    for path in recorded.rglob("*.md"):
+        copy = tmp_path / path.relative_to(recorded)
+        assert copy.read_text() == path.read_text()
 
 
 def test_a_name_with_dots_is_kept_whole(tmp_path):
-    for name in ("growing-epochs-s-0.1", "growing-epochs-s-0.3"):
-        _results.write(tmp_path / name, GROWING)
-        for suffix in (".json", ".md", ".png", ".pdf"):
-            assert (tmp_path / f"{name}{suffix}").exists()
-    result = run_example("regenerate", f"--output_dir={tmp_path}")
+    for name in ("s-0.1", "s-0.3"):
+        results.write(tmp_path / "growing-epochs" / name, GROWING)
+    result = run_experiments("render", f"--output_dir={tmp_path}")
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(files_below(tmp_path)) == 8
 
 
 def test_nothing_to_regenerate_is_one_sentence(tmp_path):
-    result = run_example("regenerate", f"--output_dir={tmp_path}")
+    result = run_experiments("render", f"--output_dir={tmp_path}")
     assert result.returncode == 1
-    assert result.stderr == f"There is no JSON in {tmp_path}.\n"
+    assert result.stderr == f"There is no data.json in {tmp_path}.\n"
 
 
 def test_results_tell_what_they_depend_on():
     fields = {"command", "commit", "versions", "device", "data", "seed"}
-    for path in (ROOT / "results").glob("*.json"):
-        assert fields <= set(json.loads(path.read_text())), path.name
+    for path in (ROOT / "results").rglob("*.json"):
+        assert fields <= set(json.loads(path.read_text())), path
 
 
 def test_make_regenerates_results():
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(
-        r"^results: .*\n\t.*examples/regenerate\.py", makefile, re.M
+        r"^results: .*\n\t.*keras_wp\.experiments render", makefile, re.M
     )

@@ -1,17 +1,17 @@
 """The studies beyond the paper: of finished runs, and from end to end."""
 
 import json
-import shlex
 
 import keras
 import numpy as np
 import pytest
 from helpers import run_example
 from made_reports import ENVIRONMENT, attack_result, identities
-from processes import ROOT, run_python
+from studies import flags_of, leave, listed, run_experiments
 from test_tables import RECORD
 
 from keras_wp import Report
+from keras_wp.experiments import attacks, config, heads
 
 pytestmark = pytest.mark.once
 
@@ -25,17 +25,6 @@ def flags(tmp_path, *more):
         f"--output_dir={tmp_path / 'results'}",
         *more,
     )
-
-
-def listed(name, *given):
-    """The commands that a study consists of."""
-    result = run_example(name, *given, "--list")
-    assert (result.returncode, result.stderr) == (0, "")
-    return [shlex.split(line)[1:] for line in result.stdout.splitlines()]
-
-
-def flags_of(command):
-    return dict(word.lstrip("-").split("=", 1) for word in command[2:])
 
 
 def resisting(head, defense, seed):
@@ -61,11 +50,8 @@ def finish(command):
         environment=ENVIRONMENT,
         identities=identities(IMAGES),
     )
-    folder = ROOT / given["output_dir"]
-    folder.mkdir(parents=True)
+    folder = leave(command, {**RECORD, "seed": seed})
     report.to_json(folder / "report.json")
-    record = {**RECORD, "seed": seed, "command": shlex.join(command)}
-    (folder / "record.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -73,7 +59,7 @@ def compared(tmp_path):
     """Flags of a comparison whose experiments are all finished."""
     given = flags(tmp_path, "--preset=cpu", "--seeds=0,1,2")
     given += ("--variants=robust",)
-    commands = listed("compare_heads", *given)
+    commands = listed("compare-heads", *given)
     assert len(commands) == 2 * 2 * 3
     for command in commands:
         finish(command)
@@ -81,12 +67,13 @@ def compared(tmp_path):
 
 
 def test_heads_are_compared_image_by_image(compared, tmp_path):
-    result = run_example("compare_heads", *compared)
+    result = run_experiments("compare-heads", *compared)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("Finished before.") == 12
-    name = "compare-heads-mnist_small_cnn-cpu-variants-robust"
-    path = tmp_path / "results" / name
-    found = json.loads(path.with_suffix(".json").read_text())
+    (path,) = (tmp_path / "results" / "compare-heads").iterdir()
+    # Some choice was made, of which there is a digest.
+    assert path.name.startswith("mnist-cpu-")
+    found = json.loads((path / "data.json").read_text())
     assert (found["attack"], found["eps"]) == ("AutoAttack", 0.1)
     assert found["seed"] == [0, 1, 2]
     assert found["seconds"] == 12 * 2.5
@@ -111,14 +98,14 @@ def test_heads_are_compared_image_by_image(compared, tmp_path):
         *("--eps=0.1", "--narrow=2", "--max_attack_steps=5000"),
         *("--train_images=4000", "--epochs=8", "--eval_images=200"),
     ]
-    text = path.with_suffix(".md").read_text()
+    text = (path / "table.md").read_text()
     assert f"with `{' '.join(found['flags'])}`" in text
     assert "| at | robust | 90.0 (90.0–90.0) | 70.0 (70.0–70.0) |" in text
 
 
 def test_trainings_differ_in_the_head_alone(tmp_path):
     commands = listed(
-        "compare_heads", *flags(tmp_path, "--preset=gpu", "--variants=all")
+        "compare-heads", *flags(tmp_path, "--preset=gpu", "--variants=all")
     )
     by_head = {}
     for command in commands:
@@ -136,15 +123,13 @@ def test_trainings_differ_in_the_head_alone(tmp_path):
 
 
 def test_every_variant_can_be_compared(tmp_path):
-    import _heads
-
-    commands = listed("compare_heads", *flags(tmp_path, "--variants=all"))
-    heads = {flags_of(command).get("head") for command in commands}
-    assert set(_heads.VARIANTS) <= heads
+    commands = listed("compare-heads", *flags(tmp_path, "--variants=all"))
+    found = {flags_of(command).get("head") for command in commands}
+    assert set(heads.VARIANTS) <= found
 
 
 def test_a_network_is_trained_once_for_all_epochs(tmp_path):
-    commands = listed("growing_epochs", *flags(tmp_path, "--preset=cpu"))
+    commands = listed("growing-epochs", *flags(tmp_path, "--preset=cpu"))
     trained = {}
     for command in map(flags_of, commands):
         if "snapshot_of" in command:
@@ -161,7 +146,7 @@ def test_a_network_is_trained_once_for_all_epochs(tmp_path):
 
 def test_some_methods_can_grow_for_longer(tmp_path):
     given = "--preset=cpu", "--methods=wp-tanh,plain", "--checkpoints=400,64"
-    commands = listed("growing_epochs", *flags(tmp_path, *given))
+    commands = listed("growing-epochs", *flags(tmp_path, *given))
     found = [flags_of(command) for command in commands]
     assert [(c.get("head"), c["epochs"]) for c in found] == [
         ("plain", "400"),
@@ -171,9 +156,9 @@ def test_some_methods_can_grow_for_longer(tmp_path):
     ]
     assert [c.get("snapshots") for c in found] == ["64", None] * 2
     # Nothing is in the way of the preset's own, or of other checkpoints.
-    preset = listed("growing_epochs", *flags(tmp_path, "--preset=cpu"))
+    preset = listed("growing-epochs", *flags(tmp_path, "--preset=cpu"))
     given = "--preset=cpu", "--checkpoints=64,100"
-    other = listed("growing_epochs", *flags(tmp_path, *given))
+    other = listed("growing-epochs", *flags(tmp_path, *given))
     folders = [flags_of(c)["output_dir"] for c in (*commands, *preset, *other)]
     assert len(set(folders)) == len(folders)
 
@@ -194,7 +179,7 @@ def test_some_methods_can_grow_for_longer(tmp_path):
     ],
 )
 def test_what_cannot_grow_is_one_sentence(given, message, tmp_path):
-    result = run_example("growing_epochs", *flags(tmp_path, given))
+    result = run_experiments("growing-epochs", *flags(tmp_path, given))
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
@@ -221,45 +206,25 @@ def test_what_cannot_grow_is_one_sentence(given, message, tmp_path):
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence(given, message, tmp_path):
-    result = run_example("compare_heads", *flags(tmp_path, *given))
+    result = run_experiments("compare-heads", *flags(tmp_path, *given))
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
-LABELS = """
-import _common, _attacks, _flags, numpy as np
-_flags.define(narrow=1)
-digits = np.zeros((1, 28, 28, 1))
-for limit in {limits}:
-    _attacks.FLAGS(["x", *limit])
-    print([_attacks.by_name(n, digits).label for n in {names}])
-attack = _attacks.by_name("mta100-published", digits)
-print(attack.published_sign, attack.loss)
-"""
-
-
-@pytest.mark.slow
 def test_labels_say_what_is_run():
     names = ["autoattack", "mta100", "mta100-published", "cw100", "pgd40-dlr"]
     whole = ["AutoAttack", "MTA100", "MTA100-published", "C&W100", "PGD40-dlr"]
-    expected = {
-        (): whole,
-        # What is called AutoAttack is the standard suite only.
-        ("--max_attack_steps=50",): [
-            "AutoAttack(50, 50)",
-            "MTA50",
-            "MTA50-published",
-            "C&W50",
-            "PGD40-dlr",
-        ],
-        ("--max_attack_steps=5000",): whole,
-    }
-    code = LABELS.format(limits=list(expected), names=names)
-    result = run_python("-c", code, cwd=ROOT / "examples")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [
-        *map(str, expected.values()),
-        "True center",
-    ]
+    fewer = ["AutoAttack(50, 50)", "MTA50", "MTA50-published", "C&W50"]
+    digits = np.zeros((1, 28, 28, 1))
+    # What is called AutoAttack is the standard suite only.
+    for limit, expected in (
+        (None, whole),
+        (50, [*fewer, "PGD40-dlr"]),
+        (5000, whole),
+    ):
+        chosen = config.Config(max_attack_steps=limit)
+        found = [attacks.by_name(chosen, name, digits) for name in names]
+        assert [attack.label for attack in found] == expected
+        assert (found[2].published_sign, found[2].loss) == (True, "center")
 
 
 def smoke(folder, *more):
@@ -278,6 +243,11 @@ def run_well(*command):
     result = run_example(*command, timeout=LIMIT)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     return result
+
+
+def study_well(*command):
+    result = run_experiments(*command, timeout=LIMIT)
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
 
 
 def weights(folder):
@@ -337,9 +307,9 @@ def test_variant_trains_and_is_attacked_adaptively(head, tmp_path):
 
 @pytest.mark.slow
 def test_growing_epochs_run_from_end_to_end(tmp_path):
-    run_well("growing_epochs", *flags(tmp_path, "--preset=smoke"))
-    path = tmp_path / "results" / "growing-epochs-mnist_small_cnn-smoke"
-    found = json.loads(path.with_suffix(".json").read_text())
+    study_well("growing-epochs", *flags(tmp_path, "--preset=smoke"))
+    path = tmp_path / "results" / "growing-epochs" / "mnist-smoke"
+    found = json.loads((path / "data.json").read_text())
     assert [(r["method"], r["epochs"]) for r in found["rows"]] == [
         (method, epochs)
         for method in ("Plain", "WP, ReLU", "WP, Tanh", "MMC", "AdvTraining")
@@ -353,10 +323,10 @@ def test_growing_epochs_run_from_end_to_end(tmp_path):
         tanh = row["method"] == "WP, Tanh"
         assert (mean["saturated"] is not None) == tanh
         assert 0 <= mean["min_angle"] <= 180
-    written = path.with_suffix(".md").read_text()
-    path.with_suffix(".md").unlink()
-    run_well("regenerate", f"--output_dir={path.parent}")
-    assert path.with_suffix(".md").read_text() == written
+    written = (path / "table.md").read_text()
+    (path / "table.md").unlink()
+    study_well("render", f"--output_dir={tmp_path / 'results'}")
+    assert (path / "table.md").read_text() == written
 
 
 @pytest.mark.slow
@@ -364,15 +334,13 @@ def test_growing_epochs_run_from_end_to_end(tmp_path):
     "script", ["mnist_small_cnn", "cifar10_small_cnn", "cifar10_wrn"]
 )
 def test_heads_are_compared_from_end_to_end(script, small_cifar, tmp_path):
-    run_well(
-        "compare_heads",
+    study_well(
+        "compare-heads",
         *flags(tmp_path, "--preset=smoke", f"--script={script}"),
         *("--seeds=0,1", "--defenses=trades", "--variants=limited"),
         f"--data_dir={small_cifar('cifar10', 10)}",
     )
-    (path,) = (tmp_path / "results").glob(
-        f"compare-heads-{script}-smoke-*.json"
-    )
+    (path,) = (tmp_path / "results" / "compare-heads").glob("*/data.json")
     found = json.loads(path.read_text())
     assert found["images"] == 4
     assert [row["variant"] for row in found["rows"]] == ["plain", "limited"]

@@ -1,11 +1,9 @@
 """The paper's tables: made of finished runs, and from end to end."""
 
 import json
-import shlex
 
 import pytest
-from helpers import run_example
-from processes import ROOT
+from studies import leave, listed, run_experiments
 
 RECORD = {
     "commit": "abc",
@@ -40,9 +38,6 @@ def result(name, norm, eps, resisting):
 
 def finish(command):
     """What a run of this command might have left."""
-    flags = dict(word.lstrip("-").split("=") for word in command[2:])
-    folder = ROOT / flags["output_dir"]
-    folder.mkdir(parents=True)
     results = []
     for name, counts in RESISTING.items():
         budgets = (
@@ -61,9 +56,7 @@ def finish(command):
         ],
         "results": results,
     }
-    record = {**RECORD, "command": shlex.join(command)}
-    (folder / "report.json").write_text(json.dumps(report))
-    (folder / "record.json").write_text(json.dumps(record))
+    leave(command, RECORD, report=report)
 
 
 @pytest.fixture
@@ -75,25 +68,18 @@ def finished(tmp_path):
         f"--runs_dir={tmp_path / 'runs'}",
         f"--output_dir={tmp_path / 'results'}",
     )
-    listed = run_example("tables", *flags, "--list")
-    assert (listed.returncode, listed.stderr) == (0, "")
-    lines = listed.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "[1/4]",
-        "[2/4]",
-        "[3/4]",
-        "[4/4]",
-    ]
-    for line in lines:
-        finish(shlex.split(line)[1:])
+    commands = listed("table", *flags)
+    assert len(commands) == 4
+    for command in commands:
+        finish(command)
     return flags
 
 
 def test_table_is_made_of_finished_runs(finished, tmp_path):
-    result = run_example("tables", *finished)
+    result = run_experiments("table", *finished)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("Finished before.") == 4
-    text = (tmp_path / "results" / "table-4-cpu.md").read_text()
+    text = (tmp_path / "results/table/4-cpu/table.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[0] == (
         "| method |  | clean | PGD40 | PGD200 | DeepFool | C&W | MTA200 | "
@@ -111,13 +97,15 @@ def test_table_is_made_of_finished_runs(finished, tmp_path):
 
 
 def test_table_tells_what_it_depends_on(finished, tmp_path):
-    run_example("tables", *finished)
-    path = tmp_path / "results" / "table-4-cpu.json"
+    run_experiments("table", *finished)
+    path = tmp_path / "results/table/4-cpu/data.json"
     found = json.loads(path.read_text())
     for key in ("commit", "versions", "device", "data", "seed"):
         assert found[key] == RECORD[key]
     assert found["seconds"] == 4 * 2.5
-    assert found["command"].startswith("python examples/tables.py --table=4 ")
+    assert found["command"].startswith(
+        "python -m keras_wp.experiments table --table=4 "
+    )
     row = found["rows"][2]
     assert row["cited"]["mta200"] == 88.31
     assert row["measured"]["attacks"]["pgd200"]["as_run"] == "PGD50"
@@ -126,8 +114,8 @@ def test_table_tells_what_it_depends_on(finished, tmp_path):
 
 @pytest.mark.slow
 def test_missing_data_end_a_table_with_one_sentence(tmp_path):
-    result = run_example(
-        "tables",
+    result = run_experiments(
+        "table",
         "--table=3",
         "--preset=smoke",
         f"--data_dir={tmp_path / 'none'}",
@@ -143,8 +131,8 @@ def test_missing_data_end_a_table_with_one_sentence(tmp_path):
 def test_table_runs_from_end_to_end(table, small_cifar, tmp_path):
     name, classes = ("cifar100", 100) if table == "3" else ("cifar10", 10)
     narrow = ("--", "--depth=10", "--width=2") if table in "23" else ()
-    result = run_example(
-        "tables",
+    result = run_experiments(
+        "table",
         f"--table={table}",
         "--preset=smoke",
         f"--data_dir={small_cifar(name, classes)}",
@@ -155,7 +143,9 @@ def test_table_runs_from_end_to_end(table, small_cifar, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    found = json.loads((tmp_path / f"table-{table}-smoke.json").read_text())
+    found = json.loads(
+        (tmp_path / f"table/{table}-smoke/data.json").read_text()
+    )
     for row in found["rows"]:
         measured = row["measured"]
         assert measured["images"] == 4

@@ -32,8 +32,8 @@ def run_python(*arguments, timeout=LIMIT, cwd=None, **variables):
     """Run a program to its end.
 
     Args:
-        *arguments: What follows `python`: a script, or `"-c"` and a text, and
-            their arguments.
+        *arguments: What follows `python`: a script, `"-m"` and a module, or
+            `"-c"` and a text; and their arguments.
         timeout: Seconds after which it is killed.
         cwd: Its folder, if not that of this process.
         **variables: Environment variables to set.
@@ -98,12 +98,17 @@ def _run(arguments, variables, cwd, to):
     for descriptor, path in enumerate(to, start=1):
         with open(path, "ab") as file:
             os.dup2(file.fileno(), descriptor)
+    sys.orig_argv = [sys.executable, *arguments]
     sys.path[1:1] = filter(None, variables["PYTHONPATH"].split(os.pathsep))
     if arguments[0] == "-c":
         sys.argv, sys.path[0] = ["-c", *arguments[2:]], ""
         exec(
             compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"}
         )
+        return
+    if arguments[0] == "-m":
+        sys.argv, sys.path[0] = arguments[1:], ""
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return
     sys.argv, sys.path[0] = arguments, os.path.dirname(arguments[0])
     runpy.run_path(arguments[0], run_name="__main__")

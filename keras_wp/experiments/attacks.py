@@ -1,0 +1,130 @@
+"""The attacks that a `Config` names: in the evaluation, and in training."""
+
+import dataclasses
+from fractions import Fraction
+
+import keras_wp as kwp
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """An attack in training, as the authors of a defense have it."""
+
+    eps: float
+    steps: int
+    step_size: float
+
+
+# Madry et al. (ICLR 2018); Zhang et al. (ICML 2019); Wang et al. (ICLR 2020).
+_PUBLISHED = {
+    ("at", "mnist"): Published(0.3, 40, 0.01),
+    ("trades", "mnist"): Published(0.3, 40, 0.01),
+    ("mart", "mnist"): Published(0.3, 40, 0.01),
+    ("at", "cifar10"): Published(8 / 255, 10, 2 / 255),
+    ("trades", "cifar10"): Published(0.031, 10, 0.007),
+    ("mart", "cifar10"): Published(0.031, 10, 0.007),
+}
+# PGD10 and PGD50 are in the paper's Table 2, but not in its Table 1; C&W100
+# is for processors.
+_MORE_STEPS = {
+    "pgd10": ("pgd20", 10),
+    "pgd50": ("pgd20", 50),
+    "cw100": ("cw1000", 100),
+}
+# What may follow a name, if it is not a loss.
+_OPTIONS = {"published": {"published_sign": True}}
+
+
+def budgets(images):
+    """Whose budgets are used: those for digits, or those for CIFAR."""
+    return "mnist" if images.shape[-1] == 1 else "cifar10"
+
+
+def by_name(config, name, images):
+    """An attack of Table 1, `"pgd20"`, or with another loss, `"pgd20-dlr"`.
+
+    `"mta100-published"` is the multi-target attack as the published
+    script has it. The iterations are limited to `config.max_attack_steps`, and
+    the attack's label then says to how many; that of `"autoattack"` is
+    AutoAttack for the standard suite only.
+    """
+    base, _, option = name.partition("-")
+    base, steps = _MORE_STEPS.get(base, (base, None))
+    changes = {"steps": steps} if steps else {}
+    changes |= _OPTIONS.get(option, {"loss": option} if option else {})
+    if base != "fgsm":
+        changes["seed"] = config.seed
+    try:
+        attack = kwp.attacks.get(base, budgets(images))
+        attack = dataclasses.replace(attack, **changes)
+    except (TypeError, ValueError) as error:
+        raise SystemExit(f"--attacks={name}: {error}") from None
+    return _limited(attack, config.max_attack_steps)
+
+
+def named(config, images):
+    """The attacks of the evaluation."""
+    found = [by_name(config, name, images) for name in config.attacks]
+    if config.eps and all(attack.norm != "linf" for attack in found):
+        raise SystemExit(
+            "--eps is for attacks in l-infinity. Received: --attacks="
+            f"{','.join(config.attacks)}"
+        )
+    return found
+
+
+def eps(config):
+    """Budgets as `evaluate` takes it: None for the attacks' own."""
+    try:
+        found = [float(Fraction(text)) for text in config.eps]
+    except (ValueError, ZeroDivisionError):
+        found = [0.0]
+    if min(found, default=1.0) <= 0:
+        raise SystemExit(
+            "--eps must be numbers or fractions above 0, such as 0.3 or 8/255. "
+            f"Received: {','.join(config.eps)}"
+        )
+    return {"linf": found} if found else None
+
+
+def of_curves(config, images):
+    """The first of the attacks, at the smallest of its budgets."""
+    attack = by_name(config, config.attacks[0], images)
+    given = eps(config)
+    if given and attack.norm == "linf":
+        attack = dataclasses.replace(attack, eps=min(given["linf"]))
+    return attack
+
+
+def _limited(attack, limit):
+    if limit is None:
+        return attack
+    known = {field.name for field in dataclasses.fields(attack)}
+    changes = {
+        name: min(getattr(attack, name), limit)
+        for name in ("steps", "queries")
+        if name in known
+    }
+    return dataclasses.replace(attack, **changes)
+
+
+def in_training(config, images):
+    """PGD as the defense was published, except for what is given.
+
+    Other budgets and numbers of steps scale the steps, which cross the ball as
+    many times as those published.
+    """
+    published = _PUBLISHED[config.defense, budgets(images)]
+    eps = _given(config.attack_eps, published.eps)
+    steps = _given(config.attack_steps, published.steps)
+    scale = (eps / published.eps) * (published.steps / max(steps, 1))
+    return kwp.attacks.PGD(
+        eps=eps,
+        steps=steps,
+        step_size=_given(config.attack_step_size, scale * published.step_size),
+        random_start=True if config.defense == "at" else "normal",
+    )
+
+
+def _given(value, otherwise):
+    return otherwise if value is None else value

@@ -1,0 +1,130 @@
+"""The devices that train, and the processes that have them."""
+
+import contextlib
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """How training is distributed.
+
+    Attributes:
+        count: How many devices there are, of all processes together.
+        strategy: A `tf.distribute.Strategy`, or None.
+        process: Number of this process; 0 writes the files.
+        processes: How many train together.
+    """
+
+    count: int = 1
+    strategy: object = None
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def writes(self):
+        return self.process == 0
+
+    def scope(self):
+        """Where a model is built so that its training is distributed."""
+        if self.strategy is None:
+            return contextlib.nullcontext()
+        return self.strategy.scope()
+
+    def wait(self):
+        """Wait until all processes are here."""
+        if self.processes > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("all are here")
+
+    def leave(self):
+        """End the common work: process 0 goes on alone, on one device."""
+        keras.distribution.set_distribution(None)
+        if self.processes > 1:
+            import jax
+
+            self.wait()
+            jax.distributed.shutdown()
+            if not self.writes:
+                raise SystemExit(0)
+
+
+def set_up(config):
+    """Set up the devices that a `Config` asks for.
+
+    Must run before anything is computed.
+
+    Returns:
+        The `Devices`.
+    """
+    backend = keras.backend.backend()
+    needed = {"mirrored": "tensorflow", "jax": "jax"}.get(config.distribute)
+    if needed and needed != backend:
+        raise SystemExit(
+            f"--distribute={config.distribute} needs KERAS_BACKEND={needed}. "
+            f"Received: KERAS_BACKEND={backend}"
+        )
+    if config.num_processes > 1 and config.distribute != "jax":
+        raise SystemExit(
+            "Several processes train with --distribute=jax only. "
+            f"Received: --distribute={config.distribute}"
+        )
+    if config.num_processes > 1 and config.robust_every:
+        raise SystemExit(
+            "Attacks run in one process: leave out --robust_every. "
+            f"Received: --num_processes={config.num_processes}"
+        )
+    cpus = _split_cpu(backend, config.num_logical_devices)
+    if config.distribute == "none":
+        return Devices()
+    devices = (
+        _mirrored(cpus) if config.distribute == "mirrored" else _jax(config)
+    )
+    if config.batch_size % devices.count:
+        raise SystemExit(
+            f"--batch_size must be divisible by the {devices.count} devices. "
+            f"Received: --batch_size={config.batch_size}"
+        )
+    return devices
+
+
+def _mirrored(cpus):
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(cpus)
+    return Devices(strategy.num_replicas_in_sync, strategy)
+
+
+def _jax(config):
+    if config.num_processes > 1:
+        keras.distribution.initialize(
+            config.coordinator, config.num_processes, config.process_id
+        )
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(auto_shard_dataset=False)
+    )
+    return Devices(
+        len(keras.distribution.list_devices()),
+        process=config.process_id,
+        processes=config.num_processes,
+    )
+
+
+def _split_cpu(backend, count):
+    """Make `count` devices of the CPU; their names, for TensorFlow."""
+    if count is None:
+        return None
+    if backend == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", count)
+        return None
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * count,
+    )
+    return [f"CPU:{i}" for i in range(count)]

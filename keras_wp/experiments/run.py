@@ -1,0 +1,294 @@
+"""A run of an experiment: its folder, its beginning and its end.
+
+A run lives in a folder:
+
+    settings.json            what it was started with
+    checkpoint.weights.h5    the state after the last whole epoch
+    history.json             one record per epoch
+    snapshots/               the model after --snapshots
+    model.keras              the trained model
+    saved_model/             the same for TensorFlow Serving
+    evaluation/              verdicts as they come
+    report.html              the result, to read
+    report.json, report.md   the same, to compute with and to paste
+    record.json              what the result depends on
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+import sys
+
+import keras
+import numpy as np
+
+import keras_wp as kwp
+from keras_wp import _startup
+from keras_wp.experiments import attacks, config, devices, heads, options
+from keras_wp.experiments.publish import record
+from keras_wp.models.small_cnn import (
+    COLOR_DENSE,
+    COLOR_WIDTHS,
+    GREY_DENSE,
+    GREY_WIDTHS,
+)
+
+_STATE = (
+    "settings.json",
+    "checkpoint.weights.h5",
+    "history.json",
+    "snapshots",
+    "model.keras",
+    "saved_model",
+    "evaluation",
+    "report.html",
+    "report.json",
+    "report.md",
+    "record.json",
+)
+# The small network's convolutions, and its dense layers.
+_SIZES = {
+    "mnist": (GREY_WIDTHS, GREY_DENSE),
+    "cifar10": (COLOR_WIDTHS, COLOR_DENSE),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder, the devices that train, and the number of classes.
+
+    Attributes:
+        config: What it was asked for.
+        folder: Where it lives.
+        devices: The `Devices` that train.
+        num_classes: How many classes the data have.
+        preset_changes: What its preset has changed, as flags.
+    """
+
+    config: config.Config
+    folder: pathlib.Path
+    devices: devices.Devices
+    num_classes: int
+    preset_changes: list
+
+    def path(self, name):
+        return self.folder / name
+
+    def read(self, name):
+        return json.loads(self.path(name).read_text())
+
+
+def start(experiment, given):
+    """Set seeds and devices, load the data, prepare the run's folder.
+
+    Args:
+        experiment: The experiment's `Config`.
+        given: The fields given on the command line.
+
+    Returns:
+        `(run, (x_train, y_train), (x_test, y_test))`.
+    """
+    chosen = config.resolve(experiment, **given)
+    changes = config.preset_changes(experiment, chosen.preset, given)
+    changes = options.as_flags(changes)
+    if changes:
+        print(f"--preset={chosen.preset} stands for {' '.join(changes)}")
+    _check(chosen)
+    attacks.eps(chosen)
+    shared = devices.set_up(chosen)
+    keras.config.set_dtype_policy(chosen.precision)
+    keras.utils.set_random_seed(chosen.seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    train, test = _load_data(chosen)
+    # What they do not know ends the run now, not after the training.
+    attacks.named(chosen, train[0])
+    # Of all the data: a few images may lack a class.
+    num_classes = int(train[1].max()) + 1
+    train = tuple(array[: chosen.train_images] for array in train)
+    test = tuple(array[: chosen.test_images] for array in test)
+    run = Run(
+        chosen, pathlib.Path(chosen.output_dir), shared, num_classes, changes
+    )
+    settings = {
+        **chosen.settings(),
+        "backend": keras.backend.backend(),
+        "data": record.data(chosen.dataset, chosen.data_dir),
+    }
+    _prepare_folder(run, settings)
+    shared.wait()
+    return run, train, test
+
+
+def _check(chosen):
+    """End the run if values do not go together."""
+    if chosen.defense == "mart" and chosen.head == "mmc":
+        raise SystemExit(
+            "--defense=mart has a loss of its own, and cannot train "
+            "--head=mmc with the Max-Mahalanobis center loss: use "
+            "--defense=at or trades."
+        )
+    if not all(epoch.isdecimal() for epoch in chosen.snapshots):
+        raise SystemExit(
+            "--snapshots must be numbers of epochs. Received: "
+            f"{','.join(chosen.snapshots)}"
+        )
+
+
+def _load_data(chosen):
+    try:
+        return kwp.datasets.load(chosen.dataset, chosen.data_dir)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def _prepare_folder(run, settings):
+    path = run.path("settings.json")
+    if run.config.resume and path.exists():
+        if changed := differences(run.read("settings.json"), settings):
+            raise SystemExit(
+                f"The run in {run.folder} was started with other settings: "
+                f"{changed}. Repeat them to resume it, or leave "
+                "out --resume to start afresh."
+            )
+        return
+    if run.config.resume:
+        print(f"There is no run to resume in {run.folder}: starting afresh.")
+    if not run.devices.writes:
+        return
+    old = [run.path(name) for name in _STATE if run.path(name).exists()]
+    if any(item != path for item in old):
+        kept = _unused(run.folder)
+        print(
+            f"Starting afresh: the earlier run in {run.folder} is moved to "
+            f"{kept} (--resume would have gone on with it)."
+        )
+        kept.mkdir()
+        for item in old:
+            item.rename(kept / item.name)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)
+
+
+def _unused(folder):
+    """The first of `earlier-1`, `earlier-2`, ... that is not in a folder."""
+    names = (folder / f"earlier-{n}" for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
+
+
+def differences(earlier, settings):
+    """In which settings an earlier run differs, as flags; or nothing.
+
+    What an earlier version did not ask was as the default is now.
+    """
+    usual = config.Config().settings()
+    return ", ".join(
+        f"--{name}={before} (now {value})"
+        for name, value in settings.items()
+        if (before := earlier.get(name, usual.get(name))) != value
+    )
+
+
+def write_whole(path, write):
+    """Write a file whole or not at all, whenever the process is killed."""
+    # The suffixes stay, because Keras tells formats by them.
+    partial = path.with_name(f"partial-{path.name}")
+    write(partial)
+    os.replace(partial, path)
+
+
+def write_json(path, value):
+    """Write JSON, whole or not at all."""
+    text = json.dumps(value, indent=1) + "\n"
+    write_whole(path, lambda to: to.write_text(text, encoding="utf-8"))
+
+
+def network_arguments(run, images):
+    """What every network of `keras_wp.models` takes."""
+    return {
+        "input_shape": images.shape[1:],
+        "num_classes": run.num_classes,
+        "head": run.config.head,
+        "activation": run.config.activation,
+        "s": run.config.s,
+        "alpha": run.config.alpha,
+        "mean": images.mean(axis=(0, 1, 2), dtype=np.float64),
+        "std": images.std(axis=(0, 1, 2), dtype=np.float64),
+    }
+
+
+def network(run, images):
+    """The network of a run, untrained, for these images."""
+    arguments = network_arguments(run, images)
+    if run.config.network == "resnet32":
+        return heads.build(kwp.models.resnet32, **arguments)
+    if run.config.network == "wide_resnet":
+        size = run.config.depth, run.config.width
+        make = functools.partial(kwp.models.wide_resnet, *size)
+        return heads.build(make, **arguments)
+    widths, dense = _SIZES[attacks.budgets(images)]
+    return heads.build(
+        kwp.models.small_cnn,
+        widths=[width // run.config.narrow for width in widths],
+        dense=[width // run.config.narrow for width in dense],
+        **arguments,
+    )
+
+
+def evaluate(run, model, test):
+    """Attack a model, show the result, and write it and the exported model."""
+    count = run.config.eval_images or len(test[0])
+    data = tuple(array[:count] for array in test)
+    source = run.read("settings.json")["data"]
+    print(f"\nAttacking {len(data[0])} test images.")
+    report = kwp.evaluate(
+        model,
+        data,
+        attacks=attacks.named(run.config, data[0]),
+        eps=attacks.eps(run.config),
+        seed=run.config.seed,
+        adaptive=run.config.adaptive,
+        resume_dir=run.path("evaluation"),
+        progress=sys.stdout.isatty(),
+    )
+    print(report)
+    report = dataclasses.replace(
+        report,
+        environment={
+            **report.environment,
+            "dataset": f"{source}, test, {len(report)} images",
+            "command": record.command(),
+        },
+    )
+    report.to_html(run.path("report.html"))
+    report.to_json(run.path("report.json"))
+    run.path("report.md").write_text(report.to_markdown())
+    with _startup.without_stderr():
+        model.export(run.path("saved_model"), verbose=False)
+    write_json(run.path("record.json"), _dependencies(run, report, source))
+    names = "model.keras, saved_model and report.html, .json and .md"
+    print(f"\nWritten to {run.folder}: {names}")
+    return report
+
+
+def _dependencies(run, report, source):
+    # A snapshot has cost nothing: its run counts the epochs.
+    trained = [] if run.config.snapshot_of else run.read("history.json")
+    return {
+        "command": record.command(),
+        "commit": record.commit(),
+        "versions": record.versions(),
+        "device": record.device(),
+        "data": source,
+        "preset_changes": run.preset_changes,
+        "seed": run.config.seed,
+        "seconds": {
+            "training": sum(epoch["seconds"] for epoch in trained),
+            "evaluation": sum(result.seconds for result in report.results),
+        },
+    }

@@ -1,0 +1,1 @@
+"""Several experiments, and what they show together."""

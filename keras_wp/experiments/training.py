@@ -1,0 +1,301 @@
+"""Training that a killed process can take up again, to the same numbers."""
+
+import dataclasses
+import functools
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+
+import keras
+import numpy as np
+
+import keras_wp as kwp
+from keras_wp.experiments import attacks, heads
+from keras_wp.experiments.config import of_training
+from keras_wp.experiments.run import (
+    differences,
+    network,
+    write_json,
+    write_whole,
+)
+
+DECAY_EPOCHS = 60
+_TITLES = "epoch       loss   accuracy       test  min. angle       time"
+
+
+def train(run, train_data, test_data):
+    """Train a model, or take up a training that was interrupted.
+
+    Args:
+        run: What `start` returned.
+        train_data: `(x, y)` to train on.
+        test_data: `(x, y)` for the accuracy shown after each epoch.
+
+    Returns:
+        The trained model as read back from `model.keras`, on one device.
+    """
+    path = run.path("model.keras")
+    if run.config.snapshot_of:
+        _take_snapshot(run)
+    elif not path.exists():
+        steps = len(train_data[0]) // _batch_size(run, train_data)
+        with run.devices.scope():
+            model = network(run, train_data[0])
+            trained = defend(run.config, model, train_data[0])
+            optimizer = adam(run.config, steps)
+            loss = loss_of(run.config)
+            trained.compile(optimizer, loss, metrics=["accuracy"])
+            trained.optimizer.build(trained.trainable_variables)
+        _fit(run, trained, train_data, test_data)
+        _save(run, "model.keras", model.save)
+    run.devices.leave()
+    return keras.models.load_model(path, compile=False)
+
+
+def _take_snapshot(run):
+    """Take the model, and its history, from a longer run of the same kind."""
+    source = dataclasses.replace(
+        run, folder=pathlib.Path(run.config.snapshot_of)
+    )
+    snapshot = source.path(_snapshot(run.config.epochs))
+    if not snapshot.exists():
+        epochs = run.config.epochs
+        raise SystemExit(
+            f"--snapshot_of needs a run with --snapshots={epochs}. "
+            f"Received: {source.folder}, which has no {_snapshot(epochs)}"
+        )
+    ours = of_training(run.read("settings.json"))
+    if changed := differences(source.read("settings.json"), ours):
+        raise SystemExit(
+            "--snapshot_of needs a run that was trained in the same way. "
+            f"Received: {source.folder}, which has {changed}"
+        )
+    if heads.depends_on_length(run.config.head):
+        raise SystemExit(
+            "--snapshot_of needs a training that is the same in a longer run. "
+            f"Received: --head={run.config.head}"
+        )
+    if run.devices.writes:
+        history = source.read("history.json")[: run.config.epochs]
+        write_json(run.path("history.json"), history)
+        copy = functools.partial(shutil.copyfile, snapshot)
+        write_whole(run.path("model.keras"), copy)
+    print(f"The model after epoch {run.config.epochs} of {source.folder}.")
+
+
+def _snapshot(epoch):
+    """Where a run keeps the model as it is after an epoch."""
+    return f"snapshots/{epoch}.keras"
+
+
+def defend(config, model, images):
+    """The model to train: the network itself, or a defense around it."""
+    if config.defense == "none":
+        return model
+    make = DEFENSES[config.defense]
+    return make(config, model, images)
+
+
+def _adversarial_training(config, model, images):
+    attack = attacks.in_training(config, images)
+    return kwp.defenses.AdversarialTraining(model, attack)
+
+
+def _trades(config, model, images):
+    beta = 1.0 if attacks.budgets(images) == "mnist" else 6.0
+    beta = beta if config.beta is None else config.beta
+    return kwp.defenses.TRADES(model, attacks.in_training(config, images), beta)
+
+
+def _mart(config, model, images):
+    beta = 5.0 if config.beta is None else config.beta
+    return kwp.defenses.MART(model, attacks.in_training(config, images), beta)
+
+
+# By their names in `--defense`.
+DEFENSES = {
+    "at": _adversarial_training,
+    "trades": _trades,
+    "mart": _mart,
+}
+
+
+def loss_of(config):
+    """The loss that fits the head."""
+    if config.head == "mmc":
+        return kwp.losses.MaxMahalanobisCenter()
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def adam(config, steps_per_epoch):
+    """Adam, whose learning rate falls by `decay` every 60 epochs."""
+    rate = config.learning_rate
+    if config.decay != 1.0:
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            rate, DECAY_EPOCHS * steps_per_epoch, config.decay, staircase=True
+        )
+    return keras.optimizers.Adam(rate)
+
+
+def _batch_size(run, data):
+    """`--batch_size`, but less for small data: what all devices can share."""
+    size = min(run.config.batch_size, len(data[0]))
+    return size - size % run.devices.count
+
+
+def _validation_batch_size(run, data):
+    """Less than that of training, if whole batches are to hold all images."""
+    largest = _batch_size(run, data)
+    sizes = range(largest, largest // 2, -run.devices.count)
+    return next((s for s in sizes if len(data[0]) % s == 0), largest)
+
+
+def _fit(run, model, train_data, test_data):
+    batch_size = _batch_size(run, train_data)
+    steps = len(train_data[0]) // batch_size
+    history, first_epoch = _restore(run, model)
+    part = {"part": run.devices.process, "parts": run.devices.processes}
+    batches = kwp.datasets.batches(
+        *train_data,
+        batch_size,
+        seed=run.config.seed,
+        first_epoch=first_epoch,
+        augment=run.config.augment,
+        **part,
+    )
+    validation = kwp.datasets.batches(
+        *test_data, _validation_batch_size(run, test_data), seed=None, **part
+    )
+    print(f"Training on {len(train_data[0])} images.{_angle_sentence(model)}")
+    print(_TITLES)
+    model.fit(
+        batches,
+        shuffle=False,
+        steps_per_epoch=steps,
+        epochs=run.config.epochs,
+        initial_epoch=first_epoch,
+        validation_data=validation,
+        callbacks=[
+            *_robustness(run.config, train_data, test_data),
+            *heads.callbacks(_inner(model), run.config.epochs),
+            Epochs(run, history, steps),
+        ],
+        verbose=0,
+    )
+
+
+def _restore(run, model):
+    """The history so far, and the epoch to go on with."""
+    path = run.path("checkpoint.weights.h5")
+    if not path.exists():
+        return [], 0
+    model.load_weights(path)
+    steps = iterations(model)
+    history = run.read("history.json")
+    # Not steps by the epoch: with scaled losses some steps do not count.
+    epoch = max(
+        number
+        for number, record in enumerate(history, start=1)
+        if record["iterations"] <= steps
+    )
+    print(f"Resuming after epoch {epoch}.")
+    return history[:epoch], epoch
+
+
+def iterations(model):
+    """How many steps of the optimizer there have been."""
+    # Not `int`, which does not know a mirrored variable.
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
+
+def _robustness(config, train_data, test_data):
+    """Figure 4's curves: both sets under attack."""
+    if config.robust_every is None:
+        return []
+    count = config.eval_images or len(test_data[0])
+    return [
+        kwp.callbacks.RobustAccuracy(
+            tuple(array[:count] for array in train_data),
+            attacks.of_curves(config, train_data[0]),
+            every=config.robust_every,
+            validation_data=tuple(array[:count] for array in test_data),
+        )
+    ]
+
+
+class Epochs(keras.callbacks.Callback):
+    """What happens after an epoch: report and checkpoint."""
+
+    def __init__(self, run, history, steps):
+        super().__init__()
+        self._run = run
+        self._history = history
+        self._steps = steps
+        self._snapshots = {int(epoch) for epoch in run.config.snapshots}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if sys.stdout.isatty():
+            print(f"\r  step {batch + 1}/{self._steps}", end="")
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self._started
+        record = {name: float(value) for name, value in logs.items()}
+        angle = min_angle(self.model)
+        if angle is not None:
+            record["min_angle"] = angle
+        record["seconds"] = seconds
+        record["iterations"] = iterations(self.model)
+        self._history.append(record)
+        lead = "\r" if sys.stdout.isatty() else ""
+        shown = "" if angle is None else f"{angle:.2f}°"
+        print(
+            f"{lead}{epoch + 1:>5} {record['loss']:>10.4f} "
+            f"{record['accuracy']:>10.2%} {record['val_accuracy']:>10.2%} "
+            f"{shown:>11} {seconds:>8.1f} s",
+            flush=True,
+        )
+        if self._run.devices.writes:
+            write_json(self._run.path("history.json"), self._history)
+        if epoch + 1 in self._snapshots:
+            self._run.path("snapshots").mkdir(exist_ok=True)
+            _save(self._run, _snapshot(epoch + 1), _inner(self.model).save)
+        # Last, and in one file: its step counter is the epoch to resume at.
+        _save(self._run, "checkpoint.weights.h5", self.model.save_weights)
+
+
+def _save(run, name, save):
+    """Save whole or not at all; all processes do, and one keeps the file.
+
+    To read variables that several processes share, they must all take part.
+    """
+    if run.devices.writes:
+        write_whole(run.path(name), save)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save(pathlib.Path(folder) / name)
+
+
+def _inner(model):
+    """The network itself, also where a defense is around it."""
+    return getattr(model, "model", model)
+
+
+def min_angle(model):
+    """Degrees between the closest class weights; None if there are none."""
+    head = _inner(model).get_layer("head")
+    if not hasattr(head, "kernel"):
+        return None
+    return float(np.degrees(kwp.simplex.min_angle(head.kernel)))
+
+
+def _angle_sentence(model):
+    head = _inner(model).get_layer("head")
+    if not hasattr(head, "kernel"):
+        return ""
+    ideal = np.degrees(kwp.simplex.ideal_angle(head.kernel.shape[-1]))
+    return f" The class weights are {ideal:.2f}° apart at best."
