@@ -50,15 +50,13 @@ def row(name):
     classifier = Classifier(masked.model)
     opened = classifier.open(x)
     right = classifier.eager(x).argmax(-1) == y
-    budget = "linf", masked.eps
-    plants = planted.plant(
-        classifier, x[right][: planted.IMAGES], budget, (0.0, 1.0), 128
-    )
+    budget = "linf", masked.eps, (0.0, 1.0)
+    plants = planted.plant(classifier, x[right][: planted.IMAGES], budget, 128)
     attacks = [
         kwp.attacks.PGD(eps=masked.eps, steps=20),
         kwp.attacks.PGD(eps=masked.eps, steps=100),
         kwp.attacks.AutoAttack(eps=masked.eps),
-        adaptive.attack(adaptive.fitting(opened), *budget, (0.0, 1.0)),
+        adaptive.attack(adaptive.fitting(opened), *budget),
     ]
     found, seconds = {}, {}
     for attack in attacks:

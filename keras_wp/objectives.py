@@ -265,3 +265,20 @@ def get(loss, targeted=False):
     if targeted:
         return toward
     return lambda logits, y, target: untargeted(logits, y)
+
+
+def adversarial_margin(logits, labels, reach_target):
+    """How far logits are beyond the boundary, on the host: `(N,)`.
+
+    The margin is above 0 for the images that are misclassified (or, with
+    `reach_target`, taken for their label, which is the target then). Logits
+    that are not finite are infinitely far from it.
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    with np.errstate(invalid="ignore"):  # Of two that are infinite.
+        margin = others.max(-1) - own
+    if reach_target:
+        margin = -margin
+    return np.where(np.isfinite(logits).all(-1), margin, -np.inf)

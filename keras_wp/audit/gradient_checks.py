@@ -1,42 +1,33 @@
-"""What an evaluation shows of gradients that lead nowhere, robust or not."""
+"""Checks of gradients: whether they led the attacks anywhere."""
 
 import itertools
 
 import numpy as np
 
 from keras_wp.attacks import FGSM
-from keras_wp.engine import refine
+from keras_wp.audit.subject import DRAWS, SMALL
+from keras_wp.objectives import adversarial_margin
 from keras_wp.reports.findings import Finding, severity_of
 
-# A few units that pass no gradient on are harmless.
-MANY, MOST = 0.1, 0.5
-_DOES = {
-    "saturating": "saturated",
-    "step": "a step",
-    "rounding": "rounded",
-    "normalizing": "normalized at a low temperature",
-    "comparing": "a comparison",
-    "selecting": "a choice",
-    "detached": "linear and has another derivative",
-}
+# A gradient is right about so small a step, or promises a little too much.
+# One that promises ten times too much is the slope of a ripple.
+KEPT = 0.1
+# Noise moves a margin by no more than its gradient promises for the best step
+# of that size, or about so much; where it moves it by this much more, the
+# gradient is not that of the model.
+HIDDEN = 3.0
+# Differences of logits below this share of them are rounding.
+ROUNDING = 1e-5
 
 
-def checks(trial):
-    """Every finding of this kind, for a `Trial`."""
-    yield from useless_gradients(trial)
-    yield from one_step_wins(trial)
-    yield from accuracy_rises(trial)
-    yield from blind(trial)
-
-
-def useless_gradients(trial):
+def useless_gradients(subject):
     """Attacks that met gradients of zero, or such as are not finite."""
     kinds = (
         ("zero_gradients", "a gradient of exactly zero"),
         ("bad_gradients", "gradients that are not finite"),
     )
-    asked = {attack.label for attack in trial.attacks}
-    for result in trial.results:
+    asked = {attack.label for attack in subject.attacks}
+    for result in subject.results:
         if result.name not in asked:  # Where it ends counts there: `blind`.
             continue
         for kind, what in kinds:
@@ -47,9 +38,9 @@ def useless_gradients(trial):
             yield Finding(
                 "warning",
                 f"{result.name} met {what} on {share:.1%} of the images that "
-                f"it attacked at {trial.norm} {trial.eps:.4g}, and could not "
+                f"it attacked at {subject.budget}, and could not "
                 "know there where to go.",
-                trial.evidence(
+                subject.evidence(
                     attack=result.name,
                     images=int(result.attacked.sum()),
                     met=int(met.sum()),
@@ -58,22 +49,22 @@ def useless_gradients(trial):
             )
 
 
-def blind(trial):
+def blind_gradients(subject):
     """Images that count as robust where no attack has seen a gradient."""
-    if not trial.blind:
+    if not subject.blind:
         return
-    useless = np.all(trial.blind, axis=0) & trial.robust
+    useless = np.all(subject.blind, axis=0) & subject.robust
     share = float(useless.mean())
     severity = severity_of(share)
     if severity is None:
         return
     yield Finding(
         severity,
-        f"{int(useless.sum())} of {int(trial.robust.sum())} images that "
-        f"counted as robust at {trial.norm} {trial.eps:.4g} gave no attack a "
+        f"{int(useless.sum())} of {int(subject.robust.sum())} images that "
+        f"counted as robust at {subject.budget} gave no attack a "
         "gradient to follow: whether they are robust is not known.",
-        trial.evidence(
-            images=int(trial.robust.sum()),
+        subject.evidence(
+            images=int(subject.robust.sum()),
             blind=int(useless.sum()),
             points=100 * share,
         ),
@@ -81,25 +72,25 @@ def blind(trial):
     )
 
 
-def one_step_wins(trial):
+def one_step_wins(subject):
     """Images that one step fools and many do not."""
-    if trial.strongest is None:
+    if subject.strongest is None:
         return
-    many = ~trial.strongest.robust[trial.sample]
-    one = FGSM(eps=trial.eps, norm=trial.norm, bounds=trial.bounds)
-    single = trial.run(one, trial.sample)
+    many = ~subject.strongest.robust[subject.sample]
+    one = FGSM(eps=subject.eps, norm=subject.norm, bounds=subject.bounds)
+    single = subject.run(one, subject.sample)
     only = int((single & ~many).sum())
-    share = trial.share_of_sample(only)
+    share = subject.share_of_sample(only)
     if severity_of(share) is None:
         return
     yield Finding(
         "warning",
-        f"A single gradient step fooled {only} of {len(trial.sample)} images "
-        f"that {trial.strongest.name} did not fool at {trial.norm} "
-        f"{trial.eps:.4g}: many steps ought to do better.",
-        trial.evidence(
-            attack=trial.strongest.name,
-            images=len(trial.sample),
+        f"A single gradient step fooled {only} of {len(subject.sample)} images "
+        f"that {subject.strongest.name} did not fool at {subject.norm} "
+        f"{subject.eps:.4g}: many steps ought to do better.",
+        subject.evidence(
+            attack=subject.strongest.name,
+            images=len(subject.sample),
             one_step=int(single.sum()),
             many_steps=int(many.sum()),
             only_one_step=only,
@@ -108,10 +99,10 @@ def one_step_wins(trial):
     )
 
 
-def accuracy_rises(trial):
+def accuracy_rises(subject):
     """Attacks that fool fewer images with a larger budget."""
-    for name in dict.fromkeys(result.name for result in trial.rows):
-        mine = [r for r in trial.rows if r.name == name and r.eps is not None]
+    for name in dict.fromkeys(result.name for result in subject.rows):
+        mine = [r for r in subject.rows if r.name == name and r.eps is not None]
         mine = sorted(mine, key=lambda r: r.eps)
         for small, large in itertools.pairwise(mine):
             rise = large.robust_accuracy - small.robust_accuracy
@@ -125,7 +116,7 @@ def accuracy_rises(trial):
                 "attack gets lost.",
                 {
                     "attack": name,
-                    "norm": trial.norm,
+                    "norm": subject.norm,
                     "eps": [small.eps, large.eps],
                     "points": 100 * rise,
                 },
@@ -133,103 +124,73 @@ def accuracy_rises(trial):
             )
 
 
-def saturation(trial):
-    """Operations inside the model that pass little of a gradient on."""
-    for site in trial.classifier.open(trial.clean.images).masks:
-        if site.lost < MANY:
-            continue
-        yield Finding(
-            "warning" if site.lost >= MOST else "info",
-            f"{site.lost:.1%} of the units of {site.name!r}, which is "
-            f"{_DOES[site.kind]}, pass no gradient on.",
-            {
-                "operation": site.name,
-                "kind": site.kind,
-                "saturated": site.lost,
-                "images": len(trial.clean.images),
-            },
-            "saturated_units",
-        )
-
-
-def denied(results):
-    """Successes that an attack claimed and the model itself denies."""
-    for result in results:
-        if result.denied is None or not result.attacked.any():
-            continue
-        count = int(result.denied.sum())
-        share = count / len(result.denied)
-        if severity_of(share) is None:
-            continue
-        yield Finding(
-            "high",
-            f"{result.name} claimed to have fooled {count} of "
-            f"{int(result.attacked.sum())} images that the model itself, "
-            "called on what was found, classifies correctly: the attack "
-            "looks at another function than the model.",
-            {
-                "attack": result.name,
-                "norm": result.norm,
-                "eps": result.eps,
-                "denied": count,
-                "points": 100 * share,
-            },
-            "denied_success",
-        )
-
-
-def of_the_model(clean, shares=None):
-    """Findings about the model's answers: probabilities, and moods.
-
-    Args:
-        clean: The `Clean` pass.
-        shares: For each image, which share of a randomized model's answers
-            was wrong where it was attacked.
-    """
-    if clean.probabilities:
-        yield Finding(
-            "high",
-            "The model returns probabilities and no logits: losses saturate "
-            "on them, and attacks stop early.",
-            {
-                "lowest": float(clean.logits.min()),
-                "highest": float(clean.logits.max()),
-            },
-            "probabilities",
-        )
-    if clean.draws is not None:
-        yield from _randomized(clean, shares)
-    elif clean.change is not None:
-        yield Finding(
-            "high",
-            "The model's logits for an image change from call to call, or "
-            "with the images beside it: what fools it once need not fool it "
-            "again, and one gradient says little.",
-            {"change": clean.change},
-            "unsteady",
-        )
-
-
-def _randomized(clean, shares):
-    """What was done about a randomized model, and what is left open."""
-    shares = np.zeros(len(clean.labels)) if shares is None else shares
-    attacked = clean.correct & (shares > 0)
-    # More than two deviations from a half: then the draws have decided.
-    near = np.abs(shares - 0.5) <= 1.0 / np.sqrt(refine.DRAWS)
-    undecided = int((attacked & near).sum())
-    share = undecided / len(shares)
+def misleading_gradients(subject):
+    """Gradients that promise much more than a tiny step brings."""
+    if not subject.survivors:
+        return
+    x, labels, logits, gradient = subject.at_survivors
+    moved = x + subject.small_step * np.sign(gradient)
+    moved = moved.astype(np.float32).clip(*subject.bounds)
+    axes = tuple(range(1, x.ndim))
+    promised = (gradient.astype(np.float64) * (moved - x)).sum(axes)
+    before = adversarial_margin(logits, labels)
+    brought = adversarial_margin(subject.logits(moved), labels) - before
+    clear = promised > ROUNDING * np.abs(logits).max(-1)
+    astray = int((clear & (brought < KEPT * promised)).sum())
+    share = subject.share_of_survivors(astray)
+    severity = severity_of(share)
+    if severity is None:
+        return
     yield Finding(
-        severity_of(share) or "info",
-        f"The model is randomized: gradients are means over {clean.draws} "
-        f"draws, and an image counts as fooled if most of {refine.DRAWS} "
-        f"fresh draws are wrong. For {undecided} of {len(shares)} images "
-        "these draws do not decide.",
-        {
-            "change": clean.change,
-            "draws": clean.draws,
-            "fresh_draws": refine.DRAWS,
-            "undecided": undecided,
-            "points": 100 * share,
-        },
-        "randomized",
+        severity,
+        f"On {astray} of {len(x)} images that counted as robust, a step of "
+        f"{SMALL:.0%} of the budget along the gradient brings less than "
+        f"{KEPT:.0%} of what the gradient promises: attacks that follow it "
+        "are led astray.",
+        subject.evidence(
+            images=len(x),
+            astray=astray,
+            median_share=float(np.median(brought[clear] / promised[clear])),
+            points=100 * share,
+        ),
+        "misleading_gradients",
+    )
+
+
+def hidden_gradients(subject):
+    """Gradients that promise much less than noise brings.
+
+    Not asked where surrogates are tried: there the gradient is known to lie.
+    """
+    if not subject.survivors or (subject.adaptive and subject.surrogates):
+        return
+    x, labels, logits, gradient = subject.at_survivors
+    axes = tuple(range(1, x.ndim))
+    length = subject.small_step
+    promised = length * np.abs(gradient.astype(np.float64)).sum(axes)
+    margin = adversarial_margin(logits, labels)
+    rng = np.random.default_rng(subject.seed)
+    brought = np.zeros(len(x))
+    for _ in range(DRAWS):
+        noisy = x + length * rng.choice([-1.0, 1.0], x.shape)
+        noisy = noisy.astype(np.float32).clip(*subject.bounds)
+        there = adversarial_margin(subject.logits(noisy), labels)
+        change = np.abs(there - margin)
+        brought = np.maximum(brought, change)
+    clear = brought > ROUNDING * np.abs(logits).max(-1)
+    astray = clear & (brought > HIDDEN * promised)
+    share = subject.share_of_survivors(int(astray.sum()))
+    severity = severity_of(share)
+    if severity is None:
+        return
+    yield Finding(
+        severity,
+        f"On {int(astray.sum())} of {len(x)} images that counted as robust, "
+        f"noise of {SMALL:.0%} of the budget changes the margin by more than "
+        f"{HIDDEN:g} times what its gradient promises for any step of that "
+        "size: the gradient is not that of the model.",
+        subject.evidence(
+            images=len(x), astray=int(astray.sum()), points=100 * share
+        ),
+        "hidden_gradients",
     )

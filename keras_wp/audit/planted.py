@@ -91,46 +91,46 @@ def _applies(part):
     return not (part.minimum_norm or part.reads_features or stand_in)
 
 
-def checks(trial):
+def planted(subject):
     """Findings about which planted examples the attacks find.
 
     Args:
-        trial: A `Trial`.
+        subject: A `Subject`.
     """
-    if trial.draws is not None:
+    if subject.draws is not None:
         yield Finding(
             "info",
             "No adversarial examples were planted, as the model is randomized.",
-            trial.evidence(planted=0),
+            subject.evidence(planted=0),
             "planted",
         )
         return
-    x = np.stack([trial.images[i] for i in trial.sample[:IMAGES]])
-    budget = trial.norm, trial.eps
-    trial.classifier.open(x)
+    x = np.stack([subject.images[i] for i in subject.sample[:IMAGES]])
+    budget = subject.norm, subject.eps, subject.bounds
+    subject.classifier.open(x)
     plants = plant(
-        trial.classifier, x, budget, trial.bounds, trial.batch_size, trial.seed
+        subject.classifier, x, budget, subject.batch_size, subject.seed
     )
     count = len(plants.images)
     where = "features" if plants.of_features else "logits"
     attacks = [
-        dataclasses.replace(attack, eps=trial.eps, name=attack.label)
-        for attack in trial.attacks
+        dataclasses.replace(attack, eps=subject.eps, name=attack.label)
+        for attack in subject.attacks
         if any(map(_applies, attack.parts))
     ]
-    attacks += [trial.adaptive] if trial.adaptive is not None else []
+    attacks += [subject.adaptive] if subject.adaptive is not None else []
     if count < FEWEST or not attacks:
         yield Finding(
             "info",
             f"Adversarial examples could be planted at {count} of {len(x)} "
             f"images, by read-outs of the model's {where}, and "
             f"{len(attacks)} attacks could look for them.",
-            trial.evidence(planted=count, images=len(x), read_outs=where),
+            subject.evidence(planted=count, images=len(x), read_outs=where),
             "planted",
         )
         return
-    found = {a.label: plants.found_by(a, trial.batch_size) for a in attacks}
-    evidence = trial.evidence(
+    found = {a.label: plants.found_by(a, subject.batch_size) for a in attacks}
+    evidence = subject.evidence(
         planted=count, images=len(x), read_outs=where, found=found
     )
     name, best = max(found.items(), key=lambda item: item[1])
@@ -139,7 +139,7 @@ def checks(trial):
         f"{label} {k} ({interval(k, count)})" for label, k in found.items()
     )
     weak = [label for label, k in found.items() if k < ENOUGH * count]
-    if severity_of(float(trial.robust.mean())) is None or not weak:
+    if severity_of(float(subject.robust.mean())) is None or not weak:
         yield Finding("info", f"{told}.", evidence, "planted")
     elif best < ENOUGH * count:
         yield Finding(
@@ -166,14 +166,14 @@ def interval(found, count):
     return f"{100 * low:.0f}-{100 * high:.0f} %"
 
 
-def plant(classifier, x, budget, bounds, batch_size, seed=0):
+def plant(classifier, x, budget, batch_size, seed=0):
     """Plant an adversarial example at each of some images, if that can be.
 
     Args:
         classifier: The `Classifier`, opened.
         x: The images, `(n, ...)` float32.
-        budget: The norm and its eps.
-        bounds: Lowest and highest value of a pixel.
+        budget: The norm, its eps, and the lowest and highest value of a pixel
+            as a pair.
         batch_size: How many images a device works on at a time, at most.
         seed: An integer.
 
@@ -186,11 +186,10 @@ def plant(classifier, x, budget, bounds, batch_size, seed=0):
     program = readouts.features_program(x.shape[1:])
     size = _backend.preferred_slots(batch_size)
     rng = np.random.default_rng(seed)
-    norm, eps = budget
     images, points = [], []
     for place, image in enumerate(x):
         for _ in range(_TRIES):
-            cloud = _around(image, (norm, eps), bounds, rng)
+            cloud = _around(image, budget, rng)
             values = predict.forward(program, cloud, size).astype(np.float64)
             readout = _discriminant(values)
             if readout is not None:
@@ -214,9 +213,9 @@ def plant(classifier, x, budget, bounds, batch_size, seed=0):
     return Plants(readouts, tuple(images), points, of_features, len(x))
 
 
-def _around(image, budget, bounds, rng):
+def _around(image, budget, rng):
     """The image, a point to plant, and random ones, all within the ball."""
-    norm, eps = budget
+    norm, eps, bounds = budget
     count = 1 + INNER + CHECKED
     corners = rng.choice([-1.0, 1.0], (count, *image.shape))
     inside = rng.uniform(-1.0, 1.0, (count, *image.shape))

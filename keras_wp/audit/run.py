@@ -6,11 +6,34 @@ from keras_wp.attacks import adaptive
 from keras_wp.audit import (
     budget_checks,
     gradient_checks,
+    model_checks,
     planted,
     stronger_attacks,
 )
-from keras_wp.audit.subject import Trial
+from keras_wp.audit.subject import Subject
 from keras_wp.reports.findings import Finding, gravest_first, severity_of
+
+# Of the model: functions of the evaluation's session.
+MODEL_CHECKS = (
+    model_checks.probabilities,
+    model_checks.unsteady,
+    model_checks.randomized,
+    model_checks.saturated_units,
+)
+# Of what an evaluation found within one budget: functions of a `Subject`.
+CHECKS = (
+    stronger_attacks.adaptive_attack,
+    gradient_checks.useless_gradients,
+    gradient_checks.one_step_wins,
+    gradient_checks.accuracy_rises,
+    gradient_checks.blind_gradients,
+    budget_checks.noise,
+    gradient_checks.misleading_gradients,
+    gradient_checks.hidden_gradients,
+    budget_checks.far_beyond,
+    stronger_attacks.stronger_attacks,
+    planted.planted,
+)
 
 
 def audit(session, report, attacks, surrogates, bounds):
@@ -30,12 +53,12 @@ def audit(session, report, attacks, surrogates, bounds):
         The findings, gravest first. The last one says what was done.
     """
     begun = time.perf_counter()
-    findings = list(gradient_checks.of_the_model(session.clean, session.shares))
+    findings = [f for check in MODEL_CHECKS for f in check(session)]
     tried = []
     for norm, eps in _budgets(report):
         rows = [r for r in report.results if r.norm == norm]
         adapted = any(r.name == adaptive.NAME and r.eps == eps for r in rows)
-        trial = Trial(
+        subject = Subject(
             classifier=session.classifier,
             clean=session.clean,
             norm=norm,
@@ -57,17 +80,11 @@ def audit(session, report, attacks, surrogates, bounds):
             surrogates=surrogates,
             draws=session.clean.draws,
         )
-        trial.pick(session.keeper.images)
-        tried.append(trial)
-        if not trial.sample:
+        subject.pick(session.keeper.images)
+        tried.append(subject)
+        if not subject.sample:
             continue
-        if trial is tried[0]:
-            findings += gradient_checks.saturation(trial)
-        findings += stronger_attacks.gained(trial)
-        findings += gradient_checks.checks(trial)
-        findings += budget_checks.checks(trial)
-        findings += stronger_attacks.checks(trial)
-        findings += planted.checks(trial)
+        findings += [f for check in CHECKS for f in check(subject)]
     return (*gravest_first(findings), _summary(tried, begun))
 
 

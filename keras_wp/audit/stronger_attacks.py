@@ -18,36 +18,36 @@ QUERIES = 200
 AIMED = 20
 
 
-def checks(trial):
-    """Every finding of this kind, for a `Trial`."""
-    if not trial.survivors:
+def stronger_attacks(subject):
+    """Attacks that fool images which counted as robust."""
+    if not subject.survivors:
         return
-    for check, what, attack in _tries(trial):
-        tried = trial.run(attack, trial.survivors)
+    for check, what, attack in _tries(subject):
+        tried = subject.run(attack, subject.survivors)
         won = int(tried.sum())
-        share = trial.share_of_survivors(won)
+        share = subject.share_of_survivors(won)
         severity = severity_of(share)
         if severity is None:
             continue
         yield Finding(
             severity,
-            f"{what} fooled {won} of {len(trial.survivors)} images that "
-            f"counted as robust at {trial.norm} {trial.eps:.4g}: the robust "
+            f"{what} fooled {won} of {len(subject.survivors)} images that "
+            f"counted as robust at {subject.budget}: the robust "
             f"accuracy is too high by about {100 * share:.1f} points.",
-            trial.evidence(
+            subject.evidence(
                 attack=attack.label,
-                images=len(trial.survivors),
+                images=len(subject.survivors),
                 fooled=won,
                 points=100 * share,
-                robust_accuracy=float(trial.robust.mean()),
+                robust_accuracy=float(subject.robust.mean()),
             ),
             check,
         )
 
 
-def _tries(trial):
+def _tries(subject):
     """`(check, what it is in words, attack)` for each try."""
-    base, common = trial.base, _common(trial)
+    base, common = subject.base, _common(subject)
     yield "one_step", "A single gradient step", FGSM(**common)
     steps = min(MORE_STEPS * base.steps, max(MOST_STEPS, base.steps))
     longer = dataclasses.replace(base, steps=steps)
@@ -61,7 +61,7 @@ def _tries(trial):
     loss = "margin" if base.loss != "margin" else "cross_entropy"
     other = dataclasses.replace(base, loss=loss)
     yield "other_loss", f"{base.label} on the loss {loss!r}", other
-    if trial.adaptive is None:
+    if subject.adaptive is None:
         aimed = APGD(
             **common, steps=AIMED, loss="margin", targets=adaptive.TARGETS
         )
@@ -70,33 +70,33 @@ def _tries(trial):
             base, loss="cross_entropy", surrogate=adaptive.STANDARDIZE
         )
         yield "rescaled_logits", f"{base.label} on rescaled logits", rescaled
-        if trial.surrogates:
+        if subject.surrogates:
             through = [
                 dataclasses.replace(base, loss="margin", surrogate=surrogate)
-                for surrogate in trial.surrogates
+                for surrogate in subject.surrogates
             ]
             what = f"{base.label} with the gradient of a surrogate"
             yield "surrogates", what, InTurn(members=through)
-    if len(trial.clean.shape) <= 3:  # What `Square` can draw squares in.
+    if len(subject.clean.shape) <= 3:  # What `Square` can draw squares in.
         square = Square(**common, steps=QUERIES)
         yield "gradient_free", "A random search without gradients", square
 
 
-def _common(trial):
-    return {"eps": trial.eps, "norm": trial.norm, "bounds": trial.bounds}
+def _common(subject):
+    return {"eps": subject.eps, "norm": subject.norm, "bounds": subject.bounds}
 
 
-def gained(trial):
+def adaptive_attack(subject):
     """Findings about what the adaptive attack added to those asked for."""
-    fooled = trial.adapted
+    fooled = subject.adapted
     share = float(fooled.mean())
     if severity_of(share) is None:
         return
     yield Finding(
         "warning",
         "The attacks asked for would have left a robust accuracy of "
-        f"{trial.robust.mean() + share:.1%} at {trial.norm} {trial.eps:.4g}; "
-        f"attacks adapted to the model leave {trial.robust.mean():.1%}.",
-        trial.evidence(fooled=int(fooled.sum()), points=100 * share),
+        f"{subject.robust.mean() + share:.1%} at {subject.budget}; "
+        f"attacks adapted to the model leave {subject.robust.mean():.1%}.",
+        subject.evidence(fooled=int(fooled.sum()), points=100 * share),
         "adaptive_attack",
     )

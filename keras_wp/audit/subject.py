@@ -14,12 +14,16 @@ from keras_wp.reports.findings import severity_of
 # So many images for each question. Of 50 that stand for 60 % of the data, one
 # is 1.2 points of accuracy: enough to see what is judged (`findings.HIGH`).
 IMAGES = 50
+# A change so small, as a share of the budget, that a model is about linear
+# within it, and that an adversarial image met by chance tells of predictions
+# that jump; and how often noise of that size is drawn.
+SMALL, DRAWS = 0.05, 4
 # For evaluations without an attack that follows a loss.
 _STEPS = 40
 
 
 @dataclasses.dataclass
-class Trial:
+class Subject:
     """What an audit knows of one norm and budget of an evaluation.
 
     Attributes:
@@ -61,6 +65,18 @@ class Trial:
     def results(self):
         """The `AttackResult`s with this budget."""
         return [result for result in self.rows if result.eps == self.eps]
+
+    @property
+    def budget(self):
+        """The norm and the budget, as text."""
+        return f"{self.norm} {self.eps:.4g}"
+
+    @property
+    def small_step(self):
+        """How far each pixel moves in a change of `SMALL` of the budget."""
+        length = SMALL * self.eps
+        size = math.prod(self.clean.shape)
+        return length / math.sqrt(size) if self.norm == "l2" else length
 
     @property
     def survivors(self):

@@ -14,7 +14,7 @@ from keras_wp import norms
 from keras_wp.engine import predict
 from keras_wp.engine.slots import stack_extra
 from keras_wp.inspection.anatomy import TOLERANCE
-from keras_wp.objectives import predicted
+from keras_wp.objectives import adversarial_margin, predicted
 
 # A search aims at this share of the margin that is left, and keeps at least
 # half of a share of the clean image's margin and logits: with no margin at
@@ -24,23 +24,6 @@ _LEAST_MARGIN = 1e-3
 _LEAST_LOGIT = 1e-5
 # How often a model is asked that does not always answer the same.
 DRAWS = 32
-
-
-def adversarial_margin(logits, labels, reach_target):
-    """How far logits are beyond the boundary, on the host: `(N,)`.
-
-    The margin is above 0 for the images that are misclassified (or, with
-    `reach_target`, taken for their label, which is the target then). Logits
-    that are not finite are infinitely far from it.
-    """
-    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    others = logits.copy()
-    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    with np.errstate(invalid="ignore"):  # Of two that are infinite.
-        margin = others.max(-1) - own
-    if reach_target:
-        margin = -margin
-    return np.where(np.isfinite(logits).all(-1), margin, -np.inf)
 
 
 class Judge:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from keras_wp.engine.refine import adversarial_margin
+from keras_wp.objectives import adversarial_margin
 
 
 def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:

@@ -8,8 +8,7 @@ images of a class.
 import numpy as np
 from keras import ops
 
-from keras_wp import norms
-from keras_wp.engine import refine
+from keras_wp import norms, objectives
 
 # So many are tried on an image.
 _TRIED = 8
@@ -55,5 +54,5 @@ class Donors:
         points = np.clip(image + np.stack(found[-_TRIED:]), *self._bounds)
         points = points.astype(np.float32)
         labels = np.full(len(points), label)
-        margin = refine.adversarial_margin(logits(points), labels, False)
+        margin = objectives.adversarial_margin(logits(points), labels, False)
         return points[int(margin.argmax())]

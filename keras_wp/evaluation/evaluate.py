@@ -6,7 +6,7 @@ import warnings
 from keras_wp import _checks
 from keras_wp.attacks import adaptive as adapting
 from keras_wp.attacks.base import check_at_least
-from keras_wp.audit import gradient_checks
+from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
 from keras_wp.evaluation import request
 from keras_wp.evaluation.clean import clean_pass
@@ -184,7 +184,7 @@ def evaluate(
             )
             findings = ()
             if clean.draws is None:
-                findings = tuple(gradient_checks.denied(report.results))
+                findings = tuple(model_checks.denied(report.results))
             report = dataclasses.replace(report, findings=findings)
             if everything:
                 save(save_adversarial, keeper, session.kept)

@@ -18,7 +18,7 @@ from masked_noise import AlwaysNoise
 from trials import clean, trial_of
 
 import keras_wp as kwp
-from keras_wp.audit import budget_checks, gradient_checks, run
+from keras_wp.audit import budget_checks, gradient_checks, model_checks, run
 from keras_wp.reports import findings as kinds
 
 # The others are in `benchmarks/audit_table.py`: each takes a minute or more.
@@ -48,6 +48,14 @@ def audited(model, eps=0.1, **options):
     attack = kwp.attacks.PGD(eps=eps, steps=20)
     options = {"adaptive": True, "audit": True, **options}
     return kwp.evaluate(model, digits()[1], [attack], **options)
+
+
+def of_the_model(clean, shares=None):
+    """What the checks of the model say, without those of its inside."""
+    shares = np.zeros(len(clean.labels)) if shares is None else shares
+    session = types.SimpleNamespace(clean=clean, shares=shares)
+    checks = [c for c in run.MODEL_CHECKS if c.__name__ != "saturated_units"]
+    return [finding for check in checks for finding in check(session)]
 
 
 @functools.cache
@@ -116,7 +124,7 @@ def test_models_that_return_probabilities_are_found_instead_of_refused():
     data = random_images(20), np.zeros(20, int)
     with pytest.raises(ValueError, match="must return logits, not probabil"):
         clean(model, *data)
-    (finding,) = gradient_checks.of_the_model(clean(model, *data, lenient=True))
+    (finding,) = of_the_model(clean(model, *data, lenient=True))
     assert (finding.severity, finding.check) == ("high", "probabilities")
 
 
@@ -124,13 +132,13 @@ def test_randomized_models_are_found_instead_of_refused():
     model = keras.Sequential([AlwaysNoise(0.1), tiny_cnn()])
     data = random_images(20), np.zeros(20, int)
     found = clean(model, *data, lenient=True)
-    (finding,) = gradient_checks.of_the_model(found)
+    (finding,) = of_the_model(found)
     assert (finding.severity, finding.check) == ("info", "randomized")
     assert finding.evidence["change"] > 0
     shares = np.full(20, 0.5) * found.correct
-    (finding,) = gradient_checks.of_the_model(found, shares)
+    (finding,) = of_the_model(found, shares)
     assert finding.evidence["undecided"] == found.correct.sum()
-    assert not list(gradient_checks.of_the_model(clean(tiny_cnn(), *data)))
+    assert not list(of_the_model(clean(tiny_cnn(), *data)))
 
 
 def sloped(ripple=0.0, frequency=1e4):
@@ -148,21 +156,23 @@ PIXELS = np.linspace(0.6, 0.9, 40, dtype=np.float32).reshape(-1, 1, 1, 1)
 
 
 def test_a_ripple_is_told_from_a_slope():
-    assert not list(budget_checks.misleading(trial_of(sloped(), PIXELS, 0.1)))
+    trial = trial_of(sloped(), PIXELS, 0.1)
+    assert not list(gradient_checks.misleading_gradients(trial))
     trial = trial_of(sloped(ripple=0.01), PIXELS, 0.1)
-    (finding,) = budget_checks.misleading(trial)
+    (finding,) = gradient_checks.misleading_gradients(trial)
     assert (finding.severity, finding.check) == ("high", "misleading_gradients")
     assert finding.evidence["astray"] > 0.6 * finding.evidence["images"]
 
 
 def test_a_gradient_that_is_not_the_model_s_is_told(rng):
     x = PIXELS[rng.permutation(40)]
-    assert not list(budget_checks.hidden(trial_of(sloped(), x, 0.1)))
+    trial = trial_of(sloped(), x, 0.1)
+    assert not list(gradient_checks.hidden_gradients(trial))
 
     def leaking(x):
         return sloped()(ops.stop_gradient(x)) + 1e-6 * sloped()(x)
 
-    (finding,) = budget_checks.hidden(trial_of(leaking, x, 0.1))
+    (finding,) = gradient_checks.hidden_gradients(trial_of(leaking, x, 0.1))
     assert (finding.severity, finding.check) == ("high", "hidden_gradients")
     assert finding.evidence["astray"] == finding.evidence["images"] == 40
 
@@ -189,12 +199,12 @@ def test_predictions_that_jump_are_told_from_such_as_do_not():
 
 
 def test_a_model_that_looks_elsewhere_resists_without_a_bound():
-    assert not list(budget_checks.far(trial_of(sloped(), PIXELS, 0.1)))
+    assert not list(budget_checks.far_beyond(trial_of(sloped(), PIXELS, 0.1)))
 
     def away(x):
         return sloped()(ops.stop_gradient(x))
 
-    found = list(budget_checks.far(trial_of(away, PIXELS, 0.1)))
+    found = list(budget_checks.far_beyond(trial_of(away, PIXELS, 0.1)))
     assert [f.check for f in found] == ["flat_curve", "unbounded"]
     assert {f.severity for f in found} == {"high"}
     assert found[1].evidence["wide_eps"] == 1.0
@@ -204,9 +214,9 @@ def test_blindness_counts_where_no_attack_saw_anything():
     trial = trial_of(sloped(), PIXELS, 0.1)
     some = np.arange(40) < 30
     trial.blind = [some, ~some]
-    assert not list(gradient_checks.blind(trial))
+    assert not list(gradient_checks.blind_gradients(trial))
     trial.blind = [some, np.ones(40, bool)]
-    (finding,) = gradient_checks.blind(trial)
+    (finding,) = gradient_checks.blind_gradients(trial)
     assert (finding.severity, finding.check) == ("high", "blind_gradients")
     assert finding.evidence["blind"] == 30
     assert finding.evidence["points"] == 75.0
@@ -296,7 +306,7 @@ def test_only_a_head_that_levels_off_is_called_saturated(activation):
     trial = trial_of(model, random_images(10), 0.1)
     # As the user may ask for, whatever the model.
     trial.surrogates = (kwp.Surrogate(model=tiny_cnn()),)
-    found = checks(gradient_checks.saturation(trial))
+    found = checks(model_checks.saturated_units(trial))
     assert found == ({"saturated_units"} if activation == "tanh" else set())
 
 

@@ -46,7 +46,7 @@ def masked(factor=1e4):
 def test_the_planted_points_are_adversarial_and_within_the_budget(norm, eps):
     x = random_images(12)
     inner = tiny_cnn()
-    plants = plant(opened(inner, x), x, (norm, eps), BOUNDS, 64)
+    plants = plant(opened(inner, x), x, (norm, eps, BOUNDS), 64)
     assert plants.of_features and 10 <= len(plants.images) <= plants.tried == 12
     for image, point in zip(plants.images, plants.points, strict=True):
         model = plants.readouts.given(tuple(e[None] for e in image.extra))
@@ -67,7 +67,7 @@ def test_the_planted_points_are_adversarial_and_within_the_budget(norm, eps):
 def test_random_search_finds_few_and_gradients_find_all():
     x = random_images(16)
     model = tiny_cnn()
-    plants = plant(opened(model, x), x, ("linf", 0.1), BOUNDS, 64)
+    plants = plant(opened(model, x), x, ("linf", 0.1, BOUNDS), 64)
     rng, found = np.random.default_rng(7), 0
     for image in plants.images:
         points = image.x + 0.1 * rng.choice([-1.0, 1.0], (200, 6, 6, 1))
@@ -83,7 +83,7 @@ def test_random_search_finds_few_and_gradients_find_all():
 def test_blind_attacks_find_few_and_sighted_ones_find_them():
     x, model = random_images(24), masked()
     classifier = opened(model, x)
-    plants = plant(classifier, x, ("linf", 0.1), BOUNDS, 64)
+    plants = plant(classifier, x, ("linf", 0.1, BOUNDS), 64)
     count = len(plants.images)
     assert count >= 10
     assert plants.found_by(PGD, 64) < count / 2
@@ -104,7 +104,7 @@ def test_read_outs_sit_on_the_logits_of_what_cannot_be_opened():
 
     model = keras.Sequential([tiny_cnn(num_classes=9), Closed()])
     x = random_images(8)
-    plants = plant(opened(model, x), x, ("linf", 0.1), BOUNDS, 64)
+    plants = plant(opened(model, x), x, ("linf", 0.1, BOUNDS), 64)
     assert not plants.of_features
     assert len(plants.images) > 0
     assert plants.found_by(PGD, 64) > len(plants.images) / 2
@@ -120,14 +120,14 @@ def test_where_nothing_moves_nothing_is_planted():
         ]
     )
     x = random_images(8)
-    plants = plant(opened(model, x), x, ("linf", 0.1), BOUNDS, 64)
+    plants = plant(opened(model, x), x, ("linf", 0.1, BOUNDS), 64)
     assert plants.images == ()
 
 
 @pytest.mark.once
 def test_the_report_says_how_many_were_found_and_by_what():
     trial = trial_of(masked(), random_images(32), 0.1, attacks=[PGD])
-    (finding,) = planted.checks(trial)
+    (finding,) = planted.planted(trial)
     assert finding.check == "planted"
     assert finding.severity == "high"
     assert "PGD20" in finding.message and "%" in finding.message

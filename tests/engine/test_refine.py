@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from keras_wp import _backend
+from keras_wp import _backend, objectives
 from keras_wp.engine import refine
 from keras_wp.engine.stream import Image, Outcome
 
@@ -71,9 +71,9 @@ def end(kind, program, items, size=8, reach_target=False):
 def test_margin_is_above_0_exactly_where_an_image_is_fooled():
     logits = np.float32([[1, 2, 0], [2, 1, 0], [1, 1, 0], [3, np.nan, 9]])
     labels = np.zeros(4, np.int32)
-    margin = refine.adversarial_margin(logits, labels, False)
+    margin = objectives.adversarial_margin(logits, labels, False)
     np.testing.assert_array_equal(margin, [1, -1, 0, -np.inf])
-    margin = refine.adversarial_margin(logits, labels, True)
+    margin = objectives.adversarial_margin(logits, labels, True)
     np.testing.assert_array_equal(margin, [-1, 1, 0, -np.inf])
 
 

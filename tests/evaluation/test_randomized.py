@@ -1,5 +1,7 @@
 """Models that are randomized: expectation, majority, and what is told."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from trials import clean
 
 import keras_wp as kwp
 from keras_wp.attacks import APGD, PGD, AutoAttack
-from keras_wp.audit import gradient_checks
+from keras_wp.audit import model_checks
 from keras_wp.engine import refine
 from keras_wp.inspection.classifier import Classifier
 
@@ -86,7 +88,9 @@ def test_randomness_away_from_the_images_is_seen():
     with pytest.warns(UserWarning, match="randomized"):
         found = clean(model, x, y)
     assert found.draws >= 4
-    (finding,) = gradient_checks.of_the_model(found)
+    (finding,) = model_checks.randomized(
+        types.SimpleNamespace(clean=found, shares=np.zeros(len(found.labels)))
+    )
     assert finding.check == "randomized"
     assert finding.evidence["draws"] == found.draws
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_wp.audit.subject import Trial
+from keras_wp.audit.subject import Subject
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.progress import Progress
@@ -25,7 +25,7 @@ def trial_of(model, x, eps, norm="linf", robust=None, attacks=()):
     """The trial of an evaluation of images that the model has labelled."""
     logits = ops.convert_to_numpy(model(ops.convert_to_tensor(x)))
     found = clean(model, x, logits.argmax(-1))
-    trial = Trial(
+    trial = Subject(
         classifier=Classifier(model),
         clean=found,
         norm=norm,

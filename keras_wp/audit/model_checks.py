@@ -1,0 +1,123 @@
+"""Checks of the model itself: its answers, and what is inside it."""
+
+import numpy as np
+
+from keras_wp.engine import refine
+from keras_wp.reports.findings import Finding, severity_of
+
+# A few units that pass no gradient on are harmless.
+MANY, MOST = 0.1, 0.5
+_DOES = {
+    "saturating": "saturated",
+    "step": "a step",
+    "rounding": "rounded",
+    "normalizing": "normalized at a low temperature",
+    "comparing": "a comparison",
+    "selecting": "a choice",
+    "detached": "linear and has another derivative",
+}
+
+
+def saturated_units(session):
+    """Operations inside the model that pass little of a gradient on."""
+    images = session.clean.images
+    if not session.clean.correct.any():
+        return
+    for site in session.classifier.open(images).masks:
+        if site.lost < MANY:
+            continue
+        yield Finding(
+            "warning" if site.lost >= MOST else "info",
+            f"{site.lost:.1%} of the units of {site.name!r}, which is "
+            f"{_DOES[site.kind]}, pass no gradient on.",
+            {
+                "operation": site.name,
+                "kind": site.kind,
+                "saturated": site.lost,
+                "images": len(images),
+            },
+            "saturated_units",
+        )
+
+
+def denied(results):
+    """Successes that an attack claimed and the model itself denies."""
+    for result in results:
+        if result.denied is None or not result.attacked.any():
+            continue
+        count = int(result.denied.sum())
+        share = count / len(result.denied)
+        if severity_of(share) is None:
+            continue
+        yield Finding(
+            "high",
+            f"{result.name} claimed to have fooled {count} of "
+            f"{int(result.attacked.sum())} images that the model itself, "
+            "called on what was found, classifies correctly: the attack "
+            "looks at another function than the model.",
+            {
+                "attack": result.name,
+                "norm": result.norm,
+                "eps": result.eps,
+                "denied": count,
+                "points": 100 * share,
+            },
+            "denied_success",
+        )
+
+
+def probabilities(session):
+    """Outputs that are no logits."""
+    clean = session.clean
+    if clean.probabilities:
+        yield Finding(
+            "high",
+            "The model returns probabilities and no logits: losses saturate "
+            "on them, and attacks stop early.",
+            {
+                "lowest": float(clean.logits.min()),
+                "highest": float(clean.logits.max()),
+            },
+            "probabilities",
+        )
+
+
+def unsteady(session):
+    """Logits that change with no change of the image."""
+    clean = session.clean
+    if clean.draws is None and clean.change is not None:
+        yield Finding(
+            "high",
+            "The model's logits for an image change from call to call, or "
+            "with the images beside it: what fools it once need not fool it "
+            "again, and one gradient says little.",
+            {"change": clean.change},
+            "unsteady",
+        )
+
+
+def randomized(session):
+    """What was done about a randomized model, and what is left open."""
+    clean, shares = session.clean, session.shares
+    if clean.draws is None:
+        return
+    attacked = clean.correct & (shares > 0)
+    # More than two deviations from a half: then the draws have decided.
+    near = np.abs(shares - 0.5) <= 1.0 / np.sqrt(refine.DRAWS)
+    undecided = int((attacked & near).sum())
+    share = undecided / len(shares)
+    yield Finding(
+        severity_of(share) or "info",
+        f"The model is randomized: gradients are means over {clean.draws} "
+        f"draws, and an image counts as fooled if most of {refine.DRAWS} "
+        f"fresh draws are wrong. For {undecided} of {len(shares)} images "
+        "these draws do not decide.",
+        {
+            "change": clean.change,
+            "draws": clean.draws,
+            "fresh_draws": refine.DRAWS,
+            "undecided": undecided,
+            "points": 100 * share,
+        },
+        "randomized",
+    )
