@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from made_reports import attack_result, full_report, identities
-from pages import HOSTILE, drawing
+from pages import HOSTILE, Page, drawing
 
 from keras_wp import Report
 from keras_wp.reports import charts
@@ -71,6 +71,18 @@ def test_points_are_where_their_accuracy_is(rng):
     assert {(d["cx"], d["cy"]) for d in dots} == {
         (f"{axes.x(0.2):.6g}", f"{axes.y(0.4):.6g}")
     }
+
+
+def test_keys_tell_what_is_known_at_every_eps(report):
+    keys = [
+        attributes["class"]
+        for attributes in Page(report.to_html()).all("li")
+        if attributes["class"].startswith("key")
+    ]
+    assert keys == [
+        *["key c0 dots", "key worst"],  # l2: CW.
+        *["key c0 dots", "key c1", "key worst"],  # linf: PGD20, DeepFool50.
+    ]
 
 
 @pytest.mark.parametrize(
