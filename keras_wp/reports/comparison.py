@@ -15,7 +15,7 @@ from keras_wp.reports.comparable import (
     unequal,
 )
 from keras_wp.reports.findings import Finding, gravest_first
-from keras_wp.reports.html.comparison import page
+from keras_wp.reports.html import comparison_page
 from keras_wp.reports.pairs import Pair, counted
 from keras_wp.reports.report import Report
 from keras_wp.reports.serialize import plain
@@ -110,7 +110,7 @@ class Comparison:
         Returns:
             The HTML text.
         """
-        text = page(self)
+        text = comparison_page(self)
         if path is not None:
             pathlib.Path(path).write_text(text, encoding="utf-8")
         return text

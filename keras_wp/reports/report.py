@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from keras_wp.reports import serialize, text
-from keras_wp.reports.html.page import page
+from keras_wp.reports.html import report_page
 from keras_wp.reports.results import AttackResult as AttackResult
 
 
@@ -181,7 +181,7 @@ class Report:
         Returns:
             The HTML text.
         """
-        text = page(self, class_names, title)
+        text = report_page(self, class_names, title)
         if path is not None:
             pathlib.Path(path).write_text(text, encoding="utf-8")
         return text

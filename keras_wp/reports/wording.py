@@ -59,3 +59,8 @@ def value_text(value):
     if isinstance(value, dict):
         return ", ".join(f"{k}: {value_text(v)}" for k, v in value.items())
     return str(value)
+
+
+def key_text(key):
+    """A key of the evidence or the environment, as people read it."""
+    return key if key == "keras_wp" else key.replace("_", " ")

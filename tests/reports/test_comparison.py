@@ -190,6 +190,11 @@ def test_findings_of_both_are_shown():
     assert "- **high**: B: Gradients vanish." in comparison.to_markdown()
     text = comparison.to_html()
     assert "A: It rounds." in text and "It is a network." not in text
+    places = [
+        text.index(f"<h2>{heading}</h2>")
+        for heading in ("Image by image", "Findings", "How to reproduce it")
+    ]
+    assert places == sorted(places)
     assert "Findings" not in compare(report(FIRST), report(SECOND)).to_html()
 
 

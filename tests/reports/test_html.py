@@ -2,81 +2,18 @@
 
 import base64
 import hashlib
-import html.parser
+import pathlib
 import re
-import struct
-import zlib
 
+import jinja2
 import numpy as np
 import pytest
-from made_reports import attack_result, full_report, identities
+from made_reports import attack_result, full_report
+from pages import HOSTILE, Page, images
 
 from keras_wp import Report
-from keras_wp.attacks import AutoAttack
-from keras_wp.reports import wording
+from keras_wp.reports import charts, html, wording
 from keras_wp.reports.findings import Finding
-from keras_wp.reports.html import angles, code, figures, png, style
-from keras_wp.reports.html.markup import Markup, element
-
-HOSTILE = (
-    '</style></title><script>alert("1")</script>',
-    "'\" onerror=alert(1) x='",
-    "<img src=http://example.invalid/x.png>",
-)
-
-
-class Page(html.parser.HTMLParser):
-    """The elements of a page, in order, and its visible text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.words = [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in {"meta", "img"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def decode_png(data):
-    """`(height, width, channels, pixels)` of a PNG file as we write them."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    place, chunks = 8, {}
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        kind, body = data[place + 4 : place + 8], data[place + 8 :][:length]
-        (check,) = struct.unpack(">I", data[place + 8 + length :][:4])
-        assert check == zlib.crc32(kind + body)
-        chunks[kind] = body
-        place += 12 + length
-    width, height, depth, color = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
-    assert depth == 8 and b"IEND" in chunks
-    channels = {0: 1, 2: 3}[color]
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8)
-    rows = rows.reshape(height, 1 + width * channels)
-    assert (rows[:, 0] == 0).all()
-    return rows[:, 1:].reshape(height, width, channels)
-
-
-def images(page):
-    uris = [attributes["src"] for attributes in page.all("img")]
-    return [decode_png(base64.b64decode(uri.split(",")[1])) for uri in uris]
 
 
 @pytest.fixture
@@ -181,38 +118,6 @@ def test_call_that_reproduces_is_shown(report, page):
     assert "seed=4" in page.text
 
 
-def test_call_names_options_and_what_earlier_reports_do_not_tell():
-    ones = np.ones(3, bool)
-    suite = AutoAttack(eps=0.1)
-    report = Report(
-        ones,
-        (
-            attack_result("PGD", ones, ones, call=None),
-            attack_result("AutoAttack", ones, ones, call=repr(suite)),
-            attack_result("adaptive", ones, ones, attack={"attack": "InTurn"}),
-        ),
-        {"model": "net", "adaptive": True, "audit": True, "seed": 1},
-    )
-    text = code.call(report)
-    assert "    ...  # 'PGD': {'attack': 'PGD', 'steps'" in text
-    assert "    keras_wp.attacks.AutoAttack(eps=0.1)," in text
-    assert "InTurn" not in text
-    assert "    seed=1,\n    adaptive=True,\n    audit=True,\n)" in text
-    report.environment["adaptive"] = ["linear", "model-teacher"]
-    text = code.call(report)
-    assert "    adaptive=[...],  # 'linear, model-teacher'\n" in text
-
-
-def test_call_leaves_each_attack_its_own_budget():
-    ones = np.ones(3, bool)
-    results = [
-        attack_result("PGD", ones, ones, 0.3),
-        attack_result("Near", ones, ones, 0.1, minimum_norm=True),
-    ]
-    text = code.call(Report(ones, tuple(results), {"model": "net"}))
-    assert "    eps=" not in text
-
-
 def test_settings_show_the_eps_of_the_run():
     ones = np.ones(3, bool)
     config = {"attack": "DeepFool", "eps": 0.5, "name": None}
@@ -286,109 +191,29 @@ def test_report_without_extras_is_drawn():
     assert page.all("img") == []
 
 
-def test_elements_escape_text_and_attributes():
-    made = element("p", "<b>", Markup("<i>"), None, ["&"], title='a"<b')
-    assert made == '<p title="a&quot;&lt;b">&lt;b&gt;<i>&amp;</p>'
-    assert element("img", src="x", alt=None) == '<img src="x">'
-    assert element("b", "\x00a\u202eb") == "<b>ab</b>"
+def made(source, **values):
+    return html.TEMPLATES.from_string(source).render(values)
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (3, 5, 3), (3, 5, 1), (1, 3, 5)])
-def test_png_keeps_every_pixel(rng, shape):
-    pixels = rng.integers(0, 256, shape).astype(np.uint8)
-    drawn = png.drawable(pixels)
-    decoded = decode_png(png.png(drawn))
-    np.testing.assert_array_equal(decoded.squeeze(), pixels.squeeze())
-
-
-def test_arrays_that_are_no_images_are_not_drawn():
-    assert png.drawable(np.zeros(5)) is None
-    assert png.drawable(np.zeros((4, 4, 7))) is None
-
-
-def test_full_curve_counts_every_distance():
-    attacked = np.array([1, 1, 1, 1, 0], bool)
-    result = attack_result(
-        "A",
-        attacked,
-        attacked,
-        minimum_norm=True,
-        distance=[0.3, 0.1, np.inf, 0.2, np.inf],
+def test_templates_escape_text_and_attributes():
+    source = '<p title="{{ title }}">{{ text }}{{ known|safe }}{{ sign }}</p>'
+    values = {"title": 'a"<b', "text": "<b>", "known": "<i>", "sign": "&"}
+    assert made(source, **values) == (
+        '<p title="a&#34;&lt;b">&lt;b&gt;<i>&amp;</p>'
     )
-    eps, right = figures.distance_curve(attacked, result.distance)
-    assert eps.tolist() == [0.0, 0.1, 0.2, 0.3]
-    assert right.tolist() == [4, 3, 2, 1]
+    assert made("<b>{{ x }}</b>", x="\x00a\u202eb") == "<b>ab</b>"
+    assert made("{{ x }} {{ n }}", x=np.float64(1 / 3), n=12) == "0.333333 12"
 
 
-def test_thinned_curve_is_never_too_high(rng):
-    count = 1000
-    attacked = np.ones(count, bool)
-    distance = rng.permutation(np.arange(1, count + 1) / count)
-    result = attack_result(
-        "A", attacked, attacked, 1.0, minimum_norm=True, distance=distance
-    )
-    report = Report(attacked, (result,), {}, identities=identities(count))
-    svg, _ = figures.accuracy_curve(report, "linf")
-    (line,) = [
-        attributes["d"]
-        for attributes in Page(svg).all("path")
-        if attributes["class"] == "line c0"
-    ]
-    x, y = np.array(re.findall(r"[\d.]+", line), float).reshape(-1, 2).T
-    axes = figures.Axes((0.0, 1.0), (0.0, 1.0))
-    eps = (x - axes.x(0.0)) / (axes.x(1.0) - axes.x(0.0)) * 1.12
-    share = (y - axes.y(0.0)) / (axes.y(1.0) - axes.y(0.0))
-    # At the right end of each step, before it falls.
-    left = [(distance > e - 1e-4).mean() for e in eps]
-    assert len(eps) < count
-    assert (share <= np.array(left) + 1e-4).all()
+def test_templates_know_all_that_they_show():
+    with pytest.raises(jinja2.UndefinedError):
+        made("{{ unknown }}")
 
 
-def test_points_are_where_their_accuracy_is(rng):
-    attacked = np.ones(10, bool)
-    robust = np.arange(10) < 4
-    report = Report(
-        attacked,
-        (attack_result("A", attacked, robust, eps=0.2),),
-        {},
-        identities=identities(10),
-    )
-    svg, names = figures.accuracy_curve(report, "linf")
-    assert names == ["A"]
-    axes = figures.Axes((0.0, 1.12 * 0.2), (0.0, 1.0))
-    dots = [a for tag, a in Page(svg).elements if tag == "circle"]
-    assert {(d["cx"], d["cy"]) for d in dots} == {
-        (f"{axes.x(0.2):.6g}", f"{axes.y(0.4):.6g}")
-    }
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (0, 0.035, [0, 0.01, 0.02, 0.03]),
-        (60, 130, [60, 80, 100, 120]),
-    ],
-)
-def test_ticks_are_round(low, high, expected):
-    assert figures.ticks(low, high) == pytest.approx(expected)
-
-
-def test_matrix_shows_each_pair(report):
-    svg = Page(angles.matrix(report.geometry, HOSTILE))
-    assert [t for t in svg.text.split() if t in {"125", "110", "130"}] == [
-        "125",
-        "110",
-        "130",
-    ]
-    deviations = [a["class"] for a in svg.all("rect")]
-    assert deviations == ["far", "near", "far"]
-
-
-def test_histogram_counts_each_pair(report):
-    svg = Page(angles.histogram(report.geometry))
-    assert svg.text.count("1 pairs") == 3
-    assert "ideal 120.0°" in svg.text
+def test_what_is_no_text_is_left_out(rng):
+    text = full_report(rng, message="a\x00\x1b\u202eb").to_html()
+    assert "ab" in Page(text).text
+    assert not {"\x00", "\x1b", "\u202e"} & set(text)
 
 
 def contrast(first, second):
@@ -406,9 +231,13 @@ def contrast(first, second):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("theme", ["_LIGHT", "_DARK"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(theme):
-    text = getattr(style, theme)
+    folder = pathlib.Path(html.__file__).parent / "templates"
+    css = (folder / "style.css").read_text(encoding="utf-8")
+    # The second is within the media query.
+    light, dark = re.findall(r":root {(.*?)}", css, re.DOTALL)
+    text = {"light": light, "dark": dark}[theme]
     colors = dict(re.findall(r"--([\w-]+): (#\w{6});", text))
     pairs = [
         *[(tone, f"{tone}-bg") for tone in ("high", "warning", "info", "good")],
@@ -417,6 +246,6 @@ def test_text_stands_out_from_what_is_behind_it(theme):
     ]
     for ink, back in pairs:
         assert contrast(colors[ink], colors[back]) >= 4.5, (ink, back)
-    for series in (*(f"c{i}" for i in range(figures.SERIES)), "worst"):
+    for series in (*(f"c{i}" for i in range(charts.SERIES)), "worst"):
         # Section 1.4.11: graphics need less.
         assert contrast(colors[series], colors["card"]) >= 3, series

@@ -1,0 +1,254 @@
+"""The HTML pages: the values that their templates show.
+
+A page needs no network and runs no script. The templates escape every value,
+and a Content-Security-Policy allows the page's own style sheet and images
+within it, and nothing else.
+"""
+
+import base64
+import hashlib
+import itertools
+import json
+import math
+
+import jinja2
+
+from keras_wp.reports import charts, listing, pictures, wording
+from keras_wp.reports.findings import gravest_first
+
+
+def _printed(value):
+    """What a template writes for a value, before it is escaped."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        # What XML forbids is no text, and may end a document.
+        return "".join(c for c in value if c.isprintable() or c in "\n\t ")
+    return value
+
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("keras_wp.reports"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    finalize=_printed,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters["key_text"] = wording.key_text
+TEMPLATES.filters["value_text"] = wording.value_text
+
+
+def report_page(report, class_names=None, title=None):
+    """A report as an HTML document.
+
+    Args:
+        report: A `Report`.
+        class_names: The classes' names, or None to number them.
+        title: The page's title; defaults to the model's name.
+    """
+    env = report.environment
+    name = wording.namer(class_names)
+    settings = [
+        {**r.attack, "name": r.name, "eps": r.eps} for r in report.results
+    ]
+    norms = dict.fromkeys(norm for norm, _ in report.budgets)
+    drawn = [charts.accuracy(report, norm) for norm in norms]
+    return _page(
+        "report",
+        title=title or f"Robustness of {env.get('model', 'model')}",
+        facts=_facts(report),
+        tiles=list(_tiles(report)),
+        verdict=_verdict(report),
+        findings=gravest_first(report.findings),
+        count=len(report),
+        rows=list(_rows(report)),
+        curves=list(filter(None, drawn)),
+        samples=pictures.gallery(report, name),
+        geometry=_geometry(report.geometry, name),
+        environment=env,
+        script=listing.call(report),
+        settings=json.dumps(settings, indent=1, default=str),
+    )
+
+
+def comparison_page(comparison):
+    """A comparison as an HTML document.
+
+    Args:
+        comparison: A `Comparison`.
+    """
+    names, pairs = comparison.names, comparison.pairs
+    return _page(
+        "comparison",
+        title=" and ".join(names),
+        facts=f"{pairs[0].count:,} images, each classified by both models",
+        verdict=("none", _summary(comparison["worst case"])),
+        findings=gravest_first(comparison.findings),
+        names=names,
+        rows=list(_paired_rows(pairs)),
+        # There are none if it is not known what the reports depend on.
+        sides=list(zip(names, comparison.environments, strict=False)),
+    )
+
+
+def _page(name, **values):
+    css, *_ = TEMPLATES.loader.get_source(TEMPLATES, "style.css")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest())
+    template = TEMPLATES.get_template(f"{name}.html.j2")
+    return template.render(css=css, digest=digest.decode(), **values)
+
+
+def _facts(report):
+    attacks = len({result.name for result in report.results})
+    facts = [
+        f"{len(report):,} images",
+        _number(attacks, "attack"),
+        f"{report.environment.get('backend', '')} backend",
+        report.environment.get("date"),
+    ]
+    return " · ".join(filter(None, facts))
+
+
+def _number(number, what):
+    return f"{number} {what}" + "s" * (number != 1)
+
+
+def _accuracy(right, count):
+    """A number of images as a share of all, and its interval."""
+    share = f"{100 * right / count:.1f} %"
+    return {"share": share, "interval": wording.interval(right, count)}
+
+
+def _tiles(report):
+    def tile(what, right, where):
+        shares = _accuracy(int(right.sum()), len(report))
+        return {"what": what, "where": where, **shares}
+
+    threats = report.threat_model
+    yield tile("Clean accuracy", report.clean_correct, "without any attack")
+    for norm, eps in threats.items():
+        where = f"worst case, {wording.within(norm, eps)}"
+        yield tile("Robust accuracy", report.robust(norm, eps), where)
+    if len(threats) > 1:
+        where = "worst case of these"
+        yield tile("Robust in all norms", report.robust(), where)
+
+
+def _verdict(report):
+    """How grave the findings are, and what that means."""
+    severities = [f.severity for f in report.findings]
+    high, warnings = severities.count("high"), severities.count("warning")
+    if high:
+        return "high", (
+            f"Do not rely on the robust accuracy: {_number(high, 'finding')} "
+            "of high severity."
+        )
+    if warnings:
+        return "warning", (
+            "Read the robust accuracy with care: "
+            f"{_number(warnings, 'warning')} below."
+        )
+    if report.environment.get("audit") or severities:
+        return "good", "The audit found no sign that the attacks failed."
+    return "none", (
+        "No audit was run: whether the attacks worked is not known. "
+        "evaluate(..., audit=True) tells."
+    )
+
+
+def _rows(report):
+    """The rows of a report's table: titles of groups, and accuracies."""
+
+    def row(name, right, kind=None, cells=("",) * 4):
+        right, count = int(right.sum()), len(report)
+        tone = f"tone-{kind}" if kind else "tone"
+        bar = {"bar": charts.bar(right, count), "tone": tone}
+        shares = _accuracy(right, count)
+        return {"name": name, "kind": kind, "cells": [shares, bar, *cells]}
+
+    yield row("clean", report.clean_correct, "clean")
+    for norm, eps in report.budgets:
+        yield {"group": wording.within(norm, eps)}
+        for result in report.results:
+            if (result.norm, result.eps) == (norm, eps):
+                yield row(result.name, result.robust, cells=_cells(result))
+        yield row("worst case", report.robust(norm, eps or math.inf), "worst")
+
+
+def _cells(result):
+    median, vanished = result.median_distance, result.vanished_gradients
+    found = f"{median:.4g}" if math.isfinite(median) else "not found"
+    share = f"{100 * vanished:.1f} %"
+    return [
+        found if result.minimum_norm else "–",
+        f"{result.mean_steps:.1f}",
+        # An attack without gradients is blind.
+        {"alarm": share} if vanished > 0.05 else share,
+        f"{result.seconds:.1f}",
+    ]
+
+
+def _geometry(layer, name):
+    """The geometry of the last layer; None if that is not known."""
+    if layer is None:
+        return None
+    summary = " ".join(layer.summary())
+    if layer.closest is None:
+        return {"summary": summary, "closest": None}
+    first, second = layer.closest
+    names = [name(label) for label in range(layer.num_classes)]
+    few = layer.num_classes <= charts.MOST_CLASSES
+    return {
+        "summary": summary,
+        "closest": f"{names[first]} and {names[second]}, "
+        f"{layer.angles[first, second]:.2f}°",
+        "histogram": charts.histogram(layer),
+        "matrix": charts.matrix(layer, names) if few else None,
+    }
+
+
+def _summary(pair):
+    """What the worst case within the largest budget says."""
+    low, high = pair.interval
+    where = f"in the worst case, {wording.within(pair.norm, pair.eps)}"
+    if low <= 0 <= high:
+        who = "No difference is shown"
+    else:
+        who = f"{'B' if pair.difference > 0 else 'A'} is right more often"
+    return (
+        f"{who} {where}: B less A is {_points(pair.difference)} points, with "
+        f"the interval from {_points(low)} to {_points(high)}."
+    )
+
+
+def _points(share):
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _paired_rows(pairs):
+    """The rows of a comparison's table: titles of groups, and conditions."""
+    reach = max(abs(bound) for pair in pairs for bound in pair.interval)
+    reach = math.ceil(10 * reach) / 10 or 0.1
+    threats = itertools.groupby(pairs, lambda pair: (pair.norm, pair.eps))
+    for (norm, eps), group in threats:
+        if norm is not None:
+            yield {"group": wording.within(norm, eps)}
+        for pair in group:
+            kind = "worst" if pair.condition == "worst case" else None
+            cells = _paired_cells(pair, reach)
+            yield {"name": pair.condition, "kind": kind, "cells": cells}
+
+
+def _paired_cells(pair, reach):
+    (low, high), difference = pair.interval, pair.difference
+    interval = f"{_points(low)} to {_points(high)}"
+    return [
+        _accuracy(pair.both + pair.first, pair.count),
+        _accuracy(pair.both + pair.second, pair.count),
+        str(pair.first),
+        str(pair.second),
+        {"share": _points(difference), "interval": interval},
+        {"deviation": charts.deviation(difference, (low, high), reach)},
+        f"{pair.p_value:.2g}",
+    ]

@@ -1,1 +1,0 @@
-"""A report as a page that people can send to each other."""
