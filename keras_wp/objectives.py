@@ -267,7 +267,7 @@ def get(loss, targeted=False):
     return lambda logits, y, target: untargeted(logits, y)
 
 
-def adversarial_margin(logits, labels, reach_target):
+def adversarial_margin(logits, labels, reach_target=False):
     """How far logits are beyond the boundary, on the host: `(N,)`.
 
     The margin is above 0 for the images that are misclassified (or, with

@@ -154,17 +154,24 @@ class Keeper:
             if not places:
                 return
 
-    def all_images(self):
-        """Every image, on disk, in the order of the outcomes: `(n, ...)`."""
-        x, count = None, len(self.labels)
-        for i, image in self.images(range(count)):
-            if x is None:
-                path = self._directory / "x.npy"
-                x = np.lib.format.open_memmap(
-                    path, "w+", np.float32, (count, *image.shape)
+    def on_disk(self, name, images):
+        """An array on disk, `(n, ...)`, in the order of the outcomes.
+
+        Args:
+            name: The name of its file.
+            images: Pairs of an index and an image, one for each.
+        """
+        array = None
+        for i, image in images:
+            if array is None:
+                array = np.lib.format.open_memmap(
+                    self._directory / f"{name}.npy",
+                    "w+",
+                    np.float32,
+                    (len(self.labels), *image.shape),
                 )
-            x[i] = image
-        return x
+            array[i] = image
+        return array
 
     def _sample(self, attacks):
         """The first image of each class that is classified rightly."""

@@ -3,11 +3,8 @@
 import json
 import os
 import pathlib
-import zipfile
 
 import numpy as np
-
-_ROWS = 256
 
 
 def check_path(path):
@@ -38,7 +35,6 @@ def save(path, keeper, kept):
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"partial-{path.name}")
-    n = len(keeper.labels)
     index = [
         {
             "name": result.name,
@@ -51,37 +47,19 @@ def save(path, keeper, kept):
         for place, (results, _) in enumerate(kept)
         for result in results
     ]
-    x = keeper.all_images()
-    with zipfile.ZipFile(
-        partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1
-    ) as file:
-        _write(file, "attacks", np.asarray(json.dumps(index)))
-        _write(file, "y", keeper.labels.astype(np.int32))
-        _stream(file, "x", x.shape, lambda i: x[i])
-        for place, (results, pictures) in enumerate(kept):
-            result = results[0]
-            _write(file, f"attacked_{place}", result.attacked)
-            # An earlier run may have left pictures of other images.
-            found = result.attacked & np.isfinite(result.distance)
-
-            def image(i, pictures=pictures, found=found):
-                return pictures.get(keeper.identities[i]) if found[i] else x[i]
-
-            _stream(file, f"x_adv_{place}", (n, *x.shape[1:]), image)
+    every = range(len(keeper.labels))
+    x = keeper.on_disk("x", keeper.images(every))
+    labels = keeper.labels.astype(np.int32)
+    arrays = {"attacks": json.dumps(index), "y": labels, "x": x}
+    for place, (results, pictures) in enumerate(kept):
+        result = results[0]
+        # An earlier run may have left pictures of other images.
+        found = result.attacked & np.isfinite(result.distance)
+        images = (
+            (i, pictures.get(keeper.identities[i]) if found[i] else x[i])
+            for i in every
+        )
+        arrays[f"attacked_{place}"] = result.attacked
+        arrays[f"x_adv_{place}"] = keeper.on_disk(f"x_adv_{place}", images)
+    np.savez_compressed(partial, **arrays)
     os.replace(partial, path)
-
-
-def _write(file, name, array):
-    with file.open(f"{name}.npy", "w") as entry:
-        np.lib.format.write_array(entry, array, allow_pickle=False)
-
-
-def _stream(file, name, shape, image):
-    """Write an array of images, of which a few are in memory at a time."""
-    with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(entry, header)
-        for begin in range(0, shape[0], _ROWS):
-            rows = range(begin, min(begin + _ROWS, shape[0]))
-            block = np.stack([image(i) for i in rows]).astype("<f4")
-            entry.write(block.tobytes())

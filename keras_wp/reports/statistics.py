@@ -2,8 +2,7 @@
 
 import math
 
-# The 97.5 % quantile of the standard normal distribution.
-_Z = 1.959963984540054
+from scipy import stats
 
 
 def wilson(successes, count):
@@ -18,15 +17,9 @@ def wilson(successes, count):
     """
     if count == 0:
         return 0.0, 1.0
-    share = successes / count
-    center = share + _Z**2 / (2 * count)
-    spread = _Z * math.sqrt(
-        share * (1 - share) / count + _Z**2 / (4 * count**2)
-    )
-    scale = 1 + _Z**2 / count
-    low = 0.0 if successes == 0 else (center - spread) / scale
-    high = 1.0 if successes == count else (center + spread) / scale
-    return low, high
+    found = stats.binomtest(int(successes), int(count))
+    low, high = found.proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def paired_difference(both, first, second, neither):
@@ -101,10 +94,6 @@ def mcnemar(first, second):
     correlated proportions or percentages" (Psychometrika 12, 1947), with the
     binomial distribution itself in place of its approximation.
     """
-    n, least = first + second, min(first, second)
-    log_total = math.lgamma(n + 1) - n * math.log(2)
-    tail = math.fsum(
-        math.exp(log_total - math.lgamma(k + 1) - math.lgamma(n - k + 1))
-        for k in range(least + 1)
-    )
-    return min(1.0, 2 * tail)
+    if first + second == 0:
+        return 1.0
+    return float(stats.binomtest(first, first + second).pvalue)
