@@ -1,4 +1,4 @@
-"""Every block of the README runs, or is taken as far as it is quick."""
+"""Every block of README and docs runs, or is taken as far as it is quick."""
 
 import pathlib
 import re
@@ -10,10 +10,17 @@ from processes import ROOT
 from studies import listed
 
 from keras_wp import attacks
-from keras_wp.cli import arguments
+from keras_wp.cli.main import parser
 
 README = ROOT / "README.md"
-ATTACKS = README.parent / "docs" / "attacks.md"
+DOCS = ROOT / "docs"
+ATTACKS = DOCS / "choosing-an-attack.md"
+# In this order: a page continues with the model and data of those before it.
+PAGES = (README, DOCS / "quickstart.md", ATTACKS)
+OTHERS = tuple(
+    DOCS / f"{name}.md"
+    for name in ("reading-a-report", "command-line", "experiments")
+)
 
 
 def blocks(page):
@@ -21,7 +28,7 @@ def blocks(page):
     return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S)
 
 
-BLOCKS = blocks(README)
+BLOCKS = [found for page in (*PAGES, *OTHERS) for found in blocks(page)]
 
 
 @pytest.mark.once
@@ -29,14 +36,13 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mlxtend")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "readme"}
-    # The page on attacks goes on with the README's model and data.
     found = [
         (code, str(page))
-        for page in (README, ATTACKS)
+        for page in PAGES
         for language, code in blocks(page)
         if language == "python"
     ]
-    assert len(found) == 4
+    assert len(found) == 6
     for code, page in found:
         exec(compile(code, page, "exec"), names)
     assert "worst case" in capsys.readouterr().out
@@ -77,7 +83,7 @@ def test_command_lines_are_understood():
     given = commands(["python", "-m", "keras_wp"])
     assert len(given) >= 4
     for words in given:
-        args = arguments.parser().parse_args(words)
+        args = parser().parse_args(words)
         assert args.command in ("evaluate", "compare", "info")
 
 
@@ -104,3 +110,21 @@ def test_commands_of_the_studies_are_understood():
     assert len(given) >= 4
     for study, *flags in given:
         assert listed(study, *flags[:2], "--list", *flags[2:])
+
+
+def test_the_readme_is_a_door():
+    assert len(README.read_text().split()) <= 700
+    for page in (*PAGES, *OTHERS):
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["quickstart", "custom_attack", "adversarial_training"]
+)
+def test_examples_run(name):
+    result = run_example(name, timeout=900)
+    assert result.returncode == 0, result.stderr
+    assert "worst case" in result.stdout

@@ -127,14 +127,7 @@ class APGD(GradientAscent):
         kind = _SHORT.get(self.loss, self.loss)
         if self.targets is not None:
             kind = "T" if self.loss == "dlr" else f"{kind}-T"
-        restarts = f"x{self.restarts}" if self.restarts > 1 else ""
-        norm = "" if self.norm == "linf" else f"-{self.norm}"
-        targeted = "-targeted" if self.targeted else ""
-        return f"APGD{steps}{restarts}-{kind}{norm}{targeted}"
-
-    @property
-    def updates(self):
-        return self.steps
+        return self._called(f"APGD{steps}", kind)
 
     def runs(self, num_classes):
         if self.targets is None:

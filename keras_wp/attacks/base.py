@@ -146,10 +146,18 @@ class Attack(abc.ABC):
     def default_name(self):
         """The kind of attack and what tells it from its siblings."""
 
+    def _called(self, kind, loss=""):
+        """`kind`, and what of the attack is not the default."""
+        restarts = getattr(self, "restarts", 1)
+        parts = [f"{kind}x{restarts}" if restarts > 1 else kind, loss]
+        parts += ["" if self.norm == "linf" else self.norm]
+        parts += ["targeted" if getattr(self, "targeted", False) else ""]
+        return "-".join(filter(None, parts))
+
     @property
-    @abc.abstractmethod
     def updates(self):
         """How many times a run moves `x_adv`, at most."""
+        return self.steps
 
     @property
     def parts(self):

@@ -89,8 +89,7 @@ class DeepFool(Attack):
 
     @property
     def default_name(self):
-        suffix = "" if self.norm == "linf" else f"-{self.norm}"
-        return f"DeepFool{self.steps}{suffix}"
+        return self._called(f"DeepFool{self.steps}")
 
     @property
     def updates(self):

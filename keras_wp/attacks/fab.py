@@ -127,9 +127,7 @@ class FAB(Attack):
     @property
     def default_name(self):
         kind = "FAB" if self.targets is None else "FAB-T"
-        restarts = f"x{self.restarts}" if self.restarts > 1 else ""
-        norm = "" if self.norm == "linf" else f"-{self.norm}"
-        return f"{kind}{self.steps}{restarts}{norm}"
+        return self._called(f"{kind}{self.steps}")
 
     @property
     def updates(self):

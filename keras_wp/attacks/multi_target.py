@@ -146,11 +146,9 @@ class MultiTarget(Attack):
 
     @property
     def default_name(self):
-        parts = [f"MTA{self.steps}"]
-        parts += [] if self.loss == "center" else [self.loss]
-        parts += [] if self.norm == "linf" else [self.norm]
-        parts += ["published"] if self.published_sign else []
-        return "-".join(parts)
+        loss = "" if self.loss == "center" else self.loss
+        name = self._called(f"MTA{self.steps}", loss)
+        return f"{name}-published" if self.published_sign else name
 
     @property
     def starts_at_x(self):
@@ -160,10 +158,6 @@ class MultiTarget(Attack):
     def examines_before_moving(self):
         # Without this the engine takes the last point to be examined.
         return not self.published_sign
-
-    @property
-    def updates(self):
-        return self.steps
 
     @property
     def reads_features(self):

@@ -37,10 +37,8 @@ class GradientAscent(Attack, abc.ABC):
         return objectives.DLR_CLASSES if self.loss == "dlr" else 2
 
     @property
-    def _suffix(self):
-        loss = "" if self.loss == "cross_entropy" else f"-{self.loss}"
-        norm = "" if self.norm == "linf" else f"-{self.norm}"
-        return loss + norm + ("-targeted" if self.targeted else "")
+    def _loss_if_unusual(self):
+        return "" if self.loss == "cross_entropy" else self.loss
 
     def init(self, problem, run):
         del run
@@ -50,12 +48,21 @@ class GradientAscent(Attack, abc.ABC):
         del problem
         return objectives.get(self.loss, self.targeted)
 
+    def direction(self, problem, state, gradient):
+        """Where to go, as a gradient, and the state: `(direction, state)`.
+
+        What momentum and its like override.
+        """
+        del problem
+        return gradient, state
+
     def _ascend(self, problem, state, step_size):
         norm = norms.get(self.norm)
         objective = self._objective(problem)
         x = state["x_adv"]
         _, gradient, logits = problem.value_and_grad(objective, x)
-        moved = x + step_size * norm.steepest(gradient)
+        direction, state = self.direction(problem, state, gradient)
+        moved = x + step_size * norm.steepest(direction)
         state = {**state, "x_adv": problem.within(moved, norm, self.eps)}
         return state, (x, logits)
 
@@ -89,7 +96,7 @@ class FGSM(GradientAscent):
 
     @property
     def default_name(self):
-        return f"FGSM{self._suffix}"
+        return self._called("FGSM", self._loss_if_unusual)
 
     @property
     def updates(self):
@@ -189,12 +196,7 @@ class PGD(GradientAscent):
 
     @property
     def default_name(self):
-        restarts = f"x{self.restarts}" if self.restarts > 1 else ""
-        return f"PGD{self.steps}{restarts}{self._suffix}"
-
-    @property
-    def updates(self):
-        return self.steps
+        return self._called(f"PGD{self.steps}", self._loss_if_unusual)
 
     def runs(self, num_classes):
         del num_classes

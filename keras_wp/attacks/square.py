@@ -113,11 +113,8 @@ class Square(Attack):
     @property
     def default_name(self):
         steps = "" if self.steps == STANDARD_STEPS else self.steps
-        restarts = f"x{self.restarts}" if self.restarts > 1 else ""
-        loss = "" if self.loss == "margin" else f"-{self.loss}"
-        norm = "" if self.norm == "linf" else f"-{self.norm}"
-        targeted = "-targeted" if self.targeted else ""
-        return f"Square{steps}{restarts}{loss}{norm}{targeted}"
+        loss = "" if self.loss == "margin" else self.loss
+        return self._called(f"Square{steps}", loss)
 
     @property
     def updates(self):

@@ -13,7 +13,7 @@ from helpers import ROOT, mixed_labels, random_images, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp import _startup
-from keras_wp.cli import arguments, commands, main
+from keras_wp.cli import arguments, compare, evaluate, main
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
         asked.update(options, attacks=attacks, count=len(data[0]))
         raise ValueError("enough")
 
-    monkeypatch.setattr("keras_wp.cli.commands.evaluate_model", evaluate)
+    monkeypatch.setattr("keras_wp.cli.evaluate.evaluate_model", evaluate)
     code = run(
         *["evaluate", models / "a.keras", "--dataset", "mnist", "--limit", 7],
         *["--eps", "linf=2/255,8/255,l2=1", "--batch-size", 5, "--seed", 3],
@@ -104,7 +104,7 @@ def test_interrupted_evaluation_says_how_to_go_on(
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_wp.cli.commands.evaluate_model", interrupt)
+    monkeypatch.setattr("keras_wp.cli.evaluate.evaluate_model", interrupt)
     model = models / "a.keras"
     assert run("evaluate", model, *EVALUATE) == 130
     assert capsys.readouterr().err == (
@@ -147,7 +147,7 @@ def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
     ],
 )
 def test_compared_files_are_told_apart(a, b, names):
-    assert commands._names(a, b) == names
+    assert compare._names(a, b) == names
 
 
 @pytest.mark.once
@@ -168,7 +168,7 @@ def test_compare_asks_for_a_common_budget_before_it_attacks(
     model = keras.saving.load_model(models / "a.keras")
     path = tmp_path / "a.json"
     kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)]).to_json(path)
-    monkeypatch.setattr(commands, "evaluate_model", None)
+    monkeypatch.setattr(evaluate, "evaluate_model", None)
     options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.2,0.05"]
     assert run("compare", path, models / "b.keras", *options) == 2
     error = capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,53 @@
+"""What commands write, and what they print."""
+
+import sys
+
+from rich.console import Console
+
+SUFFIXES = (".html", ".json", ".md")
+
+
+def prepare(paths, suffixes):
+    """Make sure, before any work, that files can be written there."""
+    for path in paths:
+        if path.suffix not in suffixes:
+            raise ValueError(
+                "What is written must be a file with the suffix "
+                f"{' or '.join(suffixes)}. Received: {str(path)!r}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        with path.open("a"):
+            pass
+        if not there:
+            path.unlink()
+
+
+def write(result, path, **options):
+    """Write a report or a comparison, by the path's suffix."""
+    if path.suffix == ".html":
+        result.to_html(path, **options)
+    elif path.suffix == ".json":
+        result.to_json(path)
+    else:
+        path.write_text(result.to_markdown(), encoding="utf-8")
+
+
+def show(result):
+    """Print a report or a comparison."""
+    if sys.stdout.isatty():
+        Console().print(result)
+    else:
+        say(result)
+
+
+def tell(paths):
+    """Say which files were written."""
+    written = [str(path) for path in paths if path]
+    if written:
+        say(f"\nWritten: {', '.join(written)}")
+
+
+def say(text):
+    """Print a text at once."""
+    print(text, flush=True)
