@@ -1,6 +1,7 @@
 """Checks of what users hand in: one clear sentence, before anything is lost."""
 
 import dataclasses
+import math
 import warnings
 
 import numpy as np
@@ -212,6 +213,42 @@ def batch_size(value):
             "Argument `batch_size` must be an integer of at least 1. "
             f"Received: batch_size={value!r}"
         )
+
+
+def check_positive(**values):
+    """Raise a ValueError unless each value is a finite number above 0."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 < value < math.inf:
+            raise ValueError(
+                f"Argument `{name}` must be a finite number greater than 0. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def check_at_least(least, **values):
+    """Raise a ValueError unless each value is an integer, at least `least`."""
+    for name, value in values.items():
+        integral = isinstance(value, (int, np.integer))
+        if not integral or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"Argument `{name}` must be an integer of at least {least}. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def _is_number(value):
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    return number and not isinstance(value, bool)
+
+
+def check_one_of(known, **values):
+    """Raise a ValueError unless each value is among those that are known."""
+    for name, value in values.items():
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(
+                f"Invalid value for argument `{name}`. Expected one of "
+                f"{sorted(known)}. Received: {name}={value!r}"
+            )
 
 
 def call(name, instance):

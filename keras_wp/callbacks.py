@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_wp import _checks
+from keras_wp._checks import check_at_least
 from keras_wp.attacks import Attack
-from keras_wp.attacks.base import check_at_least
 from keras_wp.defenses import Defense
 from keras_wp.evaluation import evaluate
 

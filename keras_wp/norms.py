@@ -10,7 +10,7 @@ import math
 
 from keras import ops
 
-from keras_wp import _backend, _noise
+from keras_wp import _backend, _checks, _noise
 
 
 def _axes(x):
@@ -140,9 +140,5 @@ def get(name):
     """
     if isinstance(name, Norm):
         return name
-    if not isinstance(name, str) or name not in _NORMS:
-        raise ValueError(
-            "Invalid value for argument `norm`. Expected one of "
-            f"{sorted(_NORMS)}. Received: norm={name!r}"
-        )
+    _checks.check_one_of(_NORMS, norm=name)
     return _NORMS[name]

@@ -15,6 +15,8 @@ the logits' scale at all.
 import numpy as np
 from keras import ops
 
+from keras_wp._checks import check_one_of
+
 # Below every float32 logit; infinity would turn a zero cotangent into NaN.
 _LOWEST = -3e38
 
@@ -243,11 +245,7 @@ DLR_CLASSES = 4
 
 def check(loss, names=NAMES):
     """Raise a ValueError unless `loss` is one of `names`."""
-    if not isinstance(loss, str) or loss not in names:
-        raise ValueError(
-            "Invalid value for argument `loss`. Expected one of "
-            f"{sorted(names)}. Received: loss={loss!r}"
-        )
+    check_one_of(names, loss=loss)
 
 
 def get(loss, targeted=False):

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _noise, norms, objectives
-from keras_wp.attacks.base import check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_positive
 from keras_wp.attacks.pgd import GradientAscent
 
 # Share of a move that is the new step; the rest repeats the last move.

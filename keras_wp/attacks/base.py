@@ -26,32 +26,6 @@ from keras_wp.attacks.surrogate import Surrogate
 from keras_wp.engine import arrays
 
 
-def check_positive(**values):
-    """Raise a ValueError unless each value is a finite number above 0."""
-    for name, value in values.items():
-        if not _is_number(value) or not 0 < value < math.inf:
-            raise ValueError(
-                f"Argument `{name}` must be a finite number greater than 0. "
-                f"Received: {name}={value!r}"
-            )
-
-
-def check_at_least(least, **values):
-    """Raise a ValueError unless each value is an integer, at least `least`."""
-    for name, value in values.items():
-        integral = isinstance(value, (int, np.integer))
-        if not integral or isinstance(value, bool) or value < least:
-            raise ValueError(
-                f"Argument `{name}` must be an integer of at least {least}. "
-                f"Received: {name}={value!r}"
-            )
-
-
-def _is_number(value):
-    number = isinstance(value, (int, float, np.integer, np.floating))
-    return number and not isinstance(value, bool)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Attack(abc.ABC):
     """The base of all attacks.

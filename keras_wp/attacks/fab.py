@@ -10,8 +10,9 @@ from typing import ClassVar
 from keras import ops
 
 from keras_wp import _noise, norms
+from keras_wp._checks import check_at_least, check_positive
 from keras_wp.attacks import boundary
-from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp.attacks.base import Attack
 from keras_wp.norms import per_image, select
 
 # How many gradients a step without `targets` may take, on average; images

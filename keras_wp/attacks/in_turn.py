@@ -3,7 +3,8 @@
 import abc
 import dataclasses
 
-from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_positive
+from keras_wp.attacks.base import Attack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

@@ -13,7 +13,8 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _noise, norms, objectives
-from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_one_of, check_positive
+from keras_wp.attacks.base import Attack
 from keras_wp.inspection import features
 
 LOSSES = ("center", "class_mean", "margin")
@@ -96,11 +97,7 @@ class MultiTarget(Attack):
             check_positive(step_size=self.step_size)
         if self.targets is not None:
             check_at_least(1, targets=self.targets)
-        if self.loss not in LOSSES:
-            raise ValueError(
-                "Invalid value for argument `loss`. Expected one of "
-                f"{sorted(LOSSES)}. Received: loss={self.loss!r}"
-            )
+        check_one_of(LOSSES, loss=self.loss)
         if self.restarts > 1 and self.starts_at_x:
             raise ValueError(
                 "Restarts need `random_start=True`, or each repeats the "

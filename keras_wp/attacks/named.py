@@ -9,8 +9,8 @@ Layer", section 4 and Table 1.
 import dataclasses
 from typing import NamedTuple
 
+from keras_wp._checks import check_at_least, check_one_of, check_positive
 from keras_wp.attacks.apgd import APGD
-from keras_wp.attacks.base import check_at_least, check_positive
 from keras_wp.attacks.carlini_wagner import CarliniWagner
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
@@ -71,11 +71,7 @@ class AutoAttack(Suite):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.version not in VERSIONS:
-            raise ValueError(
-                "Invalid value for argument `version`. Expected one of "
-                f"{sorted(VERSIONS)}. Received: version={self.version!r}"
-            )
+        check_one_of(VERSIONS, version=self.version)
         check_positive(eps=self.eps)
         check_at_least(1, steps=self.steps, queries=self.queries)
 
@@ -190,10 +186,6 @@ def get(name, dataset="cifar10"):
 
 
 def _look_up(table, **argument):
-    ((name, value),) = argument.items()
-    if not isinstance(value, str) or value not in table:
-        raise ValueError(
-            f"Invalid value for argument `{name}`. Expected one of "
-            f"{sorted(table)}. Received: {name}={value!r}"
-        )
+    check_one_of(table, **argument)
+    (value,) = argument.values()
     return table[value]

@@ -11,7 +11,8 @@ import dataclasses
 from typing import ClassVar
 
 from keras_wp import _noise, norms, objectives
-from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_positive
+from keras_wp.attacks.base import Attack
 
 # Standard deviation of the normal start, of the range of the bounds.
 NORMAL_START = 1e-3

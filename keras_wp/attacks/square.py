@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _noise, norms, objectives
+from keras_wp._checks import check_at_least, check_positive
 from keras_wp.attacks import patches
-from keras_wp.attacks.base import Attack, check_at_least, check_positive
+from keras_wp.attacks.base import Attack
 
 # After these of 10,000 iterations, the share of pixels that change is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -20,12 +20,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import _checks, _noise, objectives
+from keras_wp import _checks, objectives
+from keras_wp.attacks.surrogate_view import View, sites_of
 from keras_wp.inspection.classifier import Classifier, weights_digest
-from keras_wp.inspection.masking import (
+from keras_wp.inspection.stand_ins import (
     derivative_of,
     stand_ins,
-    with_gradient_of,
 )
 
 RESCALINGS = ("image", "unit")
@@ -124,22 +124,15 @@ class Surrogate:
                     "Argument `activation` must be the name of a Keras "
                     f"activation. Received: activation={self.activation!r}"
                 )
-        if self.rescale is not None and self.rescale not in RESCALINGS:
-            raise ValueError(
-                "Invalid value for argument `rescale`. Expected None or one "
-                f"of {sorted(RESCALINGS)}. Received: rescale={self.rescale!r}"
-            )
+        if self.rescale is not None:
+            _checks.check_one_of(RESCALINGS, rescale=self.rescale)
         if not isinstance(self.model, (keras.layers.Layer, _Weak, type(None))):
             raise ValueError(
                 "Argument `model` must be a Keras model. Received: "
                 f"model={self.model!r}"
             )
-        if self.at not in PLACES:
-            raise ValueError(
-                "Invalid value for argument `at`. Expected one of "
-                f"{sorted(PLACES)}. Received: at={self.at!r}"
-            )
-        noise, draws = self.noise, self.draws
+        _checks.check_one_of(PLACES, at=self.at)
+        noise = self.noise
         if isinstance(noise, bool) or not (
             isinstance(noise, (int, float)) and 0 <= noise < np.inf
         ):
@@ -147,21 +140,16 @@ class Surrogate:
                 "Argument `noise` must be a finite number of at least 0. "
                 f"Received: noise={noise!r}"
             )
-        if draws is not None and (
-            isinstance(draws, bool) or not isinstance(draws, int) or draws < 1
-        ):
-            raise ValueError(
-                "Argument `draws` must be an integer of at least 1. Received: "
-                f"draws={draws!r}"
-            )
-        if self.model is not None and self._inside:
+        if self.draws is not None:
+            _checks.check_at_least(1, draws=self.draws)
+        if self.model is not None and self.inside:
             raise ValueError(
                 "`model` must not be combined with `activation` or "
                 f"`rescale`. Received: activation={self.activation!r}, "
                 f"rescale={self.rescale!r}"
             )
         others = self.model is not None or self.copies > 1
-        if not (self._inside or self.standardize or others):
+        if not (self.inside or self.standardize or others):
             raise ValueError(
                 "A surrogate must have at least one of `activation`, "
                 "`rescale`, `standardize`, `noise`, `draws` and `model`. "
@@ -169,7 +157,7 @@ class Surrogate:
             )
 
     @property
-    def _inside(self):
+    def inside(self):
         return self.activation is not None or self.rescale is not None
 
     @property
@@ -188,7 +176,7 @@ class Surrogate:
         """What reports call it, such as `"linear"` or `"rescale-image"`."""
         parts = [] if self.activation is None else [self.activation]
         parts += [] if self.rescale is None else [f"rescale-{self.rescale}"]
-        parts += ["every"] if self._inside and self.at == "every" else []
+        parts += ["every"] if self.inside and self.at == "every" else []
         parts += ["standardize"] if self.standardize else []
         parts += [f"noise-{self.noise:g}"] if self.noise else []
         if self.draws is not None:
@@ -256,39 +244,12 @@ class Surrogate:
                     "The surrogate's model must have the classes of the model "
                     f"attacked, which has {expected}. Received: {found} classes"
                 )
-        elif self._inside:
-            self.sites(classifier.open(x), classifier.model)
-
-    def sites(self, opened, model):
-        """The sites of an `Opened` whose gradient is another one.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if opened.anatomy is None:
-            raise ValueError(
-                "A surrogate of what is inside a model needs one that can be "
-                f"opened. Received: a {type(model).__name__} that cannot "
-                f"({'; '.join(opened.why)})"
-            )
-        last = (opened.last,) if opened.last else ()
-        sites = opened.masks if self.at == "every" else last
-        if not sites:
-            what = (
-                "an operation that loses gradients"
-                if self.at == "every"
-                else "an activation"
-            )
-            raise ValueError(
-                f"The model must have {what}, for a surrogate of it. "
-                f"Received: a model of type {type(model).__name__} where none "
-                "was found"
-            )
-        return sites
+        elif self.inside:
+            sites_of(self, classifier.open(x), classifier.model)
 
     def key(self, classifier):
         """What programs with this surrogate take for granted of the model."""
-        return classifier.opened_digest if self._inside else None
+        return classifier.opened_digest if self.inside else None
 
     def adapt(self, problem, eps=None, norm="linf"):
         """The problem as an attack with this surrogate sees it.
@@ -300,27 +261,27 @@ class Surrogate:
         """
         seen = objectives.standardized if self.standardize else problem.seen
         model = problem.model
-        if self._inside and model.opened is None:
+        if self.inside and model.opened is None:
             model.open(ops.convert_to_numpy(problem.x))
-        if self._inside or self.model is not None or self.copies > 1:
+        if self.inside or self.model is not None or self.copies > 1:
             deviation = 0.0
             if self.noisy:
                 shape = problem.x.shape[1:]
                 size = 1.0 if norm == "linf" else math.prod(shape) ** -0.5
                 deviation = self.noise * size * eps
-            model = _View(self, model, deviation, problem.bounds)
+            model = View(self, model, deviation, problem.bounds)
         return dataclasses.replace(problem, model=model, seen=seen)
 
     def instead(self, opened, model):
-        """What is called in the place of steps; see `masking.stand_ins`."""
-        if not self._inside:
+        """What is called in the place of steps; see `stand_ins.stand_ins`."""
+        if not self.inside:
             return {}
         activation = self.activation and keras.activations.get(self.activation)
 
         def slope(function, u, site):
             return derivative_of(function, u, site, activation, self.rescale)
 
-        sites = self.sites(opened, model)
+        sites = sites_of(self, opened, model)
         return stand_ins(opened.anatomy, sites, slope, self.rescale or "image")
 
 
@@ -332,72 +293,3 @@ class _Weak(NamedTuple):
     @property
     def model(self):
         return self.reference()
-
-
-class _View:
-    """A model with the gradient of a surrogate: images to logits."""
-
-    def __init__(self, surrogate, model, deviation, bounds):
-        self._surrogate = surrogate
-        self._model = model
-        self._deviation = deviation
-        self._bounds = bounds
-
-    def __call__(self, x):
-        surrogate = self._surrogate
-        if surrogate.model is not None:
-            path = Classifier(surrogate.stand_in)
-        elif surrogate._inside:
-            path = self._copied().through(surrogate)
-        else:
-            path = self._copied()
-        found = self._mean(path, x)
-        exact = surrogate.model is None and not surrogate.noisy
-        return found if exact else with_gradient_of(self._model(x), found)
-
-    def _copied(self):
-        return self._model.copied(self._surrogate.copies)
-
-    def cut(self):
-        """The model's two halves, the first with the surrogate's gradient."""
-        if self._surrogate.model is not None:
-            raise ValueError(
-                "A loss of the features needs the model's own gradient, or "
-                "that of a surrogate of what is inside. Received: a surrogate "
-                "by another model"
-            )
-        halves = self._model.cut(self._surrogate)
-        path = halves.features
-        if self._surrogate.noisy:
-            own = self._model.cut().features
-
-            def seen(x):
-                return with_gradient_of(own(x), self._mean(path, x))
-        else:
-
-            def seen(x):
-                return self._mean(path, x)
-
-        return dataclasses.replace(halves, features=seen)
-
-    def _mean(self, path, x):
-        """What a path through the model gives, on average over copies."""
-        count = self._surrogate.copies
-        if count == 1:
-            return path(x)
-        copies = ops.repeat(x, count, axis=0)
-        if self._surrogate.noisy:
-            # Other noise at each point, and the same for a point.
-            keys = _noise.image_keys(ops.stop_gradient(x))
-            keys = ops.repeat(keys, count, axis=0)
-            which = ops.tile(
-                ops.arange(count, dtype="int32"), [ops.shape(x)[0]]
-            )
-            noise = _noise.normal(_noise.fold_in(keys, which), x.shape[1:])
-            # Beyond the bounds a model need not be defined; the gradient is
-            # passed on there as well.
-            moved = ops.clip(copies + self._deviation * noise, *self._bounds)
-            copies = with_gradient_of(moved, copies)
-        found = path(copies)
-        found = ops.reshape(found, (-1, count, found.shape[-1]))
-        return ops.mean(found, axis=1)

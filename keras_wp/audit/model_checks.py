@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_wp.engine import refine
+from keras_wp.engine.judge import FRESH_DRAWS
 from keras_wp.reports.findings import Finding, severity_of
 
 # A few units that pass no gradient on are harmless.
@@ -103,19 +103,19 @@ def randomized(session):
         return
     attacked = clean.correct & (shares > 0)
     # More than two deviations from a half: then the draws have decided.
-    near = np.abs(shares - 0.5) <= 1.0 / np.sqrt(refine.DRAWS)
+    near = np.abs(shares - 0.5) <= 1.0 / np.sqrt(FRESH_DRAWS)
     undecided = int((attacked & near).sum())
     share = undecided / len(shares)
     yield Finding(
         severity_of(share) or "info",
         f"The model is randomized: gradients are means over {clean.draws} "
-        f"draws, and an image counts as fooled if most of {refine.DRAWS} "
+        f"draws, and an image counts as fooled if most of {FRESH_DRAWS} "
         f"fresh draws are wrong. For {undecided} of {len(shares)} images "
         "these draws do not decide.",
         {
             "change": clean.change,
             "draws": clean.draws,
-            "fresh_draws": refine.DRAWS,
+            "fresh_draws": FRESH_DRAWS,
             "undecided": undecided,
             "points": 100 * share,
         },

@@ -8,7 +8,8 @@ import numpy as np
 
 from keras_wp import _noise
 from keras_wp.attacks import APGD, PGD, adaptive
-from keras_wp.engine import predict, refine, stream
+from keras_wp.engine import predict, stream
+from keras_wp.engine.judge import FRESH_DRAWS, Judge
 from keras_wp.reports.findings import severity_of
 
 # So many images for each question. Of 50 that stand for 60 % of the data, one
@@ -148,7 +149,7 @@ class Subject:
         judge = None
         if self.draws is not None:
             attack = adaptive.expected(attack, self.draws)
-            judge = refine.Judge(self.classifier, refine.DRAWS)
+            judge = Judge(self.classifier, FRESH_DRAWS)
         for part in attack.parts:
             images = self._stream(part, left)
             for outcome in stream.run(

@@ -5,7 +5,7 @@ misclassified examples" (ICLR 2020).
 """
 
 from keras_wp import objectives
-from keras_wp.attacks.base import check_positive
+from keras_wp._checks import check_positive
 from keras_wp.defenses.base import Defense
 
 

@@ -7,8 +7,8 @@ and accuracy" (ICML 2019).
 import dataclasses
 
 from keras_wp import objectives
+from keras_wp._checks import check_positive
 from keras_wp.attacks import PGD
-from keras_wp.attacks.base import check_positive
 from keras_wp.defenses.base import Defense
 
 

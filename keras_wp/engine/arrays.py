@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_wp import _backend, _checks, _noise
 from keras_wp.engine import predict
-from keras_wp.engine.refine import Judge
+from keras_wp.engine.judge import Judge
 from keras_wp.engine.slots import Image
 from keras_wp.engine.stream import run
 from keras_wp.inspection.classifier import Classifier

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from keras_wp import _backend
+from keras_wp.engine.judge import Judge
 from keras_wp.engine.programs import Programs
-from keras_wp.engine.refine import Ending, Judge
+from keras_wp.engine.refine import Ending
 from keras_wp.engine.schedule import hardest_first
 from keras_wp.engine.slots import Image, Outcome, Slots
 from keras_wp.inspection.classifier import Classifier

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_wp import _backend, _checks, _noise
-from keras_wp.engine import predict, refine
+from keras_wp.engine import predict
+from keras_wp.engine.judge import FRESH_DRAWS
 from keras_wp.engine.slots import Image
 from keras_wp.evaluation import fingerprint
 from keras_wp.evaluation.data import identities
@@ -135,11 +136,11 @@ _DRAWS, _ACCURACY = (4, 32), 0.1
 def _mean(program, x, y, size):
     """Mean logits over draws, and whether most of these are right."""
     total, right = 0.0, np.zeros(len(x))
-    for _ in range(refine.DRAWS):
+    for _ in range(FRESH_DRAWS):
         logits = predict.forward(program, x, size)
         total = total + logits
         right += predicted(logits) == y
-    return total / refine.DRAWS, right > refine.DRAWS / 2
+    return total / FRESH_DRAWS, right > FRESH_DRAWS / 2
 
 
 def _draws(program, x, bounds, size):
@@ -198,7 +199,7 @@ def _warn_of_randomness():
     warnings.warn(
         "The model gives different logits for the same images: it is "
         "randomized, or in training mode. Gradients are means over several "
-        f"draws, and an image counts as fooled if most of {refine.DRAWS} "
+        f"draws, and an image counts as fooled if most of {FRESH_DRAWS} "
         "fresh draws are.",
         stacklevel=4,
     )

@@ -4,8 +4,8 @@ import dataclasses
 import warnings
 
 from keras_wp import _checks
+from keras_wp._checks import check_at_least
 from keras_wp.attacks import adaptive as adapting
-from keras_wp.attacks.base import check_at_least
 from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
 from keras_wp.evaluation import request

@@ -8,7 +8,8 @@ import numpy as np
 
 from keras_wp import _checks
 from keras_wp._version import __version__
-from keras_wp.engine import predict, refine
+from keras_wp.engine import predict
+from keras_wp.engine.judge import FRESH_DRAWS, Judge
 from keras_wp.evaluation import fingerprint, resume
 from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.environment import environment
@@ -61,8 +62,8 @@ class Session:
     @property
     def judge(self):
         """Who decides that an image is fooled."""
-        draws = None if self.clean.draws is None else refine.DRAWS
-        return refine.Judge(self.classifier, draws)
+        draws = None if self.clean.draws is None else FRESH_DRAWS
+        return Judge(self.classifier, draws)
 
     def starts(self, attack, now):
         """Where an attack begins that follows others: see `donors.Donors`.

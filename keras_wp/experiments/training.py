@@ -56,12 +56,10 @@ def train(run, train_data, test_data):
 
 def _take_snapshot(run):
     """Take the model, and its history, from a longer run of the same kind."""
-    source = dataclasses.replace(
-        run, folder=pathlib.Path(run.config.snapshot_of)
-    )
-    snapshot = source.path(_snapshot(run.config.epochs))
+    folder, epochs = pathlib.Path(run.config.snapshot_of), run.config.epochs
+    source = dataclasses.replace(run, folder=folder)
+    snapshot = source.path(_snapshot(epochs))
     if not snapshot.exists():
-        epochs = run.config.epochs
         raise SystemExit(
             f"--snapshot_of needs a run with --snapshots={epochs}. "
             f"Received: {source.folder}, which has no {_snapshot(epochs)}"
@@ -287,15 +285,15 @@ def _inner(model):
 
 def min_angle(model):
     """Degrees between the closest class weights; None if there are none."""
-    head = _inner(model).get_layer("head")
-    if not hasattr(head, "kernel"):
+    kernel = getattr(_inner(model).get_layer("head"), "kernel", None)
+    if kernel is None:
         return None
-    return float(np.degrees(kwp.simplex.min_angle(head.kernel)))
+    return float(np.degrees(kwp.simplex.min_angle(kernel)))
 
 
 def _angle_sentence(model):
-    head = _inner(model).get_layer("head")
-    if not hasattr(head, "kernel"):
+    kernel = getattr(_inner(model).get_layer("head"), "kernel", None)
+    if kernel is None:
         return ""
-    ideal = np.degrees(kwp.simplex.ideal_angle(head.kernel.shape[-1]))
+    ideal = np.degrees(kwp.simplex.ideal_angle(kernel.shape[-1]))
     return f" The class weights are {ideal:.2f}° apart at best."

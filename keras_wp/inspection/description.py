@@ -1,9 +1,7 @@
 """What a model is made of, besides its weights, as values to compare."""
 
-import dis
 import functools
 import hashlib
-import inspect
 import types
 import weakref
 from collections.abc import Mapping
@@ -12,12 +10,20 @@ import keras
 import numpy as np
 from keras import ops
 
-# What classes of these packages hold is their own affair.
-_FRAMEWORKS = {"keras", "numpy", "jaxlib", keras.backend.backend()}
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
-# Keras numbers names, from one process to another otherwise; and the shapes
-# a layer was built for have the size of a batch.
-_UNTOLD = ("name", "build_config")
+from keras_wp.inspection.telling import (
+    PLAIN,
+    UNTOLD,
+    bases,
+    config_of,
+    digest_of,
+    identity,
+    is_graph,
+    name_of,
+    names_set_by,
+    of_framework,
+    read_by,
+    tensor,
+)
 
 
 def describe(model, portable=False):
@@ -76,19 +82,19 @@ class _Teller:
 
     def tell_layer(self, place, layer):
         kind = type(layer)
-        own = not _of_framework(kind)
-        self.found[place, "class"] = _name_of(kind)
+        own = not of_framework(kind)
+        self.found[place, "class"] = name_of(kind)
         self.found[place, "dtype"] = layer.dtype_policy.name
         # Within a process, attributes say it all; and to ask for configurations
         # has Keras import TensorFlow, whatever the backend.
-        if self._portable and _is_graph(layer):
+        if self._portable and is_graph(layer):
             self.found[place, "graph"] = self._tell_graph(layer)
         # The code of a lambda is in its configuration with its file and line.
         elif self._portable and not isinstance(layer, keras.layers.Lambda):
-            self.found[place, "config"] = self._tell(_config(layer), {})
+            self.found[place, "config"] = self._tell(config_of(layer), {})
         if kind not in self._skipped:
-            bases = _bases(kind, own and self._portable)
-            self._skipped[kind] = _names_set_by(*bases)
+            skipped = bases(kind, own and self._portable)
+            self._skipped[kind] = names_set_by(*skipped)
             self._tell_class(kind)
         for name, value in vars(layer).items():
             if name in self._skipped[kind] or name.startswith("__"):
@@ -100,19 +106,19 @@ class _Teller:
         """A callable that is no layer: by its attributes, or its code."""
         if isinstance(model, types.FunctionType):
             self.found["code"] = self._tell(model, {})
-        elif _of_framework(type(model)) or not hasattr(model, "__dict__"):
+        elif of_framework(type(model)) or not hasattr(model, "__dict__"):
             self.found["callable"] = self._tell(model, {})
         else:
             for name, value in vars(model).items():
-                if name not in _UNTOLD:
+                if name not in UNTOLD:
                     self.found["callable", name] = self._tell(value, {})
-            self.found["class"] = _name_of(type(model))
+            self.found["class"] = name_of(type(model))
             self._tell_class(type(model))
 
     def _tell_class(self, kind):
         for base in kind.__mro__:
-            place = "class", _name_of(base)
-            if _of_framework(base) or base is object or place in self.found:
+            place = "class", name_of(base)
+            if of_framework(base) or base is object or place in self.found:
                 continue
             self.found[place] = [
                 (name, self._tell(getattr(value, "__func__", value), {}))
@@ -137,7 +143,7 @@ class _Teller:
         found = []
         for op in operations:
             own = {} if isinstance(op, keras.layers.Layer) else vars(op)
-            skipped = _names_set_by(keras.Operation)
+            skipped = names_set_by(keras.Operation)
             settings = [
                 (name, self._tell(value, {}))
                 for name, value in sorted(own.items())
@@ -150,17 +156,17 @@ class _Teller:
                 for node in op._inbound_nodes
                 if id(node) in nodes
             ]
-            found.append((_name_of(type(op)), settings, repr(given)))
+            found.append((name_of(type(op)), settings, repr(given)))
         return found
 
     def _tell(self, value, seen):
         """A value as nested lists of text."""
         if isinstance(value, np.generic):
             value = value.item()
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             return repr(value)
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            return _digest_of(value)
+            return digest_of(value)
         if isinstance(value, keras.Variable):
             return f"weight {self._weights.get(id(value))}"
         if isinstance(value, keras.layers.Layer):
@@ -204,122 +210,16 @@ class _Teller:
                 return tell([value()])
             case types.CodeType():
                 return tell([value.co_code, value.co_names, value.co_consts])
-            case types.FunctionType() if not _of_framework(value):
-                return tell(_read_by(value))
+            case types.FunctionType() if not of_framework(value):
+                return tell(read_by(value))
         if ops.is_tensor(value):
-            return _tensor(value)
+            return tensor(value)
         # What `jax.jit` and `tf.function` return.
         for name in ("__wrapped__", "python_function"):
             if callable(value) and getattr(value, name, None) is not None:
                 return tell([getattr(value, name)])
         if hasattr(value, "__name__"):
-            return _name_of(value)
-        if hasattr(value, "__dict__") and not _of_framework(kind):
-            return [_name_of(kind), *tell_items(vars(value))]
-        return _name_of(kind), None if self._portable else _identity(value)
-
-
-def _read_by(function):
-    """What the result of a function depends on besides its arguments."""
-    code = function.__code__
-    yield code
-    yield function.__defaults__
-    yield function.__kwdefaults__
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            yield None  # It is empty yet.
-    kinds = *_PLAIN, tuple, np.ndarray, np.generic, types.FunctionType
-    for name in code.co_names:
-        value = function.__globals__.get(name)
-        if isinstance(value, kinds):
-            yield value
-
-
-def _name_of(thing):
-    name = getattr(thing, "__qualname__", None) or thing.__name__
-    return f"{getattr(thing, '__module__', None)}.{name}"
-
-
-def _of_framework(thing):
-    return str(thing.__module__).partition(".")[0] in _FRAMEWORKS
-
-
-def _is_graph(layer):
-    return isinstance(layer, keras.Sequential) or hasattr(
-        layer, "_nodes_by_depth"
-    )
-
-
-@functools.cache
-def _common_bases():
-    inputs = keras.Input((1,))
-    functional = type(keras.Model(inputs, inputs))
-    kinds = keras.Model, keras.Sequential, functional
-    return {base for kind in kinds for base in kind.__mro__} - {object}
-
-
-def _bases(kind, all_of_keras):
-    """The classes whose attributes say nothing of what a layer computes."""
-    return tuple(
-        base
-        for base in kind.__mro__
-        if (_of_framework(base) if all_of_keras else base in _common_bases())
-    )
-
-
-@functools.cache
-def _names_set_by(*kinds):
-    """The attributes that the methods of these classes assign."""
-    names = {"history", "name"}
-    for kind in kinds:
-        for member in vars(kind).values():
-            # Of properties, class methods and static methods, the functions.
-            parts = ("fget", "fset", "__func__")
-            for part in (member, *(getattr(member, p, None) for p in parts)):
-                code = getattr(inspect.unwrap(part), "__code__", None)
-                for step in dis.get_instructions(code) if code else ():
-                    if step.opname == "STORE_ATTR":
-                        names.add(step.argval)
-    return names
-
-
-def _config(layer):
-    """What a layer was made with, and may have been given since."""
-    try:
-        return _without_names(layer.get_config())
-    except Exception:
-        return None  # It cannot tell.
-
-
-def _without_names(config):
-    if isinstance(config, dict):
-        return {
-            key: _without_names(value)
-            for key, value in config.items()
-            if key not in _UNTOLD
-        }
-    if isinstance(config, (list, tuple)):
-        return [_without_names(value) for value in config]
-    return config
-
-
-def _digest_of(array):
-    raw = np.ascontiguousarray(array).tobytes()
-    digest = hashlib.blake2b(raw, digest_size=8).hexdigest()
-    return f"{array.shape} {array.dtype} {digest}"
-
-
-def _tensor(value):
-    try:
-        return _digest_of(ops.convert_to_numpy(value))
-    except Exception:
-        return "tensor"  # It is one of a trace.
-
-
-def _identity(value):
-    try:
-        return weakref.ref(value)
-    except TypeError:
-        return id(value)
+            return name_of(value)
+        if hasattr(value, "__dict__") and not of_framework(kind):
+            return [name_of(kind), *tell_items(vars(value))]
+        return name_of(kind), None if self._portable else identity(value)

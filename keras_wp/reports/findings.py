@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_wp._checks import check_one_of
+
 # From the gravest to the slightest.
 SEVERITIES = ("high", "warning", "info")
 # By how much accuracy a finding is judged. Three points are what papers call
@@ -34,11 +36,7 @@ class Finding:
     check: str = ""
 
     def __post_init__(self):
-        if self.severity not in SEVERITIES:
-            raise ValueError(
-                "Invalid value for argument `severity`. Expected one of "
-                f"{sorted(SEVERITIES)}. Received: severity={self.severity!r}"
-            )
+        check_one_of(SEVERITIES, severity=self.severity)
 
 
 def severity_of(share):

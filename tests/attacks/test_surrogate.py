@@ -290,7 +290,7 @@ def test_multi_target_follows_the_surrogate_of_the_features():
         ),
         (
             {"rescale": "batch"},
-            "Invalid value for argument `rescale`. Expected None or one of "
+            "Invalid value for argument `rescale`. Expected one of "
             "['image', 'unit']. Received: rescale='batch'",
         ),
         (

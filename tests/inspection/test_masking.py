@@ -9,7 +9,7 @@ from keras import layers, ops
 import keras_wp as kwp
 from keras_wp import _backend
 from keras_wp.attacks.surrogate import Surrogate
-from keras_wp.inspection import masking
+from keras_wp.inspection import behavior, masking
 from keras_wp.inspection.classifier import Classifier
 
 
@@ -110,7 +110,7 @@ def test_the_share_of_lost_units_is_that_on_the_images():
     model.layers[2].set_weights([np.zeros((36, 9), np.float32), bias])
     (site,) = Classifier(model).open(random_images(4)).sites
     slope = 1 - np.tanh(scale) ** 2
-    assert site.lost == pytest.approx((slope <= masking.LOST).mean(), abs=0.01)
+    assert site.lost == pytest.approx((slope <= behavior.LOST).mean(), abs=0.01)
 
 
 def test_a_closed_operation_is_rescaled_by_its_own_steepness():

@@ -1,0 +1,267 @@
+"""What a model runs, noted step by step as it is called on symbols."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import KerasTensor, ops
+
+_ACTIVATED = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One call of one operation.
+
+    Attributes:
+        operation: What is called: a Keras layer or operation, or a function.
+        args: Its positional arguments, with a `KerasTensor` for each value
+            that an earlier step computes.
+        kwargs: Its keyword arguments, likewise.
+        outputs: The `KerasTensor`s that stand for what it returns.
+        name: What the operation is called.
+    """
+
+    operation: Callable
+    args: tuple
+    kwargs: dict
+    outputs: tuple
+    name: str
+
+    @property
+    def inputs(self):
+        """The `KerasTensor`s among the arguments."""
+        return symbols((self.args, self.kwargs))
+
+    @property
+    def constants(self):
+        """The arguments that are tensors or arrays of fixed values."""
+        flat = keras.tree.flatten((self.args, self.kwargs))
+        return [
+            value
+            for value in flat
+            if not isinstance(value, (KerasTensor, keras.Variable))
+            and (ops.is_tensor(value) or isinstance(value, np.ndarray))
+        ]
+
+    def call(self, values, operation=None):
+        """What the operation returns for these values, as a flat list.
+
+        Args:
+            values: By the id of a `KerasTensor`, what stands in its place.
+            operation: What is called instead.
+        """
+
+        def value(x):
+            return values[id(x)] if isinstance(x, KerasTensor) else x
+
+        args, kwargs = keras.tree.map_structure(value, (self.args, self.kwargs))
+        operation = self.operation if operation is None else operation
+        if isinstance(operation, keras.layers.Layer):
+            kwargs.setdefault("training", False)
+        return keras.tree.flatten(operation(*args, **kwargs))
+
+
+def symbols(tree):
+    """The `KerasTensor`s in a structure."""
+    flat = keras.tree.flatten(tree)
+    return [x for x in flat if isinstance(x, KerasTensor)]
+
+
+class Recorder:
+    """Calls operations on symbols, and notes what was called on what.
+
+    Attributes:
+        steps: The `Step`s, in order.
+        closed: What could not be opened: pairs of a name and the reason.
+    """
+
+    def __init__(self):
+        self.steps = []
+        self.closed = []
+
+    def call(self, operation, *args, **kwargs):
+        """What an operation makes of symbols, step by step; new symbols."""
+        before = len(self.steps), len(self.closed)
+        try:
+            if isinstance(operation, keras.layers.Layer):
+                return self._layer(operation, *args, **kwargs)
+            if isinstance(operation, keras.Operation):
+                return self._leaf(operation, *args, **kwargs)
+            return self._traced(operation, operation, *args, **kwargs)
+        except _ClosedError as error:
+            del self.steps[before[0] :], self.closed[before[1] :]
+            self.closed.append((name_of(operation), str(error)))
+            return self._leaf(operation, *args, **kwargs)
+
+    def _layer(self, layer, *args, **kwargs):
+        if isinstance(layer, keras.Sequential) and _is_keras(layer.call):
+            (x,) = args
+            for part in layer.layers:
+                x = self.call(part, x)
+            return x
+        if isinstance(layer, keras.Function) and _is_keras(layer.call):
+            return self._functional(layer, args[0])
+        if isinstance(layer, keras.layers.Activation):
+            return self._activation(layer, args[0])
+        if isinstance(layer, _ACTIVATED) and _is_keras(layer.call):
+            return self._activated(layer, args[0])
+        mine = _is_keras(layer.call) and not isinstance(
+            layer, keras.layers.Lambda
+        )
+        # A head with centers is asked for them as it is.
+        if mine or hasattr(layer, "centers"):
+            if len(list(layer._flatten_layers())) > 1 and mine:
+                self.closed.append((name_of(layer), "made of other layers"))
+            return self._leaf(layer, *args, **kwargs)
+        return self._traced(layer, layer.call, *args, **kwargs)
+
+    def _functional(self, model, inputs):
+        inputs = keras.tree.flatten(inputs)
+        wanted = [(len(x.shape), x.dtype) for x in model.inputs]
+        if [(len(x.shape), x.dtype) for x in inputs] != wanted:
+            raise _ClosedError("its inputs are cast or reshaped")
+        outputs = model._run_through_graph(inputs, call_fn=self.call)
+        several = isinstance(outputs, (list, tuple)) and len(outputs) > 1
+        return outputs if several else keras.tree.flatten(outputs)[0]
+
+    def _activated(self, layer, x):
+        """A layer that applies an activation to what it computes."""
+        if getattr(layer, "quantization_mode", None):
+            raise _ClosedError("it is quantized")
+        if _is_linear(layer.activation):
+            return self._leaf(layer, x)
+        # A twin that shares all weights, as nothing of the layer may change.
+        affine = object.__new__(type(layer))
+        vars(affine).update(vars(layer))
+        vars(affine)["activation"] = keras.activations.linear
+        return self._activation(layer, self._leaf(affine, x))
+
+    def _activation(self, layer, x):
+        """An activation, computed in the type of its layer."""
+        function, dtype = layer.activation, layer.compute_dtype
+        if _is_linear(function):
+            return x
+        if x.dtype != dtype:
+            x = self._leaf(_Cast(dtype), x)
+        if isinstance(function, keras.layers.Layer) or not _is_keras(function):
+            return self.call(function, x)
+        return self._leaf(function, x)
+
+    def _traced(self, owner, call, *args, **kwargs):
+        """What a call of somebody's own does with symbols."""
+        if not symbols((args, kwargs)):
+            raise _ClosedError("it takes no tensor")
+        if isinstance(owner, keras.layers.Layer):
+            args = keras.tree.map_structure(
+                lambda x: self._as_of(owner, x), args
+            )
+        if "training" in _parameters(call):
+            kwargs = {**kwargs, "training": False}
+        given = symbols((args, kwargs))
+        try:
+            # Those of its own, as what it computes is recorded in them.
+            own = {
+                id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype)
+                for x in given
+            }
+            args, kwargs = keras.tree.map_structure(
+                lambda x: own.get(id(x), x), (args, kwargs)
+            )
+            returned = call(*args, **kwargs)
+            if not symbols(returned):
+                raise _ClosedError("it returns no symbolic tensor")
+            function = keras.Function(list(own.values()), returned)
+        except _ClosedError:
+            raise
+        except Exception as error:  # Anything that the code may raise.
+            raise _ClosedError(first_line(error)) from error
+        return function._run_through_graph(
+            list({id(x): x for x in given}.values()), call_fn=self.call
+        )
+
+    def _as_of(self, layer, x):
+        """A tensor in the type in which a layer computes."""
+        wanted = layer.compute_dtype
+        floats = isinstance(x, KerasTensor) and "float" in x.dtype
+        if not floats or not layer.autocast or x.dtype == wanted:
+            return x
+        return self._leaf(_Cast(wanted), x)
+
+    def _leaf(self, operation, *args, **kwargs):
+        """One step."""
+        specify = getattr(operation, "compute_output_spec", None)
+        if specify is None:
+            specify = _Call(operation).compute_output_spec
+        found = keras.tree.map_structure(
+            lambda x: KerasTensor(x.shape, x.dtype), specify(*args, **kwargs)
+        )
+        outputs = tuple(keras.tree.flatten(found))
+        step = Step(operation, args, kwargs, outputs, name_of(operation))
+        self.steps.append(step)
+        return found
+
+
+class _ClosedError(Exception):
+    """Something that cannot be opened; says why."""
+
+
+class _Call(keras.Operation):
+    """A function as a Keras operation."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.call = function
+
+
+class _Cast:
+    """A cast to a type."""
+
+    def __init__(self, dtype):
+        self.name = f"cast to {dtype}"
+        self._dtype = dtype
+
+    def __call__(self, x):
+        return ops.cast(x, self._dtype)
+
+
+def _is_keras(thing):
+    return getattr(thing, "__module__", "").startswith("keras.")
+
+
+def _is_linear(function):
+    return function is None or function is keras.activations.linear
+
+
+def _parameters(function):
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return ()
+
+
+def name_of(operation):
+    """What an operation is called."""
+    kind = getattr(operation, "__name__", type(operation).__name__)
+    return getattr(operation, "name", None) or kind
+
+
+def first_line(error):
+    """What an error says, in one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]
