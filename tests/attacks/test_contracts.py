@@ -8,6 +8,7 @@ import hypothesis
 import keras
 import numpy as np
 import pytest
+from contracts import ATTACKS, CLASSES, COUNT, LINF
 from helpers import (
     compiled_functions,
     predictions,
@@ -21,110 +22,6 @@ from keras import ops
 
 from keras_wp import _backend, attacks
 from keras_wp.engine import programs
-
-CLASSES = 5
-COUNT = 12
-
-
-class Case:
-    """An attack to be tried, with settings that make it short.
-
-    `eps` among the settings is the ball that the attack must keep to; an
-    attack without looks for the nearest adversarial image. `targeted` means
-    that labels are the classes to aim at. `fools` is the least share of
-    images that it must fool.
-    """
-
-    def __init__(self, kind, fools=0.5, **settings):
-        self.kind = kind
-        self.settings = settings
-        self.fools = fools
-
-    def __call__(self, **changes):
-        return self.kind(**{**self.settings, **changes})
-
-    @property
-    def eps(self):
-        return self.settings.get("eps")
-
-    @property
-    def targeted(self):
-        return self.settings.get("targeted", False)
-
-    def labels(self, model, x):
-        """Labels that leave each fourth image with nothing to do."""
-        y = predictions(model, x)
-        other = (y + 1) % CLASSES
-        settled = np.arange(len(x)) % 4 == 0
-        if self.targeted:
-            return np.where(settled, y, other).astype(np.int32)
-        return np.where(settled, other, y).astype(np.int32)
-
-    def fooled(self, model, x_adv, y):
-        hit = predictions(model, x_adv) == y
-        return hit if self.targeted else ~hit
-
-
-LINF, L2 = 0.1, 0.5
-
-ATTACKS = {
-    "fgsm": Case(attacks.FGSM, eps=LINF),
-    "fgsm-l2": Case(attacks.FGSM, eps=L2, norm="l2"),
-    "pgd": Case(attacks.PGD, eps=LINF, steps=4),
-    "pgd-l2-fixed": Case(
-        attacks.PGD, eps=L2, steps=4, norm="l2", random_start=False
-    ),
-    "pgd-restarts": Case(
-        attacks.PGD, eps=LINF, steps=3, restarts=3, loss="margin"
-    ),
-    "pgd-targeted": Case(
-        attacks.PGD,
-        fools=0.3,
-        eps=L2,
-        steps=4,
-        norm="l2",
-        loss="dlr",
-        targeted=True,
-    ),
-    "pgd-kl": Case(
-        attacks.PGD,
-        fools=0.3,
-        eps=LINF,
-        steps=4,
-        loss="kl_divergence",
-        random_start="normal",
-    ),
-    "apgd": Case(attacks.APGD, eps=LINF, steps=6),
-    "apgd-l2-targets": Case(
-        attacks.APGD, eps=L2, steps=4, norm="l2", loss="dlr", targets=2
-    ),
-    "deepfool": Case(attacks.DeepFool, steps=5),
-    "deepfool-l2": Case(attacks.DeepFool, steps=5, norm="l2"),
-    "fab": Case(attacks.FAB, steps=5),
-    "fab-l2-targets": Case(
-        attacks.FAB, eps=L2, norm="l2", steps=5, targets=2, early_stop=True
-    ),
-    "square": Case(attacks.Square, fools=0.15, eps=LINF, steps=25),
-    "square-l2": Case(attacks.Square, fools=0.3, eps=L2, steps=25, norm="l2"),
-    "carlini-wagner": Case(
-        attacks.CarliniWagner,
-        steps=10,
-        binary_search_steps=2,
-        learning_rate=0.1,
-        initial_const=1.0,
-    ),
-    "multi-target": Case(attacks.MultiTarget, eps=LINF, steps=3),
-    "multi-target-l2-margin": Case(
-        attacks.MultiTarget,
-        eps=L2,
-        norm="l2",
-        steps=3,
-        targets=2,
-        loss="margin",
-        random_start=True,
-    ),
-    "autoattack": Case(attacks.AutoAttack, eps=LINF, steps=5, queries=10),
-}
 
 
 def for_each(cases, **options):
@@ -145,23 +42,21 @@ def quickly(name, quick):
 each_attack_but_suites_quickly = for_each(
     [quickly(name, name != "autoattack") for name in ATTACKS]
 )
+
 # One form of each kind of attack, and those with code of their own, where
 # everything is compiled anew.
 KINDS = {case.kind: name for name, case in reversed(ATTACKS.items())}
+
 FEW = {*KINDS.values(), "pgd-restarts", "fab-l2-targets", "square-l2"}
+
 each_kind_quickly = for_each(
     [quickly(name, name in FEW - {"autoattack"}) for name in ATTACKS]
 )
+
 # With one slot everything is compiled once more.
 each_attack_alone = for_each(
     [quickly(name, name.startswith(("fgsm", "pgd"))) for name in ATTACKS]
 )
-
-
-@pytest.fixture(scope="module")
-def model():
-    """One model for all tests: what is compiled for it is compiled once."""
-    return tiny_cnn(num_classes=CLASSES, dropout=0.5, scale=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -172,11 +67,6 @@ def slots(monkeypatch):
 
 def use_slots(monkeypatch, count):
     monkeypatch.setattr(_backend, "preferred_slots", lambda size: count)
-
-
-@pytest.fixture
-def x():
-    return random_images(COUNT)
 
 
 @contextlib.contextmanager
@@ -472,8 +362,3 @@ def test_configurations_are_plain_and_complete(case):
     names = [field.name for field in dataclasses.fields(attack)]
     fields = {name: config[name] for name in names if name in config}
     assert type(attack)(**fields) == attack
-
-
-def test_labels_tell_the_table_apart():
-    labels = [case().label for case in ATTACKS.values()]
-    assert len(set(labels)) == len(labels)
