@@ -116,7 +116,7 @@ def _fit_adversarially(model, x, y, batch_size=128):
 
 
 def correct_images(model, data, count):
-    """The first `count` test images that the model classifies rightly."""
+    """The first `count` test images that the model classifies correctly."""
     _, (x, y) = data
     x, y = x[: 4 * count], y[: 4 * count]
     right = model.predict(x, verbose=0).argmax(-1) == y

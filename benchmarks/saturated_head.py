@@ -2,7 +2,7 @@
 
     python -m benchmarks.saturated_head --dataset=mnist
 
-trains the paper's MNIST network by the paper's recipe, but for 6 epochs only,
+trains the paper's MNIST network by the paper's recipe, for 6 epochs only,
 multiplies the pre-activations of its last Tanh by 1, 3 and 30, which hardly
 changes what it computes, and evaluates each network by PGD-40 and adaptively
 on 300 test images. Half an hour on one core.

@@ -37,8 +37,8 @@ flags.DEFINE_integer("images", None, "Images, instead of the work's own.")
 flags.DEFINE_bool(
     "all_images",
     False,
-    "The first test images, whether or not the network classifies them rightly "
-    "as they are. Ours leaves the others alone, as auto-attack does.",
+    "The first test images, whether or not they are classified correctly as "
+    "they are. Ours leaves the others alone, as auto-attack does.",
 )
 flags.DEFINE_integer(
     "repeats",

@@ -7,7 +7,7 @@
 
 The model is the directory of a SavedModel, or a `.keras` file of Keras's own
 layers. For each attack it counts the images that the model still classifies
-rightly, and checks that the others lie within eps and within [0, 1]. It ends
+correctly, and checks that the others lie within eps and within [0, 1]. It ends
 with an error if a number is not the one that was saved.
 """
 

@@ -2,8 +2,8 @@
 
 Every function takes logits `(N, K)` and integer labels `(N,)` and returns
 `(N,)`. The larger the value, the nearer the image is to being misclassified
-(or, for the targeted forms, to being taken for its target). Nothing is summed
-or averaged over the batch.
+(or, for the targeted forms, to being classified as its target). Nothing is
+summed or averaged over the batch.
 
 Values and gradients are those of exact arithmetic to float32's rounding, from
 the largest logits to the smallest. `log_odds`, `margin` and `dlr` do not
@@ -269,7 +269,7 @@ def adversarial_margin(logits, labels, reach_target=False):
     """How far logits are beyond the boundary, on the host: `(N,)`.
 
     The margin is above 0 for the images that are misclassified (or, with
-    `reach_target`, taken for their label, which is the target then). Logits
+    `reach_target`, classified as their label, which is the target then). Logits
     that are not finite are infinitely far from it.
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]

@@ -304,7 +304,7 @@ def test_attacks_follow_the_log_odds_in_place_of_the_cross_entropy(targeted):
 
 @pytest.mark.parametrize("gap", [15, 30, 60, 200, 1000])
 def test_fgsm_finds_what_the_exact_gradient_does_at_any_gap(gap):
-    """As float64 has it, but for an image that a rounded sign or logit tips."""
+    """As float64 has it, but an image may be tipped by a rounded sign."""
     rng = np.random.default_rng(gap)
     kernel = rng.normal(size=(8, 8, 1, 10)) - 0.1
     x = rng.uniform(size=(200, 8, 8, 1)).astype(np.float32)

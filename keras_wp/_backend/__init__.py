@@ -5,7 +5,7 @@ module offers:
 
 - `vjp(fn, x)`: `(fn(x), pullback)`, where `pullback` may be called many times
   and maps a cotangent of the output to one of `x`.
-- `in_parts(fn, x)`: `fn(x)`, of a function that treats each row by itself.
+- `in_parts(fn, x)`: `fn(x)`, of a function that treats each row separately.
   Where that is faster, and within `dividing`, it is called on parts of the
   rows, which run side by side.
 - `dividing()`: a context in which passes are divided among the cores of

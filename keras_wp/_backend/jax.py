@@ -86,7 +86,7 @@ def rows(x, places):
         mine = places[(begin <= places) & (places < begin + count)] - begin
         begin += count
         if len(mine):
-            # Each number of rows is compiled by itself: let there be few.
+            # Each number of rows is compiled separately: let there be few.
             padded = np.resize(mine, 1 << (len(mine) - 1).bit_length())
             some = np.asarray(_take(shard.data, padded))
             found.append(some[: len(mine)])

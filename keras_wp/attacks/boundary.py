@@ -1,7 +1,7 @@
 """Geometry of linearized decision boundaries, for minimum-norm attacks.
 
 Around a point `x` the boundary to a class is replaced by the hyperplane
-`gap + <gradient, z - x> = 0`. Everything here treats each image by itself and
+`gap + <gradient, z - x> = 0`. Everything here treats each image separately and
 does not depend on the scale of the logits.
 """
 
@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_wp.norms import per_image, select
 
-# Of Newton's method below, which ends by itself after 1 to 5 on images.
+# Of Newton's method below, which ends after 1 to 5 on images.
 _MOST_ROUNDS = 30
 _FLAT = 1e-6
 

@@ -186,7 +186,7 @@ class Surrogate:
         return "-".join(parts)
 
     def __repr__(self):
-        """The call that makes the surrogate again, but for its model."""
+        """The call that makes the surrogate again, except for its model."""
         return _checks.call("keras_wp.Surrogate", self)
 
     def config(self):

@@ -1,6 +1,6 @@
 """Would more have been found? Attacks tried on what was left as robust.
 
-An attack that wins here shows by itself that the accuracy is too high. Its
+An attack that wins here shows that the accuracy is too high. Its
 kind says why.
 """
 

@@ -86,7 +86,7 @@ class Subject:
 
     @property
     def sample(self):
-        """Some of the images that are classified rightly: indices."""
+        """Some of the images that are classified correctly: indices."""
         return _spread(self.clean.correct)
 
     def share_of_survivors(self, count):

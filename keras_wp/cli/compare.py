@@ -1,4 +1,4 @@
-"""`compare A B`: the same attacks on both, and who withstands them."""
+"""`compare A B`: the same attacks on both, and who resists them."""
 
 import pathlib
 

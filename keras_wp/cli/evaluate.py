@@ -10,7 +10,7 @@ from keras_wp.cli import arguments, files, models
 from keras_wp.evaluation.evaluate import evaluate as evaluate_model
 from keras_wp.reports.findings import Finding
 
-HELP = "attack a model and report what withstands"
+HELP = "attack a model and report what resists"
 _CLASS_NAMES = {
     "cifar10": (
         *("airplane", "automobile", "bird", "cat", "deer"),

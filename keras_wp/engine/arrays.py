@@ -1,4 +1,4 @@
-"""Attacks called by themselves: `attack(model, x, y)`."""
+"""Attacks called directly: `attack(model, x, y)`."""
 
 import warnings
 

@@ -29,7 +29,7 @@ class Problem:
         bounds: Lowest and highest value of a pixel.
         seen: Maps logits to what `value_and_grad` gives to objectives.
         reach_target: Whether an image counts as adversarial only if it is
-            taken for its target, instead of for any wrong class.
+            classified as its target, instead of for any wrong class.
         zero_gradients: `(N,)` int32, how many of the gradients asked for so
             far were zero in every pixel.
         bad_gradients: `(N,)` int32, how many of them were not finite.

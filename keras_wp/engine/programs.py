@@ -105,7 +105,7 @@ class Programs:
 
         What an iteration runs in must not depend on the clock, or the same call
         could round otherwise: in the loop if no image was done in the iteration
-        before, else by itself. A loop in a graph costs a few milliseconds, and
+        before, else alone. A loop in a graph costs a few milliseconds, and
         is for images that resist.
 
         Args:

@@ -22,7 +22,7 @@ def hardest_first(images: Iterable, ahead, reach_target) -> Iterator:
     Args:
         images: The `keras_wp.engine.slots.Image`s; their pixels are copied.
         ahead: How many to read in advance.
-        reach_target: Whether an image is attacked until it is taken for its
+        reach_target: Whether an image is attacked until it is classified as its
             target, instead of for any wrong class.
     """
     held = []

@@ -23,7 +23,7 @@ class Clean(NamedTuple):
     much they change from call to call or with the batch, None if they do not;
     and how many draws of a randomized model a gradient is taken of, None if
     the model is not. Of a randomized model the logits are means over draws,
-    and an image is classified rightly if more than half of the draws are.
+    and an image is classified correctly if more than half of the draws are.
     """
 
     logits: np.ndarray

@@ -174,7 +174,7 @@ class Keeper:
         return array
 
     def _sample(self, attacks):
-        """The first image of each class that is classified rightly."""
+        """The first image of each class that is classified correctly."""
         first = {}
         for i in np.flatnonzero(self.correct):
             first.setdefault(int(self.labels[i]), int(i))
@@ -184,7 +184,7 @@ class Keeper:
         return chosen[:room]
 
     def _donors(self, attacks):
-        """A few images of each class that are classified rightly."""
+        """A few images of each class that are classified correctly."""
         order = sorted(
             np.flatnonzero(self.correct), key=self.identities.__getitem__
         )

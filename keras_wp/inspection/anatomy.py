@@ -49,7 +49,7 @@ class Anatomy:
             instead: By the place of a step in `steps`, what is called in the
                 place of its operation.
             until: A list of `KerasTensor`s to return the values of. Defaults
-                to the output, which is then returned by itself.
+                to the output, which is then returned alone.
             given: By the id of a `KerasTensor`, values known already.
         """
         instead = instead or {}
@@ -120,7 +120,7 @@ class Anatomy:
 
 
 def agree(found, expected):
-    """Whether logits on the host are the same but for rounding."""
+    """Whether logits on the host are the same except for rounding."""
     limit = TOLERANCE * (np.abs(expected).max() + np.ptp(expected))
     return bool(np.abs(found - expected).max() <= limit)
 

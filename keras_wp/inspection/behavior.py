@@ -106,7 +106,7 @@ def _slope(function, u):
 
 
 def _is_affine(function, u):
-    """Whether a function is linear but for a constant, as far as is seen."""
+    """Whether a function is linear except for a constant, as far as is seen."""
     middle = _host(function(ops.zeros_like(u)))
     for scale in (1e-2, 1.0, 1e3):
         there, back = _host(function(scale * u)), _host(function(-scale * u))

@@ -99,13 +99,13 @@ def distance_curve(attacked, distances):
     """How many images are left at every eps.
 
     Args:
-        attacked: `(n,)` bool, the images that are classified rightly.
+        attacked: `(n,)` bool, the images that are classified correctly.
         distances: `(n,)`, the smallest perturbation found for each of them,
             infinite if there is none.
 
     Returns:
         `(eps, right)`: distances in rising order, beginning with 0, and the
-        number of images that are still classified rightly at each of them.
+        number of images that are still classified correctly at each of them.
     """
     found = np.sort(distances[np.isfinite(distances) & attacked])
     right = int(attacked.sum()) - np.arange(len(found) + 1)
@@ -133,7 +133,7 @@ def accuracy(report, norm):
         (0.0, limit),
         (0.0, min(1.0, math.ceil(5 * top) / 5)),
         f"largest perturbation, eps ({wording.norm_text(norm)})",
-        "images classified rightly",
+        "images classified correctly",
         y_text=lambda share: f"{100 * share:.0f} %",
     )
     curves, told = [], []

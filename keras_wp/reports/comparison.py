@@ -34,7 +34,7 @@ class Comparison:
         pairs: A `Pair` for the clean images; then for each budget of both
             reports, for each attack of both and for the worst case.
         findings: What may be wrong with the numbers: that the two were not
-            attacked alike, and the findings of both reports, but for those
+            attacked alike, and the findings of both reports, except for those
             that are just good to know.
         environments: The `environment` of both reports.
     """

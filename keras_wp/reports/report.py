@@ -20,7 +20,7 @@ class Report:
     Printing a report shows a table.
 
     Attributes:
-        clean_correct: `(n,)` bool, which images are classified rightly.
+        clean_correct: `(n,)` bool, which images are classified correctly.
         results: The results, in the order of the attacks, then of eps.
         environment: Versions, device, seed and model.
         findings: Why the numbers may be too good, each with a `severity`, a
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def clean_accuracy(self):
-        """Share of the images that are classified rightly as they are."""
+        """Share of the images that are classified correctly as they are."""
         return float(self.clean_correct.mean())
 
     @property
@@ -68,7 +68,7 @@ class Report:
 
     @property
     def threat_model(self):
-        """What `robust_accuracy` withstands: `{norm: largest eps}`.
+        """What `robust_accuracy` resists: `{norm: largest eps}`.
 
         Norms in which no attack has a budget take no part. If there is no
         budget at all, each norm has the eps infinity.

@@ -17,7 +17,7 @@ class AttackResult:
         eps: The budget, or None if any distance counts.
         attack: The attack's hyperparameters, as plain values.
         minimum_norm: Whether the attack looked for smallest perturbations.
-        attacked: `(n,)` bool, which images were classified rightly at first.
+        attacked: `(n,)` bool, which images were classified correctly at first.
         robust: `(n,)` bool, which of them still are.
         distance: `(n,)`, length of the perturbation; infinite where none
             succeeded.
@@ -49,7 +49,7 @@ class AttackResult:
 
     @property
     def robust_accuracy(self):
-        """Share of all images that are classified rightly in spite of it."""
+        """Share of all images that are classified correctly in spite of it."""
         return float(self.robust.mean())
 
     @property

@@ -27,7 +27,7 @@ def paired_difference(both, first, second, neither):
 
     Of the same trials, the first proportion is `(both + first) / n` and the
     second `(both + second) / n`. Wilson's intervals of the two are combined
-    in the way of independent proportions, but for their correlation.
+    in the way of independent proportions, except for their correlation.
 
     Args:
         both: Number of trials in which both succeeded.

@@ -100,7 +100,7 @@ def test_suite_on_a_thousand_images_bears_being_killed_in_each_part(tmp_path):
     whole, resumed = tmp_path / "whole.json", tmp_path / "resumed.json"
     kept, folder = tmp_path / "kept", tmp_path / "outcomes"
     subprocess.run(command(script, kept, whole, AUTOATTACK), check=True)
-    # All images that are classified rightly, then those left to each part.
+    # All images that are classified correctly, then those left to each part.
     parts = [len(f.read_text().splitlines()) - 1 for f in kept.glob("*.jsonl")]
     parts = sorted(parts, reverse=True)
     assert len(parts) == 4
@@ -393,7 +393,7 @@ def test_a_randomized_model_resumes_as_what_it_is_made_of(known, tmp_path):
     for name, raw in before.items():
         if name.endswith(".npy"):
             continue
-        # Other draws may classify more images rightly.
+        # Other draws may classify more images correctly.
         assert after[name].startswith(raw)
     message = message_of(run, tmp_path, model=noisy(0.2), **options)
     assert "holds an evaluation with another model: " in message

@@ -77,7 +77,7 @@ def test_saved_images_give_the_reports_numbers(model, data, report, saved):
             arrays[entry["attacked"]], report.clean_correct
         )
         found = np.isfinite(result.distance)
-        # A minimum-norm attack may end where two logits tie but for rounding.
+        # A minimum-norm attack may end where two logits tie, to rounding.
         top = np.sort(to_numpy(model(images, training=False)), axis=-1)
         clear = top[:, -1] - top[:, -2] > 1e-5
         assert clear.sum() >= len(images) - 1

@@ -91,8 +91,8 @@ def test_samples_are_drawn_with_their_differences(page, report):
     np.testing.assert_allclose(moved / 255, attempt.image, atol=0.002)
     np.testing.assert_array_equal(change > 127, attempt.image > sample.image)
     assert set(np.unique(change)) == {0, 255}
-    assert "PGD20 : taken for frog ; ℓ∞ 0.05; change × 10" in page.text
-    assert "Withstands: FAB" in page.text
+    assert "PGD20 : classified as frog ; ℓ∞ 0.05; change × 10" in page.text
+    assert "Resists: FAB" in page.text
     assert all(attributes["alt"] for attributes in page.all("img"))
 
 

@@ -56,7 +56,7 @@ def moderate():
 
 
 def mixed():
-    """A network in float16, but for its head."""
+    """A network in float16, except for its head."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -119,7 +119,7 @@ def predictions(model, x):
 
 
 def mixed_labels(model, x, wrong=4):
-    """What the model predicts, but for each `wrong`-th image another class."""
+    """What the model predicts, but another class for each `wrong`-th image."""
     logits = to_numpy(model(ops.convert_to_tensor(x)))
     labels = logits.argmax(-1)
     labels[::wrong] = (labels[::wrong] + 1) % logits.shape[-1]

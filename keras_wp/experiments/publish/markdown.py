@@ -65,7 +65,7 @@ def paper_table(result):
         f"test images (95 % intervals are up to ±{98 / images**0.5:.0f}); "
         f"{as_run}. The worst case counts an image as robust if all attacks "
         f"{_adaptive(first)}fail on it. `zero grad` is the largest share of "
-        "the attacked images (those classified rightly), over the attacks, "
+        "the attacked images (those classified correctly), over the attacks, "
         "that met a gradient of exactly zero."
         f"{_made(result)}"
     )
@@ -111,7 +111,7 @@ def growing_epochs(result):
         "before the class weights: the share of units that are exactly ±1 in "
         "float32, and beyond ±0.999, on the test images, and the median size "
         "of their pre-activations. `zero grad` is the share of the attacked "
-        "images (those classified rightly) on which PGD met a gradient of "
+        "images (those classified correctly) on which PGD met a gradient of "
         "exactly zero. Degrees between the closest class weights.\n\n"
         f"{_sentence(_measured(result))}, {result['images']} test images."
         f"{_made(result)}"
@@ -156,7 +156,7 @@ def compare_heads(result):
         "Differences are in points, with 95 % intervals.\n\n"
         f"{table(header, lines)}\n\n"
         f"*only it*: outcomes, of {result['images']} images with {seeds} "
-        f"seeds, in which just this head withstands the worst case. "
+        f"seeds, in which just this head resists the worst case. "
         f"{intervals}\n\n"
         f"{_sentence(_measured(result))}.{_made(result)}"
     )

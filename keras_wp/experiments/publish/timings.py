@@ -136,7 +136,7 @@ def devices(result):
 
 def memory(result):
     """Peak memory by the number of streamed images."""
-    header = ["images", "steps an image", "as float32, MB", "peak, MB", "s"]
+    header = ["images", "steps per image", "as float32, MB", "peak, MB", "s"]
     lines = [
         [
             f"{figure['images']:,}",

@@ -64,7 +64,7 @@ VARIANTS = {
     "s-0.3": {"s": 0.3},
     "s-1": {"s": 1.0},
     "alpha-1": {"alpha": 1.0},
-    # The robust head, but for one thing: see `heads.py`.
+    # The robust head, except for one thing: see `heads.py`.
     "rising": {"head": "rising"},
     "falling": {"head": "falling"},
     "squared": {"head": "squared"},

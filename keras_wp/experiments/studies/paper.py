@@ -19,7 +19,7 @@ OURS_WITH_AT = {"defense": "at"}
 
 # How often both sets are attacked in training, for Figures 4 and 7.
 ROBUST_EVERY = {"paper": 20, "gpu": 5, "cpu": 1, "smoke": 1}
-# Few epochs do not withstand the paper's 0.3 on digits: show 0.1 as well.
+# Few epochs do not resist the paper's 0.3 on digits: show 0.1 as well.
 DIGITS_EPS = {
     "paper": ("0.3",),
     "gpu": ("0.3",),

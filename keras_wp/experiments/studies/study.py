@@ -54,7 +54,7 @@ _WHOLE = {"max_attack_steps": 5000}
 _SIZES = {
     ("mnist_small_cnn", "paper"): {"eps": ("0.3",), "eval_images": 0},
     ("mnist_small_cnn", "gpu"): {"eps": ("0.3",)},
-    # Few epochs do not withstand 0.3.
+    # Few epochs do not resist 0.3.
     ("mnist_small_cnn", "cpu"): {"eps": ("0.1",), "narrow": 2, **_WHOLE},
     ("mnist_small_cnn", "smoke"): {"eps": ("0.1",), "narrow": 4},
     ("cifar10_small_cnn", "cpu"): {"narrow": 4, **_WHOLE},
