@@ -24,7 +24,7 @@ NAME = "adaptive"
 # APGD needs no step size, and comes close to its end in so many steps.
 STEPS = 40
 # Through a surrogate, whose gradient leads to its own boundaries, from several
-# starts: only models that lose gradients pay for these.
+# starts: only models that lose gradients, or may do so unseen, pay for these.
 FITTED_STEPS, FITTED_RUNS = 100, 3
 # Few images are fooled as another than the likeliest classes.
 TARGETS = 4
@@ -110,7 +110,7 @@ def told(opened, surrogates):
     return ". ".join(parts) or "nothing found that loses gradients"
 
 
-def attack(surrogates, norm, eps, bounds, draws=None):
+def attack(surrogates, norm, eps, bounds, *, draws=None, closed=False):
     """Everything that is tried, as one attack.
 
     Args:
@@ -119,6 +119,8 @@ def attack(surrogates, norm, eps, bounds, draws=None):
         eps: Radius of the ball.
         bounds: Lowest and highest value of a pixel.
         draws: How many draws of a randomized model a gradient is taken of.
+        closed: Whether some of the model could not be opened. What may be in
+            there is met by more steps and starts.
     """
     common = {"eps": eps, "norm": norm, "bounds": bounds}
 
@@ -131,14 +133,13 @@ def attack(surrogates, norm, eps, bounds, draws=None):
             **options,
         )
 
-    members = [
-        apgd(surrogate, steps=FITTED_STEPS, restarts=FITTED_RUNS)
-        for surrogate in surrogates
-    ]
+    more = {"steps": FITTED_STEPS, "restarts": FITTED_RUNS}
+    own = more if closed else {}
+    members = [apgd(surrogate, **more) for surrogate in surrogates]
     best = next((s for s in surrogates if s.model is None), None)
     members += [
-        apgd(),
-        apgd(STANDARDIZE, "cross_entropy"),
+        apgd(**own),
+        apgd(STANDARDIZE, "cross_entropy", **own),
         apgd(best, targets=TARGETS),
     ]
     members += [

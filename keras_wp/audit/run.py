@@ -70,7 +70,12 @@ def audit(session, report, attacks, surrogates, bounds):
             rows=rows,
             attacks=[a for a in attacks if a.norm == norm],
             adaptive=adaptive.attack(
-                surrogates, norm, eps, bounds, session.clean.draws
+                surrogates,
+                norm,
+                eps,
+                bounds,
+                draws=session.clean.draws,
+                closed=bool(session.classifier.opened.why),
             )
             if adapted
             else None,

@@ -173,7 +173,12 @@ def evaluate(
                 asked = session.report()
                 for norm, radius in radii:
                     attack = adapting.attack(
-                        surrogates, norm, radius, bounds, clean.draws
+                        surrogates,
+                        norm,
+                        radius,
+                        bounds,
+                        draws=clean.draws,
+                        closed=bool(opened.why),
                     )
                     session.run(attack, [radius], asked.robust(norm, radius))
             report = session.report(

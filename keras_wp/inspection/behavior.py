@@ -92,7 +92,7 @@ _SHARES = (0.0, 1e-4, 1e-2, 0.1)
 
 def dtype_of(x):
     """The name of a tensor's dtype."""
-    return keras.backend.standardizedtype_of(x.dtype)
+    return keras.backend.standardize_dtype(x.dtype)
 
 
 def _host(x):

@@ -110,6 +110,10 @@ class Recorder:
             return self._leaf(operation, *args, **kwargs)
 
     def _layer(self, layer, *args, **kwargs):
+        # A functional model tells every layer, and Keras forgets it for those
+        # that do not ask.
+        if "training" not in _parameters(layer.call):
+            kwargs.pop("training", None)
         if isinstance(layer, keras.Sequential) and _is_keras(layer.call):
             (x,) = args
             for part in layer.layers:

@@ -150,6 +150,15 @@ def test_without_a_head_the_model_s_own_gradient_is_followed():
     assert used[:3] == [None, adaptive.STANDARDIZE, None]
 
 
+def test_what_cannot_be_opened_is_attacked_for_longer():
+    parts = [
+        adaptive.attack((), "linf", 0.1, (0.0, 1.0), closed=closed).parts[:3]
+        for closed in (False, True)
+    ]
+    efforts = [[(p.steps, p.restarts) for p in some] for some in parts]
+    assert efforts == [[(40, 1)] * 3, [(100, 3), (100, 3), (40, 1)]]
+
+
 @pytest.mark.usefixtures("few")
 def test_it_resumes_with_the_same_numbers(tmp_path):
     model = saturated()

@@ -47,7 +47,7 @@ class Subclassed(keras.Model):
 
 class OneMinus(keras.Model):
     def call(self, inputs, training=None, mask=None):
-        return super().call(1.0 - inputs)
+        return super().call(1.0 - inputs, training=training)
 
 
 class Closed(layers.Layer):
