@@ -55,9 +55,9 @@ class Surrogate:
       low temperature (see `keras_wp.inspection.masking`).
     - `noise`: the gradient is that of the mean of the logits over copies of
       the image with normal noise, of a deviation of `noise * eps` for each
-      pixel (in l2, so that its expected length is about `noise * eps`). It
-      sees past what is flat or jagged near an image, and needs not know where
-      that comes from.
+      pixel (in l2, so that its expected length is about `noise * eps`),
+      clipped to the attack's bounds. It sees past what is flat or jagged near
+      an image, and need not know where that comes from.
     - `draws`: the number of copies. Without noise the copies differ if the
       model is randomized: the gradient is then that of an expectation, and
       what the attack sees are mean logits.
