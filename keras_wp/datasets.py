@@ -140,11 +140,11 @@ def batches(
         x,
         y,
         int(batch_size),
-        seed,
-        first_epoch,
-        pixels if augment else None,
-        part,
-        parts,
+        seed=seed,
+        first_epoch=first_epoch,
+        augment=pixels if augment else None,
+        part=part,
+        parts=parts,
     )
 
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def batches(x, y, batch_size, seed, first_epoch, augment, part, parts):
+def batches(x, y, batch_size, *, seed, first_epoch, augment, part, parts):
     """A dataset of whole batches; see `keras_wp.datasets.batches`.
 
     Args:

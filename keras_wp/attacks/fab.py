@@ -183,15 +183,14 @@ class FAB(Attack):
             moving = None
         fooled = problem.is_adversarial(logits)
         back = problem.x + self.beta * (x - problem.x)
-        moved = self._move(
-            problem, x, select(fooled, back, x), gap, gradient, norm
-        )
+        plane = boundary.Hyperplane(x, gap, gradient, norm, problem.bounds)
+        moved = self._move(problem, x, select(fooled, back, x), plane)
         if moving is not None:
             moved = select(moving, moved, x)
         return {**state, "x_adv": moved}, (x, logits)
 
-    def _move(self, problem, x, origin, gap, gradient, norm):
-        plane = boundary.Hyperplane(x, gap, gradient, norm, problem.bounds)
+    def _move(self, problem, x, origin, plane):
+        norm = norms.get(self.norm)
         step, clean_step = plane.step_from(origin), plane.step_from(problem.x)
         way, clean_way = norm.length(step), norm.length(clean_step)
         total = way + clean_way

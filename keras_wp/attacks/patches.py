@@ -195,7 +195,7 @@ def tiles(keys, grid):
     return _unit(ops.reshape(values, shape), (1, 2, 3))
 
 
-def move_linf(keys, grid, sizes, stage, clean, best, eps):
+def move_linf(keys, grid, *, sizes, stage, clean, best, eps):
     """Each channel of a patch moves by `2 * eps`, up or down.
 
     Args:
@@ -216,7 +216,7 @@ def move_linf(keys, grid, sizes, stage, clean, best, eps):
     return clean + ops.clip(best + move - clean, -eps, eps)
 
 
-def move_l2(keys, grid, sizes, stage, clean, best, eps):
+def move_l2(keys, grid, *, sizes, stage, clean, best, eps):
     """A patch gains what another gives up, and what the ball has left.
 
     See `move_linf` for the arguments.

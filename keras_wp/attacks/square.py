@@ -168,10 +168,10 @@ class Square(Attack):
         x = propose(
             keys,
             grid,
-            grid.patch_sizes(shares, odd=self.norm == "l2"),
-            stage,
-            grid.view(problem.x),
-            grid.view(state["x_adv"]),
-            self.eps,
+            sizes=grid.patch_sizes(shares, odd=self.norm == "l2"),
+            stage=stage,
+            clean=grid.view(problem.x),
+            best=grid.view(state["x_adv"]),
+            eps=self.eps,
         )
         return problem.clip(grid.restore(x))

@@ -196,12 +196,12 @@ def plant(classifier, x, budget, batch_size, seed=0):
         logits = np.asarray([0.0, -1.0, *OTHERS], np.float32)
         images.append(
             stream.Image(
-                place,
-                image,
-                0,
-                1,
-                _noise.image_digests(image[None])[0],
-                logits,
+                index=place,
+                x=image,
+                y=0,
+                target=1,
+                key=_noise.image_digests(image[None])[0],
+                clean_logits=logits,
                 extra=readout,
             )
         )

@@ -49,7 +49,14 @@ def attack_images(attack, model, x, y):
     for part in attack.parts:
         keys = _noise.seeded(digests, 0, part.seed)
         stream = (
-            Image(i, images[i], truth[i], labels[i], keys[i], clean_logits[i])
+            Image(
+                index=i,
+                x=images[i],
+                y=truth[i],
+                target=labels[i],
+                key=keys[i],
+                clean_logits=clean_logits[i],
+            )
             for i in attacked
         )
         fooled = []
@@ -75,7 +82,7 @@ def attack_images(attack, model, x, y):
             # What counts is what is handed out.
             handed = _checks.images(result[fooled], part.bounds)
             wrong, _ = Judge(classifier).wrong(
-                program, handed, labels[fooled], size, None
+                program, handed, labels[fooled], size, claimed=None
             )
             wrong = 1.0 - wrong if targeted else wrong
             fooled = np.asarray(fooled)[wrong > 0.5]

@@ -29,7 +29,7 @@ class Judge:
         self._classifier = classifier
         self._draws = draws
 
-    def wrong(self, program, x, labels, size, claimed, extra=None):
+    def wrong(self, program, x, labels, size, *, claimed, extra=None):
         """`(share, logits)`: which share of the answers is wrong, `(N,)`.
 
         Args:

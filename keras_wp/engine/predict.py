@@ -60,7 +60,7 @@ def margin_gradients(classifier, x, labels, batch_size):
     """
 
     def one_batch(x, y):
-        view = Problem(classifier, x, y, y, None, None)
+        view = Problem(classifier, x, y, target=y, keys=None, clean_logits=None)
         return view.value_and_grad(objectives.get("margin"), x)[1]
 
     classifier.build(x.shape[1:])

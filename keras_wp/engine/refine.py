@@ -159,8 +159,8 @@ class _Verdict(_Gathered):
             points,
             labels,
             self._size,
-            claimed,
-            stack_extra(images),
+            claimed=claimed,
+            extra=stack_extra(images),
         )
         share = 1.0 - share if reach else share
         for row, (image, outcome) in enumerate(waiting):

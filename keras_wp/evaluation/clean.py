@@ -50,12 +50,12 @@ class Clean(NamedTuple):
         others = self.logits[i].copy()
         others[self.labels[i]] = -np.inf
         return Image(
-            int(i),
-            image,
-            int(self.labels[i]),
-            int(others.argmax()),
-            key,
-            self.logits[i],
+            index=int(i),
+            x=image,
+            y=int(self.labels[i]),
+            target=int(others.argmax()),
+            key=key,
+            clean_logits=self.logits[i],
         )
 
 
@@ -93,7 +93,13 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
                 draws = _draws(program, images, bounds, size)
                 strict = draws is None and not lenient
                 change = _unsteadiness(
-                    program, x[:size], logits[:size], blank, size, strict
+                    lambda others, run=program: predict.forward(
+                        run, others, size
+                    ),
+                    x[:size],
+                    logits[:size],
+                    blank,
+                    strict,
                 )
                 if draws is not None:
                     change = change or 0.0  # It may be steady at the images.
@@ -112,16 +118,16 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
         np.concatenate(part) for part in zip(*parts, strict=True)
     )
     return Clean(
-        logits,
-        labels,
-        digests,
-        identities(digests, labels),
-        correct,
-        blank,
-        images,
-        _checks.are_probabilities(logits),
-        change,
-        draws,
+        logits=logits,
+        labels=labels,
+        digests=digests,
+        identities=identities(digests, labels),
+        correct=correct,
+        noise=blank,
+        images=images,
+        probabilities=_checks.are_probabilities(logits),
+        change=change,
+        draws=draws,
     )
 
 
@@ -171,7 +177,7 @@ def _draws(program, x, bounds, size):
 _BLANKS = 6
 
 
-def _unsteadiness(program, x, logits, blank, size, strict):
+def _unsteadiness(forward, x, logits, blank, strict):
     """How much the logits of an image change without cause, or None.
 
     Two images change places, as a jitted function of JAX draws the same
@@ -181,7 +187,7 @@ def _unsteadiness(program, x, logits, blank, size, strict):
     """
     tolerance = 1e-3 * (np.abs(logits).max() + np.ptp(logits))
     others = np.concatenate([x[1:2], *[blank] * _BLANKS, x[:1]])
-    found = predict.forward(program, others, size)[[-1, 0]]
+    found = forward(others)[[-1, 0]]
     change = np.abs(found[: len(x)] - logits[:2]).max()
     if not change > tolerance:
         return None

@@ -65,7 +65,7 @@ def _per_channel(name, value, channels):
     return numbers
 
 
-def classify(features, num_classes, head, activation, s, alpha):
+def classify(features, num_classes, head, *, activation, s, alpha):
     """Put a classification head on features that end in batch normalization.
 
     Args:
@@ -93,7 +93,7 @@ def classify(features, num_classes, head, activation, s, alpha):
     """
     if isinstance(head, keras.layers.Layer):
         return head(features)
-    if head not in _HEADS:
+    if head not in ("robust", "plain", "mmc"):
         raise ValueError(
             "Invalid value for argument `head`. Expected 'robust', 'plain', "
             f"'mmc' or a Keras layer. Received: head={head!r}"
@@ -104,7 +104,16 @@ def classify(features, num_classes, head, activation, s, alpha):
         "dtype": keras.config.dtype_policy().variable_dtype,
         "name": "head",
     }
-    return _HEADS[head](features, num_classes, activation, s, alpha, options)
+    if head == "mmc":
+        return layers.MaxMahalanobisHead(num_classes, **options)(features)
+    if head == "plain":
+        if activation is not None:
+            features = activate(features, activation)
+        return keras.layers.Dense(num_classes, **options)(features)
+    activation = _activation(activation, features.shape, options["dtype"])
+    return layers.RobustHead(
+        num_classes, s=s, alpha=alpha, activation=activation, **options
+    )(features)
 
 
 def activate(features, activation):
@@ -114,26 +123,6 @@ def activate(features, activation):
     if not isinstance(activation, keras.layers.Layer):
         activation = keras.layers.Activation(activation, dtype=dtype)
     return activation(features)
-
-
-def _robust(features, num_classes, activation, s, alpha, options):
-    activation = _activation(activation, features.shape, options["dtype"])
-    return layers.RobustHead(
-        num_classes, s=s, alpha=alpha, activation=activation, **options
-    )(features)
-
-
-def _plain(features, num_classes, activation, s, alpha, options):
-    if activation is not None:
-        features = activate(features, activation)
-    return keras.layers.Dense(num_classes, **options)(features)
-
-
-def _mmc(features, num_classes, activation, s, alpha, options):
-    return layers.MaxMahalanobisHead(num_classes, **options)(features)
-
-
-_HEADS = {"robust": _robust, "plain": _plain, "mmc": _mmc}
 
 
 def _activation(activation, shape, dtype):

@@ -74,7 +74,9 @@ def resnet32(
         x = _block(keras.layers.ReLU()(x), filters, stride)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = heads.batch_norm()(x)
-    logits = heads.classify(x, num_classes, head, activation, s, alpha)
+    logits = heads.classify(
+        x, num_classes, head, activation=activation, s=s, alpha=alpha
+    )
     return keras.Model(images, logits, name=name)
 
 

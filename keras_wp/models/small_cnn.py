@@ -96,7 +96,9 @@ def small_cnn(
     x = keras.layers.ReLU()(heads.batch_norm()(x))
     x = keras.layers.Dense(dense[1], use_bias=False)(x)
     x = heads.batch_norm()(x)
-    logits = heads.classify(x, num_classes, head, activation, s, alpha)
+    logits = heads.classify(
+        x, num_classes, head, activation=activation, s=s, alpha=alpha
+    )
     return keras.Model(images, logits, name=name)
 
 

@@ -96,7 +96,9 @@ def wide_resnet(
         activation = None
     else:
         x = heads.batch_norm()(pooling(x))
-    logits = heads.classify(x, num_classes, head, activation, s, alpha)
+    logits = heads.classify(
+        x, num_classes, head, activation=activation, s=s, alpha=alpha
+    )
     name = name or f"wide_resnet_{depth}_{width}"
     return keras.Model(images, logits, name=name)
 

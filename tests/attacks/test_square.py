@@ -94,7 +94,15 @@ def run_steps(attack, problem, steps):
 def proposals(move, grid, sizes, stage, clean, best):
     """What `move` makes of the best images so far."""
     run = _backend.compile(
-        lambda keys, *tensors: move(keys, grid, sizes, *tensors, EPS)
+        lambda keys, stage, clean, best: move(
+            keys,
+            grid,
+            sizes=sizes,
+            stage=stage,
+            clean=clean,
+            best=best,
+            eps=EPS,
+        )
     )
     tensors = map(ops.convert_to_tensor, (stage, clean, best))
     return np.asarray(run(keys_of(len(clean)), *tensors))

@@ -121,10 +121,10 @@ def test_a_judge_asks_again_where_the_answer_is_another_one():
     judge = Judge(None)
     x, labels = random_images(3), np.zeros(3, int)
     claimed = np.tile([[1.0, 0.0]], (3, 1)).astype(np.float32)
-    share, _ = judge.wrong(program, x, labels, 3, claimed)
+    share, _ = judge.wrong(program, x, labels, 3, claimed=claimed)
     np.testing.assert_array_equal(share, 0.0)  # As claimed, asked once.
     assert len(program_calls) == 1
-    share, _ = judge.wrong(program, x, labels, 3, 2 * claimed)
+    share, _ = judge.wrong(program, x, labels, 3, claimed=2 * claimed)
     assert len(program_calls) == 2 + FRESH_DRAWS
     wrong = [[0, 1, 0, 0, 1][(2 + i) % 5] for i in range(FRESH_DRAWS)]
     np.testing.assert_allclose(share, np.mean(wrong))

@@ -243,7 +243,10 @@ def test_mmc_head_classifies_linear_features(rng):
 def test_last_activations_of_the_paper(head, activation, expected):
     features = keras.Input((2,))
     model = keras.Model(
-        features, heads.classify(features, 2, head, activation, 0.1, 1.0)
+        features,
+        heads.classify(
+            features, 2, head, activation=activation, s=0.1, alpha=1.0
+        ),
     )
     model.get_layer("head").kernel.assign(np.eye(2))
     logits = model(np.array([[-1.0, 2.0]], "float32"))
