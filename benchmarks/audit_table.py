@@ -27,6 +27,7 @@ from bases import Masked, digits
 from healthy_models import HEALTHY
 from masked_models import MASKED
 
+import benchmarks
 import keras_wp as kwp
 from benchmarks import common
 
@@ -51,7 +52,7 @@ def read(path):
 def code():
     """A digest of what the rows depend on."""
     digest = hashlib.blake2b(digest_size=8)
-    folders = (pathlib.Path(kwp.__file__).parent, common.SUPPORT)
+    folders = (pathlib.Path(kwp.__file__).parent, benchmarks.SUPPORT)
     paths = [path for folder in folders for path in folder.rglob("*.py")]
     for path in sorted(paths):
         digest.update(path.read_bytes())

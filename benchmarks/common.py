@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import sys
 import time
 
 import keras
@@ -22,10 +21,6 @@ from keras_wp.models.small_cnn import (
     GREY_DENSE,
     GREY_WIDTHS,
 )
-
-# Models that mislead, of which some benchmarks are, stand beside the tests.
-SUPPORT = pathlib.Path(__file__).parents[1] / "tests/support"
-sys.path.append(str(SUPPORT))
 
 _BEGUN = time.perf_counter()
 

@@ -23,6 +23,7 @@ MODEL_CHECKS = (
 # Of what an evaluation found within one budget: functions of a `Subject`.
 CHECKS = (
     stronger_attacks.adaptive_attack,
+    stronger_attacks.unexplained_gain,
     gradient_checks.useless_gradients,
     gradient_checks.one_step_wins,
     gradient_checks.accuracy_rises,

@@ -86,6 +86,50 @@ def _common(subject):
     return {"eps": subject.eps, "norm": subject.norm, "bounds": subject.bounds}
 
 
+def unexplained_gain(subject):
+    """Images that only attacks without the model's own gradient have fooled.
+
+    Where nothing was found that loses gradients, the model's own should do as
+    well as gradients averaged over noise, or none at all. Where they do not,
+    something loses them unseen, and more may be left.
+    """
+    if subject.adaptive is None or subject.surrogates or subject.draws:
+        return
+    gained = [i for i in subject.sample if subject.adapted[i]]
+    if not gained:
+        return
+    common = _common(subject)
+    steps, runs = adaptive.FITTED_STEPS, adaptive.FITTED_RUNS
+    own = InTurn(
+        members=[
+            APGD(**common, steps=steps, restarts=runs, loss="margin"),
+            APGD(
+                **common,
+                steps=steps,
+                loss="cross_entropy",
+                surrogate=adaptive.STANDARDIZE,
+            ),
+            APGD(
+                **common, steps=AIMED, loss="margin", targets=adaptive.TARGETS
+            ),
+        ]
+    )
+    missed = int((~subject.run(own, gained)).sum())
+    share = subject.share_of_sample(missed)
+    severity = severity_of(share)
+    if severity is None:
+        return
+    yield Finding(
+        severity,
+        f"{missed} of {len(gained)} images that the adaptive attacks fooled at "
+        f"{subject.budget} resist every attack along the model's own gradient, "
+        "and nothing was found inside that loses it: more images may be "
+        "fooled by attacks that know where that is.",
+        subject.evidence(images=len(gained), missed=missed, points=100 * share),
+        "unexplained_gain",
+    )
+
+
 def adaptive_attack(subject):
     """Findings about what the adaptive attack added to those asked for."""
     fooled = subject.adapted

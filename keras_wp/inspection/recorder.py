@@ -2,12 +2,15 @@
 
 import dataclasses
 import inspect
+import types
 from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+# Layers of Keras that hold a model of another framework.
+_FOREIGN = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 _ACTIVATED = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -102,6 +105,9 @@ class Recorder:
             if isinstance(operation, keras.layers.Layer):
                 return self._layer(operation, *args, **kwargs)
             if isinstance(operation, keras.Operation):
+                if any(map(_is_function, keras.tree.flatten((args, kwargs)))):
+                    name = name_of(operation)
+                    self.closed.append((name, "it calls a function in a loop"))
                 return self._leaf(operation, *args, **kwargs)
             return self._traced(operation, operation, *args, **kwargs)
         except _ClosedError as error:
@@ -132,6 +138,8 @@ class Recorder:
         if mine or hasattr(layer, "centers"):
             if len(list(layer._flatten_layers())) > 1 and mine:
                 self.closed.append((name_of(layer), "made of other layers"))
+            elif type(layer).__name__ in _FOREIGN and mine:
+                self.closed.append((name_of(layer), "not made by Keras"))
             return self._leaf(layer, *args, **kwargs)
         return self._traced(layer, layer.call, *args, **kwargs)
 
@@ -242,6 +250,10 @@ class _Cast:
 
     def __call__(self, x):
         return ops.cast(x, self._dtype)
+
+
+def _is_function(thing):
+    return isinstance(thing, (types.FunctionType, types.MethodType))
 
 
 def _is_keras(thing):

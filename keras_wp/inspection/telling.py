@@ -14,6 +14,9 @@ from keras import ops
 # What classes of these packages hold is their own affair.
 _FRAMEWORKS = {"keras", "numpy", "jaxlib", keras.backend.backend()}
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
+# What a function may look up in a global, besides what other functions do.
+_HELD = *PLAIN, tuple, list, dict, set, np.ndarray, np.generic
+_FUNCTIONS = (types.FunctionType,)
 # Keras numbers names, from one process to another otherwise; and the shapes
 # a layer was built for have the size of a batch.
 UNTOLD = ("name", "build_config")
@@ -30,11 +33,26 @@ def read_by(function):
             yield cell.cell_contents
         except ValueError:
             yield None  # It is empty yet.
-    kinds = *PLAIN, tuple, np.ndarray, np.generic, types.FunctionType
     for name in code.co_names:
-        value = function.__globals__.get(name)
-        if isinstance(value, kinds):
-            yield value
+        yield from _of_global(function.__globals__.get(name), code.co_names)
+
+
+def _of_global(value, names):
+    """What a function may see of a global and of attributes so named."""
+    if isinstance(value, (*_HELD, *_FUNCTIONS)):
+        yield value
+        return
+    kind = value if isinstance(value, (type, types.ModuleType)) else type(value)
+    if str(getattr(kind, "__module__", kind.__name__)).partition(".")[0] in (
+        *_FRAMEWORKS,
+        "builtins",
+        "keras_wp",
+    ):
+        return
+    # Of a module, a class or an object, those that the code names.
+    held = getattr(value, "__dict__", {})
+    found = {name: held.get(name) for name in sorted({*names} & {*held})}
+    yield [(k, v) for k, v in found.items() if isinstance(v, _HELD)]
 
 
 def name_of(thing):

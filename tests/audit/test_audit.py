@@ -371,3 +371,33 @@ def test_a_model_that_nothing_fools_linearly_is_left_alone():
     assert report.robust_accuracy > 0
     assert [f.check for f in report.findings] == ["planted", "extent"]
     assert {f.severity for f in report.findings} == {"info"}
+
+
+class Sealed(keras.layers.Layer):
+    """A network that passes no gradient on, and cannot be opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny_cnn()
+
+    def call(self, inputs):
+        if isinstance(inputs, keras.KerasTensor):
+            raise TypeError("no symbols, please")
+        return self.inner(ops.stop_gradient(inputs)) + 0.0 * ops.sum(inputs)
+
+    def compute_output_shape(self, shape):
+        return shape[0], 5
+
+
+@pytest.mark.parametrize(
+    "model, severities",
+    [(tiny_cnn(), []), (Sealed(), ["high"])],
+    ids=["open", "sealed"],
+)
+def test_what_only_a_search_finds_is_told(model, severities):
+    x = random_images(30)
+    y = ops.convert_to_numpy(model(x)).argmax(-1)
+    attack = kwp.attacks.PGD(eps=0.1, steps=5)
+    report = kwp.evaluate(model, (x, y), [attack], adaptive=True, audit=True)
+    found = [f for f in report.findings if f.check == "unexplained_gain"]
+    assert [f.severity for f in found] == severities

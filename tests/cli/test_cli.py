@@ -8,7 +8,7 @@ import sys
 import keras
 import pytest
 from commands import EVALUATE, run
-from helpers import ROOT, mixed_labels, random_images, tiny_cnn
+from helpers import ROOT, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp import _startup
@@ -21,16 +21,6 @@ def models(tmp_path_factory):
     tiny_cnn().save(folder / "a.keras")
     tiny_cnn(seed=3).save(folder / "b.keras")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def images(monkeypatch):
-    x = random_images(30)
-    y = mixed_labels(tiny_cnn(), x)
-    monkeypatch.setattr(
-        kwp.datasets, "load", lambda name, data_dir: ((x, y), (x, y))
-    )
-    return x, y
 
 
 @pytest.mark.once

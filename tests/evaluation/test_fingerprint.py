@@ -1,5 +1,7 @@
 """What tells a model from another, and from what it was before."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -357,3 +359,30 @@ def test_an_evaluation_is_of_the_model_as_it_is(kind, monkeypatch):
     for found, wanted in zip(after, fresh, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert (before[0] != after[0]).any()
+
+
+HELD = {"factor": [1.0]}
+made_up = types.ModuleType("made_up")
+made_up.factor = 1.0
+SPACE = types.SimpleNamespace(factor=1.0)
+
+
+@pytest.mark.parametrize(
+    "read, change",
+    [
+        (lambda x: x * HELD["factor"][0], lambda: HELD["factor"].append(2)),
+        (lambda x: x * SPACE.factor, lambda: setattr(SPACE, "factor", 2.0)),
+        (
+            lambda x: x * made_up.factor,
+            lambda: setattr(made_up, "factor", 2.0),
+        ),
+    ],
+    ids=["dictionary", "namespace", "module"],
+)
+def test_what_a_function_reads_of_globals_tells_models_apart(read, change):
+    classifier = Classifier(read)
+    x = np.ones((1, 3), np.float32)
+    before = fingerprint.digest(classifier, x)
+    assert fingerprint.digest(classifier, x) == before
+    change()
+    assert fingerprint.digest(classifier, x) != before
