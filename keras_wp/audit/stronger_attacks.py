@@ -87,34 +87,20 @@ def _common(subject):
 
 
 def unexplained_gain(subject):
-    """Images that only attacks without the model's own gradient have fooled.
+    """Images that only attacks without a known gradient have fooled.
 
-    Where nothing was found that loses gradients, the model's own should do as
-    well as gradients averaged over noise, or none at all. Where they do not,
-    something loses them unseen, and more may be left.
+    The model's own gradient, and those of surrogates for what was found to
+    lose it, should do as well as gradients averaged over noise, or none at
+    all. Where they do not, something loses gradients unseen, and more images
+    may be left.
     """
-    if subject.adaptive is None or subject.surrogates or subject.draws:
+    if subject.adaptive is None or subject.draws:
         return
     gained = [i for i in subject.sample if subject.adapted[i]]
     if not gained:
         return
-    common = _common(subject)
-    steps, runs = adaptive.FITTED_STEPS, adaptive.FITTED_RUNS
-    own = InTurn(
-        members=[
-            APGD(**common, steps=steps, restarts=runs, loss="margin"),
-            APGD(
-                **common,
-                steps=steps,
-                loss="cross_entropy",
-                surrogate=adaptive.STANDARDIZE,
-            ),
-            APGD(
-                **common, steps=AIMED, loss="margin", targets=adaptive.TARGETS
-            ),
-        ]
-    )
-    missed = int((~subject.run(own, gained)).sum())
+    known = InTurn(members=_along_known_gradients(subject))
+    missed = int((~subject.run(known, gained)).sum())
     share = subject.share_of_sample(missed)
     severity = severity_of(share)
     if severity is None:
@@ -122,12 +108,25 @@ def unexplained_gain(subject):
     yield Finding(
         severity,
         f"{missed} of {len(gained)} images that the adaptive attacks fooled at "
-        f"{subject.budget} resist every attack along the model's own gradient, "
-        "and nothing was found inside that loses it: more images may be "
-        "fooled by attacks that know where that is.",
+        f"{subject.budget} resist every attack along the model's own gradient "
+        "and along those of surrogates for what was found inside: something "
+        "loses gradients unseen, and attacks that know it may fool more.",
         subject.evidence(images=len(gained), missed=missed, points=100 * share),
         "unexplained_gain",
     )
+
+
+def _along_known_gradients(subject):
+    """Single attacks along the model's gradient, and its surrogates'."""
+    common = _common(subject)
+    common["steps"] = adaptive.FITTED_STEPS
+    more = {"loss": "margin", "restarts": adaptive.FITTED_RUNS}
+    return [
+        APGD(**common, **more),
+        APGD(**common, loss="cross_entropy", surrogate=adaptive.STANDARDIZE),
+        APGD(**common, loss="margin", targets=adaptive.TARGETS),
+        *(APGD(**common, **more, surrogate=s) for s in subject.surrogates),
+    ]
 
 
 def adaptive_attack(subject):
