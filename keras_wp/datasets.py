@@ -75,7 +75,7 @@ def batches(
 ):
     """Feed images to `fit`, shuffled and augmented, as a `tf.data.Dataset`.
 
-    The dataset goes on epoch after epoch, each in an order of its own, so
+    The dataset continues epoch after epoch, each in an order of its own, so
     `fit` must be told `steps_per_epoch=len(x) // batch_size` (and
     `shuffle=False`, or it warns). The few images
     that do not fill a batch sit out, others each epoch. Order and augmentation

@@ -212,7 +212,7 @@ class Attack(abc.ABC):
     def perturb(self, problem):
         """All updates of one run, inside a training step's graph.
 
-        Nothing stops early: an image that is misclassified already goes on
+        Nothing stops early: an image that is misclassified already continues
         to where the objective is worse still, as adversarial training wants.
         """
         state = self.init(problem, ops.zeros_like(problem.y))

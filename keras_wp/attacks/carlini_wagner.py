@@ -63,7 +63,7 @@ class CarliniWagner(Attack):
     - A search succeeds if it meets an adversarial point with
       `||x_adv - x||_2^2 <= c / 2`. At a smaller `c`, the boundary of a linear
       model is no minimum of the loss, and is crossed only by overshooting.
-    - A search goes on from the nearest adversarial image known, with Adam's
+    - A search continues from the nearest adversarial image known, with Adam's
       moments as they are, and at a learning rate 0.7 times the last.
     - The first step is no longer than the way to the linearized boundary, at
       the distance `d`, and `c` is at most `4 d^2` at first.

@@ -33,7 +33,7 @@ class FAB(Attack):
     with `d = proj(x) - x`, `d_0 = proj(x_0) - x_0` and
     `alpha = min(||d|| / (||d|| + ||d_0||), alpha_max)`, clipped to `bounds`.
     An adversarial point is moved back, to `x_0 + beta (x - x_0)`, before the
-    step that starts from it, so that a run goes on to nearer ones.
+    step that starts from it, so that a run continues to nearer ones.
 
     The boundary is that to the nearest class, or with `targets` (FAB-T) to
     one class in each of so many runs: the wrong class with the largest clean

@@ -85,7 +85,7 @@ def add_options(command):
         "--resume-dir",
         metavar="DIR",
         type=pathlib.Path,
-        help="keep outcomes here as they come about, and go on from there "
+        help="keep outcomes here as they come about, and continue from there "
         "after an interruption",
     )
 

@@ -73,9 +73,9 @@ def main(argv=None):
         return 2
     except KeyboardInterrupt:
         hint = (
-            "the same command goes on from there."
+            "the same command continues from there."
             if getattr(args, "resume_dir", None)
-            else "with --resume-dir it could go on later."
+            else "with --resume-dir it could continue later."
         )
         print(f"\nkeras_wp: interrupted; {hint}", file=sys.stderr)
         return 130

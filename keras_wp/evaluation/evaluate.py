@@ -77,7 +77,7 @@ def evaluate(
             probabilities, or depend on the other images of a batch, are then
             found, instead of refused.
         resume_dir: A directory to keep outcomes in as they come about. The
-            same call after an interruption goes on from there, and ends with
+            same call after an interruption continues from there, and ends with
             the same numbers.
         progress: Whether to show a progress bar (on a terminal only).
         save_adversarial: The path of an `.npz` file for every adversarial

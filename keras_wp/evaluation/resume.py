@@ -1,4 +1,4 @@
-"""Outcomes on disk, one line each, so that a killed evaluation goes on.
+"""Outcomes on disk, one line each, so that a killed evaluation continues.
 
 One file for each attack and eps: a header that says what was run on what,
 then a JSON line for each image as it is done. A line that a kill has torn is

@@ -40,7 +40,7 @@ class Devices:
             multihost_utils.sync_global_devices("all are here")
 
     def leave(self):
-        """End the common work: process 0 goes on alone, on one device."""
+        """End the common work: process 0 continues alone, on one device."""
         keras.distribution.set_distribution(None)
         if self.processes > 1:
             import jax

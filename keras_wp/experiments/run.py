@@ -166,7 +166,7 @@ def _prepare_folder(run, settings):
         kept = _unused(run.folder)
         print(
             f"Starting afresh: the earlier run in {run.folder} is moved to "
-            f"{kept} (--resume would have gone on with it)."
+            f"{kept} (--resume would have continued it)."
         )
         kept.mkdir()
         for item in old:

@@ -185,7 +185,7 @@ def _fit(run, model, train_data, test_data):
 
 
 def _restore(run, model):
-    """The history so far, and the epoch to go on with."""
+    """The history so far, and the epoch to continue with."""
     path = run.path("checkpoint.weights.h5")
     if not path.exists():
         return [], 0

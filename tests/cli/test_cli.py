@@ -90,11 +90,11 @@ def test_interrupted_evaluation_says_how_to_go_on(
     model = models / "a.keras"
     assert run("evaluate", model, *EVALUATE) == 130
     assert capsys.readouterr().err == (
-        "\nkeras_wp: interrupted; with --resume-dir it could go on later.\n"
+        "\nkeras_wp: interrupted; with --resume-dir it could continue later.\n"
     )
     assert run("evaluate", model, *EVALUATE, "--resume-dir", tmp_path) == 130
     assert capsys.readouterr().err == (
-        "\nkeras_wp: interrupted; the same command goes on from there.\n"
+        "\nkeras_wp: interrupted; the same command continues from there.\n"
     )
 
 

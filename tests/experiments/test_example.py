@@ -180,7 +180,7 @@ def test_killed_training_resumes_to_the_same_numbers(
     kill_when(folder / "checkpoint.weights.h5", log, *flags)
     assert log.read_text().splitlines()[0] == (
         f"Starting afresh: the earlier run in {folder} is moved to {folder}/"
-        "earlier-1 (--resume would have gone on with it)."
+        "earlier-1 (--resume would have continued it)."
     )
     assert not (folder / "model.keras").exists()
     kept = folder / "earlier-1" / "model.keras"
