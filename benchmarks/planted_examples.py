@@ -14,10 +14,10 @@ import warnings
 from concurrent import futures
 
 from absl import app, flags
-from audit_table import HEALTHY, MASKED, built, chosen, digits
 
 import keras_wp as kwp
 from benchmarks import common
+from benchmarks.audit_table import HEALTHY, MASKED, built, chosen, digits
 from keras_wp.attacks import adaptive
 from keras_wp.audit import planted
 from keras_wp.inspection.classifier import Classifier
