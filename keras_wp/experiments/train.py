@@ -18,12 +18,10 @@ def main(experiment):
 def command(argv):
     """`train EXPERIMENT`."""
     program, *rest = argv
-    if rest and not rest[0].startswith("--"):
-        name, *rest = rest
-    else:
-        name = next(iter(EXPERIMENTS))
-        if "--help" not in rest:
-            name = None
+    named = rest and not rest[0].startswith("--")
+    name = rest.pop(0) if named else None
+    if not named and "--help" in rest:
+        name = next(iter(EXPERIMENTS))  # All have the same flags.
     if name not in EXPERIMENTS:
         raise SystemExit(
             "An experiment is one of "

@@ -14,9 +14,8 @@ from keras import ops
 # What classes of these packages hold is their own affair.
 _FRAMEWORKS = {"keras", "numpy", "jaxlib", keras.backend.backend()}
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
-# What a function may look up in a global, besides what other functions do.
+# What a function may look up in a global, besides other functions.
 _HELD = *PLAIN, tuple, list, dict, set, np.ndarray, np.generic
-_FUNCTIONS = (types.FunctionType,)
 # Keras numbers names, from one process to another otherwise; and the shapes
 # a layer was built for have the size of a batch.
 UNTOLD = ("name", "build_config")
@@ -39,15 +38,11 @@ def read_by(function):
 
 def _of_global(value, names):
     """What a function may see of a global and of attributes so named."""
-    if isinstance(value, (*_HELD, *_FUNCTIONS)):
+    if isinstance(value, (*_HELD, types.FunctionType)):
         yield value
         return
     kind = value if isinstance(value, (type, types.ModuleType)) else type(value)
-    if str(getattr(kind, "__module__", kind.__name__)).partition(".")[0] in (
-        *_FRAMEWORKS,
-        "builtins",
-        "keras_wp",
-    ):
+    if package_of(kind) in (*_FRAMEWORKS, "builtins", "keras_wp"):
         return
     # Of a module, a class or an object, those that the code names.
     held = getattr(value, "__dict__", {})
@@ -63,7 +58,13 @@ def name_of(thing):
 
 def of_framework(thing):
     """Whether a class or a function is of Keras, NumPy or the backend."""
-    return str(thing.__module__).partition(".")[0] in _FRAMEWORKS
+    return package_of(thing) in _FRAMEWORKS
+
+
+def package_of(thing):
+    """The package that a class, a function or a module is of."""
+    module = getattr(thing, "__module__", thing.__name__)
+    return str(module).partition(".")[0]
 
 
 def is_graph(layer):
