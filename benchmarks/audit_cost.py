@@ -35,6 +35,7 @@ def timed(model, data, attack, **options):
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
     begun = time.process_time()
+    options = {"adaptive": False, "audit": False, **options}
     report = kwp.evaluate(twin, data, [attack], progress=False, **options)
     return time.process_time() - begun, report
 

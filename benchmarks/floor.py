@@ -100,7 +100,9 @@ def measure(model, attack, x, y, unit, floor):
     def evaluate(count):
         data = x[:count], y[:count]
         begun = now()
-        report = kwp.evaluate(model, data, [attack], progress=False)
+        report = kwp.evaluate(
+            model, data, [attack], adaptive=False, audit=False, progress=False
+        )
         return report, now() - begun
 
     evaluate(WARM_UP)  # Compiles.

@@ -25,5 +25,6 @@ from keras_wp.evaluation import audit as audit
 from keras_wp.evaluation import compare as compare
 from keras_wp.evaluation import evaluate as evaluate
 from keras_wp.evaluation import head_geometry as head_geometry
+from keras_wp.inputs import Inputs as Inputs
 from keras_wp.layers import RobustHead as RobustHead
 from keras_wp.regularizers import SimplexRegularizer as SimplexRegularizer

@@ -11,21 +11,37 @@ from keras import ops
 TOLERANCE = 1e-6
 
 
+def span(bounds):
+    """Bounds of a usual range, for pixels that have none on some side."""
+    low, high = bounds
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    if math.isfinite(low):
+        return low, low + 2.0
+    return (high - 2.0, high) if math.isfinite(high) else (-1.0, 1.0)
+
+
 def tolerance(eps, bounds):
     """By how much rounding may carry a perturbation beyond its budget.
 
     Float32 rounds in proportion to the numbers: to pixels up to 255, 255
     times as far as to pixels up to 1.
     """
-    return TOLERANCE * max(*(abs(bound) for bound in bounds), eps)
+    return TOLERANCE * max(*(abs(bound) for bound in span(bounds)), eps)
 
 
-def images(x, bounds):
+def images(x, bounds, slack=TOLERANCE):
     """Images as float32 within the bounds.
+
+    Args:
+        x: The images, `(N, ...)`.
+        bounds: Lowest and highest value of a pixel: numbers, or arrays that
+            broadcast against an image.
+        slack: By how much they may be outside, from rounding.
 
     Raises:
         ValueError: If they are not floating-point, not finite, or outside the
-            bounds by more than 1e-6.
+            bounds.
     """
     x = np.asarray(x)
     if x.ndim < 2 or not len(x):
@@ -49,12 +65,22 @@ def images(x, bounds):
             f"{bad} of {len(x)} images"
         )
     low, high = bounds
-    if x.min() < low - TOLERANCE or x.max() > high + TOLERANCE:
+    if (x < low - slack).any() or (x > high + slack).any():
+        told = bounds if not np.ndim(low) and not np.ndim(high) else "given"
         raise ValueError(
-            f"Images must lie within the bounds {bounds}. Received: values "
-            f"from {x.min():g} to {x.max():g}"
+            f"Images must lie within the bounds {told}. Received: values "
+            f"from {x.min():g} to {x.max():g}{_hint(x)}"
         )
     return np.clip(x, low, high)
+
+
+def _hint(x):
+    """What images outside of the bounds may be."""
+    if x.min() >= 0 and 1 < x.max() <= 255:
+        return " (up to 255? then inputs=keras_wp.Inputs(bounds=(0, 255)))"
+    if x.min() < -0.1 and np.abs(x).max() < 10:
+        return " (normalized? then inputs=keras_wp.Inputs(mean=..., std=...))"
+    return ""
 
 
 def image_shape(model, shape):
@@ -92,23 +118,32 @@ def num_classes(model):
     return shape[-1] if len(shape) == 2 else None
 
 
+def class_labels(y):
+    """Labels `(N,)` of labels `(N,)`, `(N, 1)`, or one-hot `(N, K)`."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        return y[:, 0]
+    if y.ndim == 2 and np.all((y == 0) | (y == 1)) and np.all(y.sum(1) == 1):
+        return y.argmax(1)
+    return y
+
+
 def labels(y, count, num_classes):
-    """Integer labels as int32 of shape `(count,)`.
+    """Integer labels as int32 of shape `(count,)`; one-hot ones, too.
 
     Raises:
         ValueError: If they are not integers, not of that shape, or not in
             `[0, num_classes)`.
     """
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
+    y = class_labels(y)
     if y.shape != (count,):
-        hint = " (one-hot labels? take their argmax)" if y.ndim == 2 else ""
+        hint = " (probabilities? take their argmax)" if y.ndim == 2 else ""
         raise ValueError(
             f"Labels must be integers of the shape ({count},). Received: "
             f"shape {y.shape}{hint}"
         )
     whole = np.issubdtype(y.dtype, np.integer)
+    whole |= y.dtype == bool and num_classes == 2
     if not whole and not (
         np.issubdtype(y.dtype, np.floating)
         and np.isfinite(y).all()
@@ -149,13 +184,12 @@ def are_probabilities(values):
     return bool(values.min() >= 0 and sums.max() < 1e-3)
 
 
-def logits(values, model, probabilities=False):
+def logits(values, model):
     """Raise a ValueError if these cannot be the logits of a sound model.
 
     Args:
         values: `(N, K)`.
         model: The model that returned them.
-        probabilities: Whether probabilities will do.
     """
     finite = np.isfinite(values).all(-1)
     if not finite.all():
@@ -178,12 +212,6 @@ def logits(values, model, probabilities=False):
             "The model must return logits of at least 2 classes. Received: "
             f"outputs of shape (N, {values.shape[-1]})"
         )
-    if not probabilities and are_probabilities(values):
-        raise ValueError(
-            "The model must return logits, not probabilities: remove its "
-            "final softmax. Received: outputs that are not negative and sum "
-            "to 1"
-        )
 
 
 def warn_of_sigmoids(values):
@@ -194,15 +222,6 @@ def warn_of_sigmoids(values):
             "All outputs of the model lie between 0 and 1: if they are those "
             "of a sigmoid, remove it, as attacks need logits.",
             stacklevel=3,
-        )
-
-
-def classes(attack, num_classes):
-    """Raise a ValueError if the attack is not defined for so few classes."""
-    if num_classes < attack.least_classes:
-        raise ValueError(
-            f"{attack.label} needs a model of at least "
-            f"{attack.least_classes} classes. Received: {num_classes}"
         )
 
 

@@ -92,6 +92,8 @@ class RobustAccuracy(keras.callbacks.Callback):
                 [self._attack],
                 batch_size=self._batch_size,
                 progress=False,
+                adaptive=False,
+                audit=False,
             )
             logs[name] = report.robust_accuracy
 

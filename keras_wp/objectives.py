@@ -101,8 +101,10 @@ def dlr(logits, y):
     """Difference of logits ratio (Croce and Hein, 2020, equation 6).
 
     `(max_{j != y} z_j - z_y) / (z_(1) - z_(3))`, with `z_(k)` the k-th
-    largest logit. Needs at least 4 classes.
+    largest logit. With fewer than 4 classes it is the margin.
     """
+    if logits.shape[-1] < DLR_CLASSES:
+        return margin(logits, y)
     top = ops.top_k(logits, 3)[0]
     return _ratio(margin(logits, y), top[:, 0] - top[:, 2])
 
@@ -128,8 +130,11 @@ def targeted_margin(logits, y, target):
 def targeted_dlr(logits, y, target):
     """Targeted DLR (Croce and Hein, 2020, equation 7).
 
-    `(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`. Needs at least 4 classes.
+    `(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`. With fewer than 4 classes
+    there is no such spread, and it is not divided by.
     """
+    if logits.shape[-1] < DLR_CLASSES:
+        return _at(logits, target) - _at(logits, y)
     top = ops.top_k(logits, 4)[0]
     spread = (top[:, 0] - top[:, 2]) / 2.0 + (top[:, 0] - top[:, 3]) / 2.0
     return _ratio(_at(logits, target) - _at(logits, y), spread)

@@ -1,9 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from helpers import compiled_functions, random_images, tiny_cnn
+from helpers import compiled_functions, plainly, random_images, tiny_cnn
 
-import keras_wp
 from keras_wp import attacks
 from keras_wp.callbacks import RobustAccuracy
 from keras_wp.defenses import AdversarialTraining
@@ -60,7 +59,7 @@ def test_robust_accuracy_is_that_of_evaluate(wrap):
         ("robust_accuracy", (X, Y)),
         ("val_robust_accuracy", (X_TEST, Y_TEST)),
     ):
-        report = keras_wp.evaluate(model, data, [ATTACK], progress=False)
+        report = plainly(model, data, [ATTACK], progress=False)
         assert last[name] == [report.robust_accuracy]
     assert max(fn.traces for fn in compiled_functions(model).values()) == 1
 

@@ -21,7 +21,8 @@ WING = {
 }
 # A part may import those of the floors below, and of its own.
 FLOORS = (
-    {"_version", "_startup", "_backend", "_checks", "_noise"},
+    {"_version", "_startup", "_backend", "_checks", "_noise", "inputs"},
+    {"_units"},
     {"simplex", "objectives"},
     {"norms", "inspection"} | WING,
     {"engine"},

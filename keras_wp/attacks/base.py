@@ -70,8 +70,6 @@ class Attack(abc.ABC):
     wants_start: ClassVar[bool] = False
     # Whether the attack follows the model's features.
     reads_features: ClassVar[bool] = False
-    # The fewest classes that the attack is defined for.
-    least_classes: ClassVar[int] = 2
 
     norm: str = "linf"
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -191,15 +189,39 @@ class Attack(abc.ABC):
             return self
         return dataclasses.replace(self, surrogate=self.surrogate.weak())
 
-    def __call__(self, model, x, y):
+    def check(self, classifier, images, num_classes):
+        """Raise a ValueError, before any work, if it does not fit a model.
+
+        Args:
+            classifier: The `Classifier`.
+            images: Some images, `(N, ...)` float32.
+            num_classes: How many classes the model has.
+        """
+        del num_classes
+        if self.surrogate is not None:
+            self.surrogate.prepare(classifier, images)
+        if self.reads_features:
+            classifier.open(images)
+            classifier.cut()
+
+    def with_bounds(self, bounds):
+        """The same attack on pixels of another range."""
+        if bounds == self.bounds:
+            return self
+        return dataclasses.replace(self, bounds=bounds)
+
+    def __call__(self, model, x, y, inputs=None, output=None):
         """Attack images.
 
         Args:
             model: A Keras model, or a differentiable callable, that maps
-                images to logits `(N, K)`.
-            x: Images `(N, ...)` within the bounds.
-            y: Integer labels `(N,)`; for a targeted attack, the classes to
-                aim at.
+                images to logits or probabilities; see `keras_wp.evaluate`.
+            x: Images `(N, ...)` within the bounds, or of a type of whole
+                numbers, such as uint8, for models that take 0 to 255.
+            y: Labels `(N,)`, integers or one-hot; for a targeted attack, the
+                classes to aim at.
+            inputs: A `keras_wp.Inputs`, for images in other units.
+            output: Which output of the model are its classes, by name.
 
         Returns:
             The adversarial images. Where the attack failed, its last try.
@@ -207,7 +229,7 @@ class Attack(abc.ABC):
         Raises:
             ValueError: If an argument is not as described.
         """
-        return arrays.attack_images(self, model, x, y)
+        return arrays.attack_images(self, model, x, y, inputs, output)
 
     def perturb(self, problem):
         """All updates of one run, inside a training step's graph.

@@ -11,7 +11,7 @@ from typing import ClassVar
 from keras import ops
 
 from keras_wp import objectives
-from keras_wp._checks import check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_positive, span
 from keras_wp.attacks import boundary
 from keras_wp.attacks.base import Attack
 from keras_wp.norms import per_image, select
@@ -176,14 +176,17 @@ class CarliniWagner(Attack):
 
     def step(self, problem, state):
         x = state["x_adv"]
-        low, high = problem.bounds
+        low, high = span(problem.bounds)
         width = high - low
+        # Without bounds, steps are those in the middle of a range.
+        free = (low, high) != problem.bounds
         margin, gradient, logits = problem.value_and_grad(self._objective, x)
         gap = (self.confidence - margin) / state["gap_at_x"]
         gradient = -width / per_image(state["gap_at_x"], x) * gradient
 
         # The point as tanh(w), and the derivative of the image by w.
         place = (2.0 * (x - low) / width - 1.0) / _WIDENING
+        place = ops.zeros_like(x) if free else place
         slope = 0.5 * _WIDENING * (1.0 - ops.square(place))
         state = self._begin(state, gradient, slope)
         delta = (x - problem.x) / width
@@ -196,6 +199,8 @@ class CarliniWagner(Attack):
         shift = ops.tanh(per_image(state["rate"], x) * direction)
         place = (place - shift) / (1.0 - place * shift)
         moved = low + 0.5 * width * (_WIDENING * place + 1.0)
+        if free:
+            moved = x + 0.5 * width * _WIDENING * place
         state = {**state, "x_adv": problem.clip(moved)}
         state = self._search(state, x, boundary.inner(delta, delta), gap)
         return state, (x, logits)

@@ -10,7 +10,7 @@ from typing import ClassVar
 from keras import ops
 
 from keras_wp import norms
-from keras_wp._checks import check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_positive, span
 from keras_wp.attacks import boundary
 from keras_wp.attacks.base import Attack
 from keras_wp.norms import per_image, select
@@ -137,7 +137,7 @@ class DeepFool(Attack):
         return state, (x, logits)
 
     def _move(self, problem, state, moving, norm):
-        low, high = problem.bounds
+        low, high = span(problem.bounds)
         shortest = ops.full_like(problem.x[:1], (high - low) * _SHORTEST)
         length = ops.maximum(state["nearness"], norm.length(shortest))
         length = ops.where(moving, length, ops.zeros_like(length))

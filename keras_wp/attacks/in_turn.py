@@ -17,10 +17,6 @@ class Suite(Attack, abc.ABC):
         """The attacks, in order."""
 
     @property
-    def least_classes(self):
-        return max(part.least_classes for part in self.parts)
-
-    @property
     def needs_clean_logits(self):
         return True
 
@@ -140,6 +136,10 @@ class InTurn(Suite):
     @property
     def default_name(self):
         return ", then ".join(member.label for member in self.members)
+
+    def with_bounds(self, bounds):
+        members = [member.with_bounds(bounds) for member in self.members]
+        return dataclasses.replace(self, members=members)
 
     def config(self):
         config = super().config()

@@ -160,6 +160,12 @@ class MultiTarget(Attack):
     def reads_features(self):
         return self.loss != "margin"
 
+    def check(self, classifier, images, num_classes):
+        super().check(classifier, images, num_classes)
+        if self.class_means is not None:
+            self._check_classes(num_classes)
+            self._check_width(classifier.cut().width, len(self.class_means[0]))
+
     def _targets(self, num_classes):
         return min(self.targets or num_classes, num_classes - 1)
 
@@ -205,26 +211,27 @@ class MultiTarget(Attack):
         sign = 1.0 if self.published_sign else -1.0
 
         def objective(values):
-            self._check_width(values, goal)
+            self._check_width(values.shape[-1], goal.shape[-1])
             values = values if given else features.unit(values)
             return sign * ops.sum(ops.square(values - goal), axis=-1)
 
         _, gradient, logits = problem.feature_grad(cut, objective, x)
         return gradient, logits
 
-    def _check_width(self, values, goal):
-        if values.shape[-1] != goal.shape[-1]:
+    def _check_width(self, width, columns):
+        if width != columns:
             raise ValueError(
-                "The centers must have a column for each of the "
-                f"{values.shape[-1]} features of the model. "
-                f"Received: {goal.shape[-1]} columns"
+                f"The centers must have a column for each of the {width} "
+                f"features of the model. Received: {columns} columns"
             )
 
-    def _means(self, problem):
-        classes = problem.clean_logits.shape[-1]
+    def _check_classes(self, classes):
         if len(self.class_means) != classes:
             raise ValueError(
                 "`class_means` must have a row for each class of the model, "
                 f"which has {classes}. Received: {len(self.class_means)} rows"
             )
+
+    def _means(self, problem):
+        self._check_classes(problem.clean_logits.shape[-1])
         return ops.convert_to_tensor(np.asarray(self.class_means, np.float32))

@@ -34,7 +34,8 @@ class AutoAttack(Suite):
     In this order: `APGD` on the cross-entropy; `APGD` on the targeted DLR
     loss, for the 9 likeliest wrong classes; `FAB`, for the same classes; and
     `Square`. Each attacks the images that have resisted those before it, with
-    one run. With fewer than 10 classes, all wrong ones are targets.
+    one run. With fewer than 10 classes, all wrong ones are targets; with fewer
+    than 4, for which the DLR loss is not defined, its margin takes its place.
 
     For a randomized model there is the version `"rand"`: `APGD` on the
     cross-entropy and on the untargeted DLR loss, with gradients and logits
@@ -53,8 +54,7 @@ class AutoAttack(Suite):
             the standard, the default says so.
 
     Raises:
-        ValueError: If an argument is out of range; when called, if the model
-            has fewer than 4 classes, for which the DLR loss is not defined.
+        ValueError: If an argument is out of range.
 
     Source: Croce and Hein, ICML 2020, section 6, and the standard version of
     the authors' package.

@@ -11,7 +11,7 @@ import dataclasses
 from typing import ClassVar
 
 from keras_wp import _noise, norms, objectives
-from keras_wp._checks import check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_positive, span
 from keras_wp.attacks.base import Attack
 
 # Standard deviation of the normal start, of the range of the bounds.
@@ -32,10 +32,6 @@ class GradientAscent(Attack, abc.ABC):
         super().__post_init__()
         check_positive(eps=self.eps)
         objectives.check(self.loss, self.losses)
-
-    @property
-    def least_classes(self):
-        return objectives.DLR_CLASSES if self.loss == "dlr" else 2
 
     @property
     def _loss_if_unusual(self):
@@ -211,7 +207,7 @@ class PGD(GradientAscent):
         shape = tuple(problem.x.shape[1:])
         norm, keys = norms.get(self.norm), _noise.fold_in(problem.keys, run)
         if self.random_start == "normal":
-            low, high = problem.bounds
+            low, high = span(problem.bounds)
             start = NORMAL_START * (high - low) * _noise.normal(keys, shape)
             return {"x_adv": problem.within(problem.x + start, norm, self.eps)}
         start = norm.sample(keys, shape, self.eps)

@@ -107,9 +107,9 @@ class Square(Attack):
                 f"Received: p_init={self.p_init!r}"
             )
 
-    @property
-    def least_classes(self):
-        return objectives.DLR_CLASSES if self.loss == "dlr" else 2
+    def check(self, classifier, images, num_classes):
+        super().check(classifier, images, num_classes)
+        patches.Grid(images.shape[1:])
 
     @property
     def default_name(self):

@@ -22,7 +22,7 @@ from keras import ops
 
 from keras_wp import _checks, objectives
 from keras_wp.attacks.surrogate_view import View, sites_of
-from keras_wp.inspection.classifier import Classifier, weights_digest
+from keras_wp.inspection.classifier import weights_digest
 from keras_wp.inspection.stand_ins import (
     derivative_of,
     stand_ins,
@@ -238,7 +238,7 @@ class Surrogate:
         if self.model is not None:
             image = ops.convert_to_tensor(x[:1])
             expected = classifier(image).shape[-1]
-            found = Classifier(self.stand_in)(image).shape[-1]
+            found = classifier.beside(self.stand_in, x)(image).shape[-1]
             if found != expected:
                 raise ValueError(
                     "The surrogate's model must have the classes of the model "

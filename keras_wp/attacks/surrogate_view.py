@@ -5,7 +5,6 @@ import dataclasses
 from keras import ops
 
 from keras_wp import _noise
-from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.stand_ins import with_gradient_of
 
 
@@ -21,7 +20,7 @@ class View:
     def __call__(self, x):
         surrogate = self._surrogate
         if surrogate.model is not None:
-            path = Classifier(surrogate.stand_in)
+            path = self._model.beside(surrogate.stand_in)
         elif surrogate.inside:
             path = self._copied().through(surrogate)
         else:

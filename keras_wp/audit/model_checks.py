@@ -7,6 +7,8 @@ from keras_wp.reports.findings import Finding, severity_of
 
 # A few units that pass no gradient on are harmless.
 MANY, MOST = 0.1, 0.5
+# Float32 holds probabilities down to exp(-87), and up to 1 - 2**-24.
+_MOST_GAP = {"log": 87.0, "logit": 16.0}
 _DOES = {
     "saturating": "saturated",
     "step": "a step",
@@ -67,19 +69,21 @@ def denied(results):
 
 
 def probabilities(session):
-    """Outputs that are no logits."""
-    clean = session.clean
-    if clean.probabilities:
-        yield Finding(
-            "high",
-            "The model returns probabilities and no logits: losses saturate "
-            "on them, and attacks stop early.",
-            {
-                "lowest": float(clean.logits.min()),
-                "highest": float(clean.logits.max()),
-            },
-            "probabilities",
-        )
+    """Probabilities whose logarithms have lost the digits of logits."""
+    clean, rule = session.clean, session.classifier.view.rule
+    if rule == "logits":
+        return
+    first, second = np.sort(clean.logits, axis=-1)[:, :-3:-1].T
+    # Beyond this gap one of two probabilities is rounded to 0 or to 1.
+    lost = float((first - second > _MOST_GAP[rule]).mean())
+    yield Finding(
+        severity_of(lost) or "info",
+        "The model returns probabilities, whose logarithms are attacked as "
+        f"its last operation cannot be left out. For {lost:.1%} of the images "
+        "they are rounded to 0 or 1, where no gradient is left.",
+        {"rule": rule, "points": 100 * lost},
+        "probabilities",
+    )
 
 
 def unsteady(session):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from keras_wp import _noise
+from keras_wp import _checks, _noise
 from keras_wp.attacks import APGD, PGD, adaptive
 from keras_wp.engine import predict, stream
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
@@ -189,7 +189,7 @@ class Subject:
 
     def radius(self, share):
         """A budget that is a share of the longest way between two images."""
-        low, high = self.bounds
+        low, high = _checks.span(self.bounds)
         if self.norm == "linf":
             return share * (high - low)
         size = next(iter(self.images.values())).size

@@ -221,7 +221,6 @@ class Defense(keras.Model, abc.ABC):
 
     def _defend(self, x, y, clean_logits, sample_weight):
         x = checks.images(x)
-        _checks.classes(self.attack, clean_logits.shape[-1])
         if self.attack.needs_clean_logits:
             clean_logits = ops.stop_gradient(clean_logits)
         else:

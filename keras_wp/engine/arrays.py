@@ -1,24 +1,37 @@
 """Attacks called directly: `attack(model, x, y)`."""
 
+import dataclasses
 import warnings
 
 import numpy as np
 from keras import ops
 
 from keras_wp import _backend, _checks, _noise
+from keras_wp._units import SNAP, Units
 from keras_wp.engine import predict
 from keras_wp.engine.judge import Judge
 from keras_wp.engine.slots import Image
 from keras_wp.engine.stream import run
+from keras_wp.inputs import of as described
 from keras_wp.inspection.classifier import Classifier
+from keras_wp.inspection.view import View, whole_numbers
 from keras_wp.objectives import predicted
 
+# So many images are looked at before the work begins.
+_LOOKED_AT = 8
 
-def attack_images(attack, model, x, y):
+
+def attack_images(attack, model, x, y, inputs=None, output=None):
     """What `attack(model, x, y)` does; see `Attack.__call__`."""
-    raw = ops.convert_to_numpy(x)
-    images = _checks.images(raw, attack.bounds)
-    classifier = Classifier(model)
+    raw, inputs = ops.convert_to_numpy(x), described(inputs)
+    units = Units(attack.bounds, inputs, raw, whole_numbers(model))
+    attack = attack.with_bounds(units.bounds)
+    eps = getattr(attack, "eps", None)
+    if units.budget(attack.norm, eps) != eps:
+        attack = dataclasses.replace(attack, eps=units.budget(attack.norm, eps))
+    images = units.images(raw)
+    classifier = Classifier(model, View(units, inputs, output))
+    classifier.settle(images)
     program = predict.forward_pass(classifier, images.shape[1:])
     # No more slots on a device than its share of the images.
     share = -(-len(images) // len(program.devices))
@@ -41,7 +54,8 @@ def attack_images(attack, model, x, y):
     else:
         hit = predicted(clean_logits) == labels
         attacked = np.flatnonzero(~hit if targeted else hit)
-    _checks.classes(attack, clean_logits.shape[-1])
+    for part in attack.parts:
+        part.check(classifier, images[:_LOOKED_AT], clean_logits.shape[-1])
     digests = _noise.image_digests(images)
     truth = predicted(clean_logits) if targeted else labels
     result = np.array(raw)
@@ -75,12 +89,12 @@ def attack_images(attack, model, x, y):
             broken[i] |= outcome.bad_gradients > 0
             # A failed try that may lie outside the ball is of no use.
             if outcome.success or part.radius is None:
-                result[i] = _like(raw[i], images[i], outcome.x_adv, part)
+                result[i] = _like(raw[i], images[i], outcome.x_adv, units)
             if outcome.success:
                 fooled.append(i)
         if fooled and raw.dtype != np.float32:
             # What counts is what is handed out.
-            handed = _checks.images(result[fooled], part.bounds)
+            handed = units.images(result[fooled])
             wrong, _ = Judge(classifier).wrong(
                 program, handed, labels[fooled], size, claimed=None
             )
@@ -99,17 +113,23 @@ def attack_images(attack, model, x, y):
     return ops.convert_to_tensor(result)
 
 
-def _like(raw, image, x_adv, attack):
-    """`x_adv` in the dtype of `raw`, and exactly `raw` where not moved."""
-    low, high = attack.bounds
-    moved = x_adv
-    if raw.dtype != x_adv.dtype:
+def _like(raw, image, x_adv, units):
+    """`x_adv` in the units and type of `raw`, and as it is if not moved."""
+    moved = units.to_data(x_adv)
+    if raw.dtype != moved.dtype:
         origin = raw.astype(np.float64)
-        delta = x_adv.astype(np.float64) - image
-        moved = np.clip(origin + delta, low, high).astype(raw.dtype)
+        delta = moved.astype(np.float64) - units.to_data(image)
+        low, high = (units.to_data(bound) for bound in units.bounds)
+        moved = np.clip(origin + delta, low, high)
+        whole = np.issubdtype(raw.dtype, np.integer)
+        moved = (np.rint(moved) if whole else moved).astype(raw.dtype)
         # A coarse type rounds by more than the ball and the bounds allow.
         wide = moved.astype(np.float64)
-        outside = np.abs(wide - origin) > np.abs(delta)
+        slack = SNAP if whole else 0.0
+        outside = np.abs(wide - origin) > np.abs(delta) + slack
         outside |= (wide < low) | (wide > high)
-        moved = np.where(outside, np.nextafter(moved, raw), moved)
+        nearer = wide - np.sign(wide - origin) if whole else None
+        if not whole:
+            nearer = np.nextafter(moved, raw)
+        moved = np.where(outside, nearer, moved).astype(raw.dtype)
     return np.where(x_adv == image, raw, moved)

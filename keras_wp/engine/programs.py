@@ -34,11 +34,7 @@ class Programs:
         shape = images.shape[1:]
         self.forward = predict.forward_pass(classifier, shape)
         surrogate = attack.surrogate
-        if surrogate is not None:
-            surrogate.prepare(classifier, images)
-        if attack.reads_features:
-            classifier.open(images)
-            classifier.cut()  # Which says why, where there are none.
+        attack.check(classifier, images, num_classes)
         self.devices = self.forward.devices
         # Several devices keep step, so that none waits for another.
         alone = self.devices == _backend.ANYWHERE

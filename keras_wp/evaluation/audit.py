@@ -17,6 +17,8 @@ def audit(
     batch_size=128,
     seed=0,
     progress=True,
+    inputs=None,
+    output=None,
 ):
     """Look for reasons why a model may seem more robust than it is.
 
@@ -36,6 +38,8 @@ def audit(
         batch_size: How many images a device works on at a time, at most.
         seed: Integer; see `keras_wp.evaluate`.
         progress: Whether to show a progress bar (on a terminal only).
+        inputs: As for `keras_wp.evaluate`.
+        output: As for `keras_wp.evaluate`.
 
     Returns:
         A tuple of `Finding`, gravest first. The last tells what was done.
@@ -66,5 +70,7 @@ def audit(
         adaptive=True,
         audit=True,
         progress=progress,
+        inputs=inputs,
+        output=output,
     )
     return report.findings

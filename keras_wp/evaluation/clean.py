@@ -19,11 +19,11 @@ class Clean(NamedTuple):
     """Per image: logits `(n, K)`, label, digest, name, and whether right.
 
     And an image of noise `(1, ...)`, at which models are told apart; the first
-    few images `(m, ...)`; whether the logits look like probabilities; by how
-    much they change from call to call or with the batch, None if they do not;
-    and how many draws of a randomized model a gradient is taken of, None if
-    the model is not. Of a randomized model the logits are means over draws,
-    and an image is classified correctly if more than half of the draws are.
+    few images `(m, ...)`; by how much logits change from call to call or with
+    the batch, None if they do not; and how many draws of a randomized model a
+    gradient is taken of, None if the model is not. Of a randomized model the
+    logits are means over draws, and an image is classified correctly if more
+    than half of the draws are.
     """
 
     logits: np.ndarray
@@ -33,7 +33,6 @@ class Clean(NamedTuple):
     correct: np.ndarray
     noise: np.ndarray
     images: np.ndarray
-    probabilities: bool = False
     change: float | None = None
     draws: int | None = None
 
@@ -59,13 +58,12 @@ class Clean(NamedTuple):
         )
 
 
-def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
+def clean_pass(classifier, data, batch_size, bars, lenient=False):
     """One forward pass over the data, with every check of the input.
 
     Args:
         classifier: The `Classifier`.
         data: The `Data`.
-        bounds: Lowest and highest value of a pixel.
         batch_size: How many images the device works on at a time, at most.
         bars: The `Progress`.
         lenient: Whether probabilities and randomness are but noted, for an
@@ -73,20 +71,22 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
     """
     size = _backend.preferred_slots(batch_size)
     parts, change, draws = [], None, None
-    done = 0
+    done, bounds = 0, data.units.bounds
     try:
         total = len(data)
     except TypeError:
         total = None
     with bars.task("clean", total) as report:
         for raw, y in data:
-            x = _checks.images(raw, bounds)
+            x = data.images(raw)
+            if not parts:
+                classifier.settle(x)
             program = predict.forward_pass(classifier, x.shape[1:])
             logits = predict.forward(program, x, size)
             if not parts and classifier.refresh(x, logits):
                 program = predict.forward_pass(classifier, x.shape[1:])
                 logits = predict.forward(program, x, size)
-            _checks.logits(logits, classifier.model, probabilities=lenient)
+            _checks.logits(logits, classifier.model)
             if not parts:
                 blank = fingerprint.blank(x.shape[1:], bounds)
                 images = x[:_FIRST]
@@ -125,7 +125,6 @@ def clean_pass(classifier, data, bounds, batch_size, bars, lenient=False):
         correct=correct,
         noise=blank,
         images=images,
-        probabilities=_checks.are_probabilities(logits),
         change=change,
         draws=draws,
     )
@@ -154,10 +153,10 @@ def _draws(program, x, bounds, size):
 
     Looked at on the images, and beside them, as randomness may begin there.
     """
-    low, high = bounds
+    low, high = _checks.span(bounds)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
     beside = x + _BESIDE * (high - low) * signs.astype(np.float32)
-    points = np.concatenate([x, beside.clip(low, high)])
+    points = np.concatenate([x, beside.clip(*bounds)])
     found = [predict.forward(program, points, size) for _ in range(2)]
     largest = np.abs(found[0]).max()
     if not np.abs(found[0] - found[1]).max() > TOLERANCE * largest:

@@ -4,25 +4,40 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _checks, _noise
+from keras_wp._units import Units
 
 _CHUNK = 512
+
+
+# What the images and the labels of a dictionary are called.
+_IMAGES = ("image", "images", "x")
+_LABELS = ("label", "labels", "y", "target")
 
 
 class Data:
     """Batches `(x, y)` of NumPy arrays, read afresh by each iteration.
 
+    Labels come as `(N,)`: the places of the ones, if they are one-hot.
+
     Args:
         data: `(x, y)` arrays, or an iterable of `(x, y)` pairs, single or
-            batched, such as a `tf.data.Dataset` or a `PyDataset`.
+            batched, such as a `tf.data.Dataset` or a `PyDataset`; or
+            dictionaries in the place of pairs.
+        axes: How many axes an image has, if that is known.
+        output: Which of several labels are meant, by name.
+
+    Attributes:
+        units: The `Units` of the images; to be set where they are others.
 
     Raises:
-        ValueError: If `data` is neither, or can be read only once.
+        ValueError: If `data` is neither, can be read only once, or has no end.
     """
 
-    def __init__(self, data):
-        self._pair = None
-        if isinstance(data, (tuple, list)) and len(data) == 2:
-            x, y = (ops.convert_to_numpy(part) for part in data)
+    def __init__(self, data, axes=None, output=None):
+        self._axes, self._output = axes, output
+        self._pair, self.units = None, Units((0.0, 1.0))
+        if isinstance(data, dict) or (_is_pair(data) and not _is_batches(data)):
+            x, y = self._arrays(data)
             if not x.ndim or not y.ndim:
                 raise ValueError(
                     "`data` must be (x, y) arrays of many images and labels. "
@@ -34,7 +49,7 @@ class Data:
                     "`data` must have as many labels as images. Received: "
                     f"{len(x)} images and {len(y)} labels"
                 )
-            self._pair = x, y
+            self._pair = x, _checks.class_labels(y)
         elif not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
             raise ValueError(
                 "`data` must be (x, y) arrays or a dataset of (x, y) batches. "
@@ -44,6 +59,11 @@ class Data:
             raise ValueError(
                 "`data` must be readable more than once, as each attack reads "
                 f"it. Received: a one-time {type(data).__name__}"
+            )
+        elif _is_endless(data):
+            raise ValueError(
+                "`data` must end: take the `repeat()` out of it, or use "
+                "`take`. Received: an endless dataset"
             )
         self._data = data
 
@@ -60,23 +80,52 @@ class Data:
                 yield x[begin : begin + _CHUNK], y[begin : begin + _CHUNK]
             return
         for item in self._read():
-            if not isinstance(item, (tuple, list)) or len(item) < 2:
-                raise ValueError(
-                    "`data` must consist of (x, y) pairs. Received: an item "
-                    f"of type {type(item).__name__}"
-                )
-            x, y = (ops.convert_to_numpy(part) for part in item[:2])
-            if y.ndim == 0:
+            x, y = self._arrays(item)
+            if y.ndim == 0 or self._is_single(x, y):
                 x, y = x[None], y[None]
-            yield x, y
+            yield x, _checks.class_labels(y)
 
-    def named(self, bounds):
+    def first(self):
+        """The first images, `(N, ...)`, as they are; None if there are none."""
+        return next((x for x, _ in self), None)
+
+    def images(self, raw):
+        """Images as float32 in the units of attacks, checked."""
+        return self.units.images(raw)
+
+    def named(self):
         """Yield `(identity, image)` of each image, checked, in order."""
         for raw, y in self:
-            x = _checks.images(raw, bounds)
-            labels = np.asarray(y).reshape(-1)
-            names = identities(_noise.image_digests(x), labels)
+            x = self.images(raw)
+            names = identities(_noise.image_digests(x), y)
             yield from zip(names, x, strict=True)
+
+    def _arrays(self, item):
+        """Images and labels of an item, as arrays."""
+        if isinstance(item, dict):
+            pair = [_entry(item, _IMAGES), _entry(item, _LABELS)]
+        elif isinstance(item, (tuple, list)) and len(item) > 1:
+            pair = list(item[:2])
+        else:
+            raise ValueError(
+                "`data` must consist of (x, y) pairs. Received: an item "
+                f"of type {type(item).__name__}"
+            )
+        for place, names in enumerate(([], [self._output])):
+            if isinstance(pair[place], dict):
+                known = _IMAGES if place == 0 else _LABELS
+                pair[place] = _entry(pair[place], (*names, *known))
+        return tuple(np.asarray(ops.convert_to_numpy(part)) for part in pair)
+
+    def _is_single(self, x, y):
+        """Whether these are one image and its one-hot label."""
+        if y.ndim != 1 or (
+            np.issubdtype(y.dtype, np.integer) and len(x) == len(y)
+        ):
+            return False
+        if self._axes is not None:
+            return x.ndim == self._axes
+        return len(x) != len(y) and np.sum(y) == 1
 
     def _read(self):
         data = self._data
@@ -85,6 +134,39 @@ class Data:
         if hasattr(data, "num_batches"):
             return (data[i] for i in range(data.num_batches))
         return iter(data)
+
+
+def _is_pair(data):
+    return isinstance(data, (tuple, list)) and len(data) == 2
+
+
+def _is_batches(data):
+    """Whether two things are pairs, rather than images and labels."""
+    return all(
+        isinstance(part, dict)
+        or (_is_pair(part) and all(hasattr(one, "shape") for one in part))
+        for part in data
+    )
+
+
+def _is_endless(data):
+    if hasattr(data, "cardinality"):
+        return int(data.cardinality()) == -1
+    batches = getattr(data, "num_batches", 0)
+    return batches is None or batches == float("inf")
+
+
+def _entry(item, names):
+    """The entry of a dictionary with one of these names, or its only one."""
+    for name in names:
+        if name in item:
+            return item[name]
+    if len(item) == 1:
+        return next(iter(item.values()))
+    raise ValueError(
+        f"`data` in dictionaries must have an entry {names[-1]!r} or of "
+        f"another common name. Received: the entries {sorted(item)}"
+    )
 
 
 def identities(digests, labels):

@@ -5,6 +5,7 @@ import warnings
 
 from keras_wp import _checks
 from keras_wp._checks import check_at_least
+from keras_wp._units import Units
 from keras_wp.attacks import adaptive as adapting
 from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
@@ -15,7 +16,9 @@ from keras_wp.evaluation.images import Keeper
 from keras_wp.evaluation.progress import Progress
 from keras_wp.evaluation.runner import Session
 from keras_wp.evaluation.save_adversarial import check_path, save
+from keras_wp.inputs import of as described
 from keras_wp.inspection.classifier import Classifier
+from keras_wp.inspection.view import View, whole_numbers
 from keras_wp.reports import findings as findings_of
 
 
@@ -26,12 +29,14 @@ def evaluate(
     eps=None,
     batch_size=128,
     seed=0,
-    adaptive=False,
-    audit=False,
+    adaptive=True,
+    audit=True,
     resume_dir=None,
     progress=True,
     save_adversarial=None,
     draws=None,
+    inputs=None,
+    output=None,
 ):
     """Measure how robust a model is.
 
@@ -91,6 +96,11 @@ def evaluate(
             size of the noise. Whether an image is classified correctly, clean
             or under attack, is always decided by a majority of 32 fresh
             draws.
+        inputs: A `keras_wp.Inputs`: what the numbers in the images mean, if
+            they are no pixels within the attacks' bounds, and what a model's
+            other inputs are given. Images of whole numbers, such as uint8,
+            tell it by their type.
+        output: Which output of several are the classes, by name or place.
 
     Returns:
         A `Report`.
@@ -111,32 +121,41 @@ def evaluate(
     ... )
     >>> print(report)
     """
-    attacks = request.resolve(attacks, eps)
+    inputs = described(inputs)
+    data = Data(data, _axes(model), output)
+    raw = data.first()
+    bounds = request.bounds_of_names(inputs, raw, eps)
+    attacks = request.resolve(attacks, eps, bounds)
+    units = Units(
+        request.common_bounds(attacks), inputs, raw, whole_numbers(model)
+    )
+    attacks = [attack.with_bounds(units.bounds) for attack in attacks]
+    data.units, bounds = units, units.bounds
     _checks.batch_size(batch_size)
     if draws is not None:
         check_at_least(1, draws=draws)
     if save_adversarial is not None:
         check_path(save_adversarial)
-    budgets = request.budgets(attacks, eps)
+    budgets = [
+        [units.budget(attack.norm, own) for own in several]
+        for attack, several in zip(
+            attacks, request.budgets(attacks, eps), strict=True
+        )
+    ]
     own = adapting.asked(adaptive)
     radii = request.radii(attacks, budgets)
-    if (adaptive or audit) and not radii:
-        raise ValueError(
-            "`adaptive` and `audit` need a budget: give `eps`. Received: "
-            "attacks without one"
-        )
-    data = Data(data)
-    classifier = Classifier(model)
-    bounds = request.common_bounds(attacks)
-    request.warn_of_far(radii, bounds)
+    if not radii:
+        adaptive = audit = False  # They need a budget.
+    classifier = Classifier(model, View(units, inputs, output))
+    request.check_units(radii, bounds)
     with Progress(progress) as bars:
         clean = clean_pass(
-            classifier, data, bounds, batch_size, bars, lenient=bool(audit)
+            classifier, data, batch_size, bars, lenient=bool(audit)
         )
-        if not clean.probabilities:
-            _checks.warn_of_sigmoids(clean.logits)
+        _checks.warn_of_sigmoids(clean.logits)
         for attack in attacks:
-            _checks.classes(attack, clean.logits.shape[-1])
+            for part in attack.parts:
+                part.check(classifier, clean.images, clean.logits.shape[-1])
         everything = save_adversarial is not None
         if clean.draws is not None:
             clean = clean._replace(draws=draws or clean.draws)
@@ -144,13 +163,18 @@ def evaluate(
         with Keeper(
             data,
             clean,
-            bounds,
             len(attacks),
             everything=everything,
             donors=bool(adaptive),
             directory=resume_dir,
         ) as keeper:
+            notes = (
+                *units.notes,
+                *classifier.view.notes,
+                *request.replaced_losses(attacks, clean.logits.shape[-1]),
+            )
             session = Session(
+                assumed="; ".join(notes),
                 model=model,
                 classifier=classifier,
                 data=data,
@@ -192,7 +216,7 @@ def evaluate(
                 findings = tuple(model_checks.denied(report.results))
             report = dataclasses.replace(report, findings=findings)
             if everything:
-                save(save_adversarial, keeper, session.kept)
+                save(save_adversarial, keeper, session.kept, units)
             if audit:
                 with bars.task("audit", None):
                     found = audited(
@@ -202,6 +226,13 @@ def evaluate(
                 report = dataclasses.replace(report, findings=findings)
     _warn_of_bad_gradients(report.results)
     return report
+
+
+def _axes(model):
+    """How many axes an image has, if the model tells."""
+    inputs = getattr(model, "inputs", None)
+    one = isinstance(inputs, list) and len(inputs) == 1
+    return len(inputs[0].shape) - 1 if one else None
 
 
 def _warn_of_bad_gradients(results):

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 
+from keras_wp import _checks
 from keras_wp.engine import predict
 from keras_wp.inspection.description import describe, weights_digest
 
@@ -16,7 +17,9 @@ _DIRECTIONS = 8
 
 def blank(shape, bounds):
     """An image of noise, `(1, *shape)` float32, always the same."""
-    pixels = np.random.default_rng(0).uniform(*bounds, (1, *shape))
+    pixels = np.random.default_rng(0).uniform(
+        *_checks.span(bounds), (1, *shape)
+    )
     return pixels.astype(np.float32)
 
 

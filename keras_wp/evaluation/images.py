@@ -86,7 +86,6 @@ class Keeper:
     Args:
         data: The `Data`.
         clean: Its `Clean` pass.
-        bounds: Lowest and highest value of a pixel.
         attacks: How many attacks there are.
         everything: Whether all adversarial images are kept, instead of those
             of a few samples.
@@ -98,7 +97,6 @@ class Keeper:
         self,
         data,
         clean,
-        bounds,
         attacks,
         *,
         everything=False,
@@ -106,7 +104,6 @@ class Keeper:
         directory=None,
     ):
         self._data = data
-        self._bounds = bounds
         self.identities = clean.identities
         self.correct = clean.correct
         self.labels = clean.labels
@@ -148,7 +145,7 @@ class Keeper:
             places.setdefault(self.identities[i], []).append(i)
         if not places:
             return
-        for name, image in self._data.named(self._bounds):
+        for name, image in self._data.named():
             for i in places.pop(name, ()):
                 yield i, image
             if not places:

@@ -181,7 +181,7 @@ class Job:
         if part.wants_start:
             start = session.starts(part, now)
         keys = _noise.seeded(clean.digests, self._seed, part.seed)
-        for name, image in data.named(part.bounds):
+        for name, image in data.named():
             i = wanted.pop(name, None)
             if i is None:
                 continue

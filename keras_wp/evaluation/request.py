@@ -7,11 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 
 import keras_wp.attacks as kwp_attacks
-from keras_wp import norms
+from keras_wp import norms, objectives
 
 
-def resolve(attacks, eps):
-    """The attacks, each with a label of its own."""
+def resolve(attacks, eps, bounds=(0.0, 1.0)):
+    """The attacks, each with a label of its own.
+
+    Args:
+        attacks: Attacks, or names.
+        eps: The budgets asked for.
+        bounds: The bounds of attacks by name.
+    """
     if isinstance(attacks, (str, kwp_attacks.Attack)):
         attacks = [attacks]
     attacks = [] if attacks is None else list(attacks)
@@ -21,7 +27,10 @@ def resolve(attacks, eps):
             "`eps` must be given for attacks by name, whose budgets depend on "
             f"the data set. Received: eps=None for {named}"
         )
-    resolved = [_by_name(a, eps) if isinstance(a, str) else a for a in attacks]
+    resolved = [
+        _by_name(a, eps).with_bounds(bounds) if isinstance(a, str) else a
+        for a in attacks
+    ]
     if not resolved:
         raise ValueError("`attacks` must name at least one. Received: none")
     labels = set()
@@ -69,7 +78,10 @@ def budgets(attacks, eps):
     for norm, values in eps.items():
         norms.get(norm)  # A misspelt norm would leave attacks as they are.
         try:
-            values = np.unique(np.atleast_1d(values).astype(float))
+            values = np.atleast_1d(values)
+            if values.dtype == bool:
+                raise TypeError
+            values = np.unique(values.astype(float))
         except (TypeError, ValueError):
             values = np.array([np.nan])
         if not values.size or not np.isfinite(values).all() or values[0] <= 0:
@@ -119,14 +131,67 @@ def radii(attacks, budgets):
     return sorted(pairs)
 
 
-def warn_of_far(radii, bounds):
-    """Warn if a budget reaches farther than pixels do: other units, maybe."""
-    low, high = bounds
-    for norm, eps in radii:
-        if norm == "linf" and eps > high - low:
+def bounds_of_names(inputs, raw, eps):
+    """The bounds of attacks by name, which say what the units of `eps` are.
+
+    Args:
+        inputs: The `Inputs`, or None.
+        raw: The first images as they are, or None.
+        eps: The budgets asked for.
+    """
+    if inputs is not None:
+        return inputs.common_bounds
+    if raw is None or not raw.size or eps is None:
+        return 0.0, 1.0
+    values = eps.values() if isinstance(eps, Mapping) else [eps]
+    try:
+        largest = max(float(np.max(value)) for value in values)
+    except (TypeError, ValueError):
+        return 0.0, 1.0  # What is wrong with them is said elsewhere.
+    pixels = 1 < raw.max() <= 255 and raw.min() >= 0
+    # In units of 255, nobody means less than one.
+    return (0.0, 255.0) if pixels and largest >= 1 else (0.0, 1.0)
+
+
+def replaced_losses(attacks, num_classes):
+    """What takes the place of losses that are not defined, in words."""
+    losses = {getattr(p, "loss", None) for a in attacks for p in a.parts}
+    if num_classes >= objectives.DLR_CLASSES or "dlr" not in losses:
+        return ()
+    return (
+        f"margins in the place of the DLR loss, which needs "
+        f"{objectives.DLR_CLASSES} classes",
+    )
+
+
+# Budgets below this share of the range of the pixels are doubtful, by norm.
+_SMALL = {"linf": 1e-3, "l2": 1e-2}
+
+
+def check_units(radii, bounds):
+    """Refuse budgets that are in other units than the pixels, or warn.
+
+    Raises:
+        ValueError: If all budgets in a norm are in units of [0, 1], and the
+            bounds those of whole numbers.
+    """
+    reach = bounds[1] - bounds[0]
+    if not np.isfinite(reach):
+        return
+    for norm, eps in dict(radii).items():
+        if eps < _SMALL.get(norm, 0) * reach and reach > 2:
+            raise ValueError(
+                "`eps` must be in the units of `bounds`. Received: "
+                f"eps={eps:.4g} in {norm} for pixels in {bounds}, which is "
+                f"{eps / reach:.2g} of their range: give eps={eps * reach:.4g}"
+                ", or bounds=(0, 1) and `inputs=keras_wp.Inputs(bounds="
+                f"{bounds})`"
+            )
+        if norm == "linf" and (eps > reach / 2 or eps < 1e-3 * reach):
+            size = "larger than half of" if eps > reach / 2 else "less than a "
+            size += "" if eps > reach / 2 else "thousandth of"
             warnings.warn(
-                f"A budget in linf of {eps:g} is larger than the range of the "
-                f"pixels, {bounds}, so that any image is within it: is it "
-                "in other units?",
+                f"A budget in linf of {eps:g} is {size} the range of the "
+                f"pixels, {bounds}: is it in other units?",
                 stacklevel=3,
             )

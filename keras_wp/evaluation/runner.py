@@ -15,7 +15,6 @@ from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.environment import environment
 from keras_wp.evaluation.images import collect
 from keras_wp.evaluation.jobs import Job
-from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.geometry import head_geometry
 from keras_wp.reports.report import Report
 from keras_wp.reports.results import AttackResult
@@ -35,6 +34,7 @@ class Session:
         batch_size: How many images a device works on at a time, at most.
         resume_dir: See `evaluate`.
         bars: The `Progress`.
+        assumed: What was taken for granted of the model and the data.
         kept: For each run, its `AttackResult`s and `Pictures`.
         blind: For each run that follows gradients: norm, budgets, and
             `(n,)` bool, on which images it could not.
@@ -51,6 +51,7 @@ class Session:
     batch_size: int
     resume_dir: object
     bars: object
+    assumed: str = ""
     kept: list = dataclasses.field(default_factory=list)
     blind: list = dataclasses.field(default_factory=list)
     shares: np.ndarray | None = None
@@ -120,7 +121,7 @@ class Session:
         stand_in = part.surrogate and part.surrogate.stand_in
         # That of a randomized model is another one each time.
         if stand_in is not None:
-            other = Classifier(stand_in)
+            other = self.classifier.beside(stand_in)
             header["gradient"] = fingerprint.gradient(
                 other, self.clean.noise, self.batch_size
             )
@@ -153,7 +154,11 @@ class Session:
         report = Report(
             clean_correct=self.clean.correct,
             results=tuple(r for judged, _ in self.kept for r in judged),
-            environment={**environment(self.seed, self.model), **settings},
+            environment={
+                **environment(self.seed, self.model),
+                **({"assumed": self.assumed} if self.assumed else {}),
+                **settings,
+            },
             identities=tuple(self.clean.identities),
         )
         if not pictures:

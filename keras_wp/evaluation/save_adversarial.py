@@ -17,7 +17,7 @@ def check_path(path):
         )
 
 
-def save(path, keeper, kept):
+def save(path, keeper, kept, units):
     """Write the data and what each attack made of it as an `.npz` file.
 
     It holds `x`, the images `(n, ...)` float32; `y`, their labels `(n,)`;
@@ -32,6 +32,8 @@ def save(path, keeper, kept):
         path: The file.
         keeper: The evaluation's `Keeper`, which has kept everything.
         kept: For each attack and eps, its `AttackResult`s and `Pictures`.
+        units: The `keras_wp.inputs.Units` of the images. What is written is
+            in those of the data, as the model takes them.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"partial-{path.name}")
@@ -48,7 +50,8 @@ def save(path, keeper, kept):
         for result in results
     ]
     every = range(len(keeper.labels))
-    x = keeper.on_disk("x", keeper.images(every))
+    images = keeper.images(every)
+    x = keeper.on_disk("x", ((i, units.to_data(u)) for i, u in images))
     labels = keeper.labels.astype(np.int32)
     arrays = {"attacks": json.dumps(index), "y": labels, "x": x}
     for place, (results, pictures) in enumerate(kept):
@@ -56,7 +59,12 @@ def save(path, keeper, kept):
         # An earlier run may have left pictures of other images.
         found = result.attacked & np.isfinite(result.distance)
         images = (
-            (i, pictures.get(keeper.identities[i]) if found[i] else x[i])
+            (
+                i,
+                units.to_data(pictures.get(keeper.identities[i]))
+                if found[i]
+                else x[i],
+            )
             for i in every
         )
         arrays[f"attacked_{place}"] = result.attacked

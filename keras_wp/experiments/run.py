@@ -253,6 +253,7 @@ def evaluate(run, model, test):
         eps=attacks.eps(run.config),
         seed=run.config.seed,
         adaptive=run.config.adaptive,
+        audit=False,
         resume_dir=run.path("evaluation"),
         progress=sys.stdout.isatty(),
     )

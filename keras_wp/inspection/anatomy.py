@@ -158,6 +158,7 @@ _LINEAR = {
     "Identity",
     "Mean",
     "Negative",
+    "Pad",
     "Reshape",
     "Roll",
     "Squeeze",

@@ -4,7 +4,6 @@ Also the cache of compiled functions. Both hold a Keras model weakly, so that
 it is freed when its owner drops it.
 """
 
-import inspect
 import weakref
 
 import keras
@@ -15,7 +14,9 @@ from keras_wp import _backend, _checks
 from keras_wp.inspection import features
 from keras_wp.inspection.description import changes, describe
 from keras_wp.inspection.description import weights_digest as weights_digest
+from keras_wp.inspection.ensemble import meant
 from keras_wp.inspection.masking import open_up
+from keras_wp.inspection.view import View
 
 _compiled = weakref.WeakKeyDictionary()
 # How far logits of a model's compiled and eager calls may be apart, relative
@@ -30,23 +31,27 @@ class Classifier:
 
     Args:
         model: A Keras model or layer, or a differentiable callable from
-            images `(N, ...)` to logits `(N, K)`.
+            images `(N, ...)` to logits `(N, K)`; or a list of them, whose
+            probabilities are averaged.
+        view: The `View` that says how images become logits; defaults to one
+            of images and logits as they are.
 
     Raises:
         ValueError: If `model` cannot be called.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, view=None):
+        model = meant(model, Classifier)
         if not callable(model):
             raise ValueError(
                 "`model` must be a Keras model or a callable that maps images "
                 f"to logits. Received: model={model!r}"
             )
         self._is_layer = isinstance(model, keras.layers.Layer)
-        self._inference = {"training": False} if _has_switch(model) else {}
+        self.view = View() if view is None else view
         # Lambdas and bound methods often have no other owner.
         self._model = weakref.ref(model) if self._is_layer else lambda: model
-        self._compiled = {}
+        self._compiled, self._beside = {}, {}
         self._description = None
         self.opened = None
 
@@ -65,18 +70,35 @@ class Classifier:
         return _backend.in_parts(self._logits, x)
 
     def _logits(self, x):
-        logits = self.model(x, **self._inference)
-        if isinstance(logits, (dict, list, tuple)):
-            raise ValueError(
-                "`model` must return one tensor of logits. Received: an "
-                f"output of type {type(logits).__name__}"
-            )
-        if len(logits.shape) != 2:
-            raise ValueError(
-                "`model` must return logits of shape (N, K). Received: shape "
-                f"{tuple(logits.shape)}"
-            )
-        return ops.cast(logits, "float32")
+        return self.view(self.model, x)
+
+    def settle(self, x):
+        """Find out how the model's outputs become logits; see `View.settle`.
+
+        Args:
+            x: Some images, `(N, ...)` float32. Outside of a trace.
+        """
+        units = self.view.units
+        for member in getattr(self.model, "members", ()):
+            member.settle(x if units is None else units.to_data(x))
+        self.build(x.shape[1:])
+        if self.devices() == _backend.ANYWHERE:
+            self.view.settle(self.model, x)
+
+    def beside(self, model, x=None):
+        """Another model that takes the same images, as a `Classifier`.
+
+        Args:
+            model: The model.
+            x: Some images, `(N, ...)` float32, to `settle` it with.
+        """
+        known = self._beside.get(id(model))
+        if known is None or known.model is not model:
+            known = Classifier(model, View(self.view.units))
+            self._beside[id(model)] = known
+        if x is not None:
+            known.settle(x)
+        return known
 
     def given(self, extra):
         """The model for images that bring something of their own: itself."""
@@ -95,7 +117,7 @@ class Classifier:
             x: Some images, `(N, ...)` float32. Outside of a trace.
         """
         if self.opened is None:
-            self.opened = open_up(self.model, self, x)
+            self.opened = open_up(self.model, self, x, self.view)
         return self.opened
 
     @property
@@ -131,7 +153,10 @@ class Classifier:
                 f"Received: a model of type {type(self.model).__name__} "
                 f"({'; '.join(opened.why)})"
             )
-        return features.cut(self.model, opened and opened.anatomy, instead)
+        anatomy = opened and opened.anatomy
+        if anatomy is None and not self.view.trivial:
+            anatomy = self.view.dissect(self.model)
+        return features.cut(self.model, anatomy, instead)
 
     def build(self, shape):
         """Create the weights of a Keras model that was never called.
@@ -169,6 +194,8 @@ class Classifier:
                 the model does not have.
         """
         known, devices = self._compiled, self.devices()
+        if not self.view.trivial:
+            key = (key, self.view.key)
         if self._is_layer:
             model = self.model
             if self._description is None:
@@ -275,12 +302,3 @@ def _layers(model):
 
 def _same(old, new, restless):
     return old[:-1] == new[:-1] and changes(old[-1], new[-1]) <= {*restless}
-
-
-def _has_switch(model):
-    if isinstance(model, keras.layers.Layer):
-        return True
-    try:
-        return "training" in inspect.signature(model).parameters
-    except (TypeError, ValueError):
-        return False

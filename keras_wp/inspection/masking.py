@@ -87,19 +87,20 @@ class Opened:
 _IMAGES = 8
 
 
-def open_up(model, call, x):
+def open_up(model, call, x, view=None):
     """Take a model apart, and compare it with itself. Outside of a trace.
 
     Args:
         model: As for `anatomy.dissect`.
         call: Maps images to the model's logits in inference mode.
         x: Some images, `(N, ...)` float32.
+        view: The `View` of the model, or None for the model as it is.
 
     Returns:
         An `Opened`.
     """
     x = x[:_IMAGES]
-    found = dissect(model, x.shape[1:])
+    found = (view.dissect if view else dissect)(model, x.shape[1:])
     why = tuple(f"{name}: {reason}" for name, reason in found.closed)
     whole = [step for step in found.steps if step.operation is model]
     if whole or not found.steps:

@@ -145,12 +145,17 @@ class Recorder:
 
     def _functional(self, model, inputs):
         inputs = keras.tree.flatten(inputs)
-        wanted = [(len(x.shape), x.dtype) for x in model.inputs]
-        if [(len(x.shape), x.dtype) for x in inputs] != wanted:
-            raise _ClosedError("its inputs are cast or reshaped")
+        if [len(x.shape) for x in inputs] != [
+            len(x.shape) for x in model.inputs
+        ]:
+            raise _ClosedError("its inputs are reshaped")
+        inputs = [
+            x if x.dtype == wanted.dtype else self._leaf(_Cast(wanted.dtype), x)
+            for x, wanted in zip(inputs, model.inputs, strict=True)
+        ]
         outputs = model._run_through_graph(inputs, call_fn=self.call)
-        several = isinstance(outputs, (list, tuple)) and len(outputs) > 1
-        return outputs if several else keras.tree.flatten(outputs)[0]
+        alone = isinstance(outputs, (list, tuple)) and len(outputs) == 1
+        return outputs[0] if alone else outputs
 
     def _activated(self, layer, x):
         """A layer that applies an activation to what it computes."""

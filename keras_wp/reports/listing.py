@@ -14,10 +14,10 @@ def call(report):
     options += f"    seed={env.get('seed', 0)!r},\n"
     if isinstance(env.get("adaptive"), (list, tuple)):
         options += f"    adaptive=[...],  # {', '.join(env['adaptive'])!r}\n"
-    elif env.get("adaptive"):
-        options += "    adaptive=True,\n"
-    if env.get("audit"):
-        options += "    audit=True,\n"
+    elif not env.get("adaptive"):
+        options += "    adaptive=False,\n"
+    if not env.get("audit"):
+        options += "    audit=False,\n"
     return f"""\
 import keras
 import keras_wp

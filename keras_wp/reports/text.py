@@ -86,9 +86,10 @@ def made_with(name, environment):
 
 
 def inside(report):
-    """What was found inside the model and tried: a line, or none."""
-    told = report.environment.get("inside")
-    return [f"Inside the model: {told}."] if told else []
+    """What was taken for granted, found inside the model, and tried: lines."""
+    told = {"assumed": "Taken for granted", "inside": "Inside the model"}
+    told = {told[key]: report.environment.get(key) for key in told}
+    return [f"{what}: {how}." for what, how in told.items() if how]
 
 
 def plain(report):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import linear_model, random_images, randomize, tiny_cnn
+from helpers import linear_model, plainly, random_images, randomize, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp.attacks import adaptive
@@ -109,8 +109,8 @@ def test_a_call_of_its_own_is_opened_and_what_cannot_be_is_told():
 def test_survivors_of_what_was_asked_fall_at_each_budget():
     model = saturated()
     data, eps = labelled(model), [0.05, 0.2]
-    asked = kwp.evaluate(model, data, [PGD], eps=eps)
-    report = kwp.evaluate(model, data, [PGD], eps=eps, adaptive=True)
+    asked = plainly(model, data, [PGD], eps=eps)
+    report = plainly(model, data, [PGD], eps=eps, adaptive=True)
     for budget in eps:
         survivors = asked.robust("linf", budget)
         result = report["adaptive", budget]
@@ -164,11 +164,11 @@ def test_it_resumes_with_the_same_numbers(tmp_path):
     model = saturated()
     data = labelled(model)
     options = {"adaptive": True, "resume_dir": tmp_path}
-    first = kwp.evaluate(model, data, [PGD], **options)
+    first = plainly(model, data, [PGD], **options)
     for path in tmp_path.glob("adaptive*.jsonl"):
         lines = path.read_text().splitlines()
         path.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
-    again = kwp.evaluate(model, data, [PGD], **options)
+    again = plainly(model, data, [PGD], **options)
     np.testing.assert_array_equal(
         first["adaptive"].robust, again["adaptive"].robust
     )
@@ -179,7 +179,7 @@ def test_it_resumes_with_the_same_numbers(tmp_path):
 
 def test_what_is_no_surrogate_is_refused():
     with pytest.raises(ValueError) as error:
-        kwp.evaluate(
+        plainly(
             tiny_cnn(), (random_images(2), [0, 1]), [PGD], adaptive="linear"
         )
     assert str(error.value) == (

@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from helpers import linear_logits, linear_model, random_images
+from helpers import linear_logits, linear_model, plainly, random_images
 
-import keras_wp as kwp
 from keras_wp.attacks import DeepFool
 from keras_wp.engine import stream
 
@@ -234,7 +233,7 @@ def test_eps_says_only_what_counts(rng):
     np.testing.assert_array_equal(
         DeepFool(eps=eps)(model, x, y), DeepFool()(model, x, y)
     )
-    report = kwp.evaluate(
+    report = plainly(
         model, (x, y), attacks=[DeepFool(eps=eps * 1.01)], progress=False
     )
     assert 0.4 < report.robust_accuracy < 0.6

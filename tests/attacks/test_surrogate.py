@@ -10,6 +10,7 @@ import pytest
 from helpers import (
     compiled_functions,
     linear_model,
+    plainly,
     predictions,
     random_images,
     randomize,
@@ -143,7 +144,7 @@ def test_standardized_logits_have_a_gradient_at_any_scale():
     assert (np.abs(found).max(axis=(1, 2, 3)) > 0).all()
     attack = kwp.attacks.PGD(eps=0.1, steps=10)
     sighted = dataclasses.replace(attack, surrogate=standardize)
-    report = kwp.evaluate(model, (x, y), [attack, sighted])
+    report = plainly(model, (x, y), [attack, sighted])
     assert report.results[0].vanished_gradients == 0.0
     assert report.results[1].vanished_gradients == 0.0
     assert report.robust_accuracy < 1.0
@@ -154,7 +155,7 @@ def test_a_saturated_head_falls_in_spite_of_its_gradient(surrogate):
     x, model = random_images(24), head_model(1e4)
     y = predictions(model, x)
     attack = dataclasses.replace(PGD, eps=0.3)
-    blind = kwp.evaluate(model, (x, y), [attack]).results[0]
+    blind = plainly(model, (x, y), [attack]).results[0]
     assert blind.vanished_gradients == 1.0
     attack = dataclasses.replace(attack, surrogate=surrogate)
     x_adv = attack(model, x, y)
@@ -235,8 +236,8 @@ def test_outcomes_do_not_depend_on_the_batch():
     x, model = random_images(20), head_model(30.0)
     y = predictions(model, x)
     attack = dataclasses.replace(PGD, surrogate=OF_HEAD["unit"])
-    whole = kwp.evaluate(model, (x, y), [attack]).results[0]
-    alone = kwp.evaluate(model, (x, y), [attack], batch_size=1).results[0]
+    whole = plainly(model, (x, y), [attack]).results[0]
+    alone = plainly(model, (x, y), [attack], batch_size=1).results[0]
     np.testing.assert_array_equal(whole.robust, alone.robust)
     np.testing.assert_array_equal(whole.steps, alone.steps)
 
@@ -248,9 +249,9 @@ def test_resume_tells_surrogates_apart(tmp_path):
         dataclasses.replace(PGD, surrogate=surrogate)
         for surrogate in (OF_HEAD["unit"], kwp.Surrogate(model=head_model()))
     ]
-    plain = kwp.evaluate(model, data, attacks)
+    plain = plainly(model, data, attacks)
     for _ in range(2):
-        resumed = kwp.evaluate(model, data, attacks, resume_dir=tmp_path)
+        resumed = plainly(model, data, attacks, resume_dir=tmp_path)
         for a, b in zip(plain.results, resumed.results, strict=True):
             np.testing.assert_array_equal(a.steps, b.steps)
     assert len(list(tmp_path.glob("PGD10*.jsonl"))) == 2
@@ -268,10 +269,10 @@ def test_multi_target_follows_the_surrogate_of_the_features():
     x, model = random_images(12), head_model(1e3)
     y = predictions(model, x)
     attack = kwp.attacks.MultiTarget(eps=0.1, steps=5)
-    blind = kwp.evaluate(model, (x, y), [attack]).results[0]
+    blind = plainly(model, (x, y), [attack]).results[0]
     assert blind.vanished_gradients == 1.0
     sighted = dataclasses.replace(attack, surrogate=OF_HEAD["image"])
-    result = kwp.evaluate(model, (x, y), [sighted]).results[0]
+    result = plainly(model, (x, y), [sighted]).results[0]
     assert result.vanished_gradients == 0.0
     assert result.robust_accuracy < blind.robust_accuracy
 
@@ -354,7 +355,7 @@ def test_attacks_in_turn_are_as_strong_as_the_best_of_them():
         for surrogate in (None, OF_HEAD["unit"], OF_HEAD["image"])
     ]
     turn = kwp.attacks.InTurn(members=members, name="all")
-    report = kwp.evaluate(model, (x, y), [*members, turn])
+    report = plainly(model, (x, y), [*members, turn])
     each = np.stack([result.robust for result in report.results])
     np.testing.assert_array_equal(each[3], each[:3].all(axis=0))
     assert report["all"].attack["parts"][1]["surrogate"]["rescale"] == "unit"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bases import digits
 from healthy_models import HEALTHY
-from helpers import linear_model, random_images, tiny_cnn
+from helpers import linear_model, plainly, random_images, tiny_cnn
 from keras import ops
 from masked_models import MASKED, true_accuracy
 from masked_noise import AlwaysNoise
@@ -47,7 +47,7 @@ def audited(model, eps=0.1, **options):
     """What a user would write who knows of PGD only, with the audit."""
     attack = kwp.attacks.PGD(eps=eps, steps=20)
     options = {"adaptive": True, "audit": True, **options}
-    return kwp.evaluate(model, digits()[1], [attack], **options)
+    return plainly(model, digits()[1], [attack], **options)
 
 
 def of_the_model(clean, shares=None):
@@ -244,9 +244,7 @@ def test_a_trained_network_falls_when_its_head_is_saturated():
         ]
     )
     attack = kwp.attacks.get("pgd40", dataset="mnist")
-    report = kwp.evaluate(
-        saturated, (x[:300], y[:300]), [attack], adaptive=True
-    )
+    report = plainly(saturated, (x[:300], y[:300]), [attack], adaptive=True)
     assert report.clean_accuracy > 0.9
     assert report["PGD40"].robust_accuracy > 0.2
     assert report.robust_accuracy <= 0.02
@@ -277,7 +275,7 @@ def test_each_norm_is_audited_where_something_is_left():
     pgd = kwp.attacks.PGD(eps=0.02, steps=10)
     attacks = [pgd, dataclasses.replace(pgd, norm="l2")]
     eps = {"linf": [0.001, 0.01, 0.5], "l2": [0.001, 0.01]}
-    report = kwp.evaluate(model, (x, y), attacks, eps=eps)
+    report = plainly(model, (x, y), attacks, eps=eps)
     assert report.robust("linf", 0.5).sum() == 0
     assert report.robust("linf", 0.01).sum() > 0
     assert report.robust("l2", 0.01).sum() > 0
@@ -320,7 +318,7 @@ def test_an_attack_that_does_worse_with_more_is_reported():
     x = np.linspace(0.2, 0.21, 40, dtype=np.float32).reshape(-1, 1, 1, 1)
     y = np.ones(40, int)
     attack = kwp.attacks.FGSM(eps=0.1)
-    report = kwp.evaluate(strip, (x, y), [attack], eps=[0.1, 0.78])
+    report = plainly(strip, (x, y), [attack], eps=[0.1, 0.78])
     assert report["FGSM", 0.1].robust_accuracy == 0.0
     assert report["FGSM", 0.78].robust_accuracy == 1.0
     trial = types.SimpleNamespace(norm="linf", rows=report.results)
@@ -332,7 +330,7 @@ def test_an_attack_that_does_worse_with_more_is_reported():
 def test_a_budget_is_needed():
     x = random_images(4)
     with pytest.raises(ValueError) as error:
-        kwp.evaluate(
+        plainly(
             tiny_cnn(),
             (x, np.zeros(4, int)),
             [kwp.attacks.DeepFool()],
@@ -367,7 +365,7 @@ def test_a_model_that_nothing_fools_linearly_is_left_alone():
     model, x = linear_model(kernel.astype(np.float32)), random_images(60)
     y = np.asarray(model(x)).argmax(-1)
     attack = kwp.attacks.PGD(eps=0.02, steps=10, loss="margin")
-    report = kwp.evaluate(model, (x, y), [attack], audit=True)
+    report = plainly(model, (x, y), [attack], audit=True)
     assert report.robust_accuracy > 0
     assert [f.check for f in report.findings] == ["planted", "extent"]
     assert {f.severity for f in report.findings} == {"info"}
@@ -398,6 +396,6 @@ def test_what_only_a_search_finds_is_told(model, severities):
     x = random_images(30)
     y = ops.convert_to_numpy(model(x)).argmax(-1)
     attack = kwp.attacks.PGD(eps=0.1, steps=5)
-    report = kwp.evaluate(model, (x, y), [attack], adaptive=True, audit=True)
+    report = plainly(model, (x, y), [attack], adaptive=True, audit=True)
     found = [f for f in report.findings if f.check == "unexplained_gain"]
     assert [f.severity for f in found] == severities

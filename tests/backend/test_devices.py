@@ -61,7 +61,7 @@ with scope():
 
 def evaluate(model, folder):
     used.clear()
-    report = kwp.evaluate(
+    report = plainly(
         model, (x, y), attacks, resume_dir=folder, progress=False
     )
     found = {}
@@ -87,7 +87,7 @@ output["traces"] = [
 ]
 
 used.clear()
-kwp.evaluate(two, (x, y), attacks, resume_dir=first, progress=False)
+plainly(two, (x, y), attacks, resume_dir=first, progress=False)
 output["used to go on"] = len(used)
 
 # Other weights, and as many images as devices, or fewer.

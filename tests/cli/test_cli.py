@@ -8,7 +8,7 @@ import sys
 import keras
 import pytest
 from commands import EVALUATE, run
-from helpers import ROOT, tiny_cnn
+from helpers import ROOT, plainly, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp import _startup
@@ -107,7 +107,7 @@ def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
     assert "B: b.keras" in capsys.readouterr().out
     loaded = json.loads(path.read_text())
     reports = [
-        kwp.evaluate(keras.saving.load_model(p), images, "fgsm", eps=0.05)
+        plainly(keras.saving.load_model(p), images, "fgsm", eps=0.05)
         for p in (a, b)
     ]
     pair = loaded["pairs"][1]
@@ -135,7 +135,7 @@ def test_compared_files_are_told_apart(a, b, names):
 @pytest.mark.once
 def test_compare_reads_written_reports(models, images, tmp_path, capsys):
     model = keras.saving.load_model(models / "a.keras")
-    report = kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)])
+    report = plainly(model, images, [kwp.attacks.FGSM(eps=0.1)])
     for name in ("a.json", "b.json"):
         report.to_json(tmp_path / name)
     assert run("compare", tmp_path / "a.json", tmp_path / "b.json") == 0
@@ -149,7 +149,7 @@ def test_compare_asks_for_a_common_budget_before_it_attacks(
 ):
     model = keras.saving.load_model(models / "a.keras")
     path = tmp_path / "a.json"
-    kwp.evaluate(model, images, [kwp.attacks.FGSM(eps=0.1)]).to_json(path)
+    plainly(model, images, [kwp.attacks.FGSM(eps=0.1)]).to_json(path)
     monkeypatch.setattr(evaluate, "evaluate_model", None)
     options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.2,0.05"]
     assert run("compare", path, models / "b.keras", *options) == 2

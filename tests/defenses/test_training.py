@@ -8,6 +8,7 @@ import pytest
 from helpers import (
     linear_model,
     message_of,
+    plainly,
     random_images,
     tiny_cnn,
 )
@@ -366,7 +367,7 @@ def test_every_defense_makes_digits_robust():
     data = (x_test[:300], y_test[:300])
 
     def accuracies(model):
-        report = keras_wp.evaluate(model, data, [pgd20], progress=False)
+        report = plainly(model, data, [pgd20], progress=False)
         return report.clean_accuracy, report.robust_accuracy
 
     plain = digits_model()

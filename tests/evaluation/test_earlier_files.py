@@ -8,6 +8,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from helpers import plainly
 from processes import ROOT
 
 import keras_wp as kwp
@@ -80,7 +81,7 @@ def test_a_resume_directory_is_continued(known, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "run", attack)
     # Another version of Keras is refused, as it should be.
     monkeypatch.setattr(runner.keras, "__version__", WRITTEN_WITH)
-    report = kwp.evaluate(
+    report = plainly(
         load("robust_head.keras"),
         (known["x"], known["y"]),
         [

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from evaluated import FGSM, Batches
 from helpers import linear_model, random_images, tiny_cnn
+from helpers import plainly as evaluate
 from keras import ops
 
 import keras_wp as kwp
-from keras_wp import evaluate
 from keras_wp.engine import predict
 
 PGD = kwp.attacks.PGD(eps=0.05, steps=5)

@@ -5,7 +5,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from helpers import mixed_labels, random_images, tiny_cnn, to_numpy
+from helpers import mixed_labels, plainly, random_images, tiny_cnn, to_numpy
 from keras import ops
 
 import keras_wp as kwp
@@ -345,7 +345,7 @@ def test_an_evaluation_is_of_the_model_as_it_is(kind, monkeypatch):
 
     def robust(model):
         attack = kwp.attacks.PGD(eps=0.1, steps=5)
-        report = kwp.evaluate(model, (x, y), [attack])
+        report = plainly(model, (x, y), [attack])
         result = report.results[0]
         return result.robust, result.steps, result.zero_gradients
 

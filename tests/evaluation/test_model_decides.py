@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, randomize, to_numpy
+from helpers import plainly, random_images, randomize, to_numpy
 from keras import layers, ops
 
 import keras_wp as kwp
@@ -74,7 +74,7 @@ def test_what_counts_as_fooled_fools_the_model(kind, options, tmp_path):
     x, y = labelled(model)
     path = tmp_path / "x.npz"
     attack = MultiTarget(eps=0.15, steps=10, **options)
-    report = kwp.evaluate(model, (x, y), [attack], save_adversarial=path)
+    report = plainly(model, (x, y), [attack], save_adversarial=path)
     found, _ = saved(path)
     right = to_numpy(model(found["x_adv_0"], training=False)).argmax(-1) == y
     np.testing.assert_array_equal(report.robust(), right)
@@ -100,7 +100,7 @@ LIAR = Liar(eps=1e-3, steps=2)
 def test_what_is_claimed_and_not_so_does_not_count_and_is_told():
     model = randomize(reversed_classes())
     x, y = labelled(model)
-    report = kwp.evaluate(model, (x, y), [LIAR, PGD(eps=1e-3, steps=2)])
+    report = plainly(model, (x, y), [LIAR, PGD(eps=1e-3, steps=2)])
     lied, honest = report.results
     np.testing.assert_array_equal(lied.robust, honest.robust)
     assert 5 < lied.denied.sum() < 35
@@ -120,8 +120,8 @@ def test_an_image_that_is_not_fooled_goes_on_to_the_next_attack(tmp_path):
     liar = dataclasses.replace(LIAR, eps=0.15)
     turn = kwp.attacks.InTurn(members=[liar, honest])
     for options in ({}, {"resume_dir": tmp_path}, {"resume_dir": tmp_path}):
-        both = kwp.evaluate(model, (x, y), [turn], **options)
-        alone = kwp.evaluate(model, (x, y), [honest])
+        both = plainly(model, (x, y), [turn], **options)
+        alone = plainly(model, (x, y), [honest])
         assert both.results[0].denied.sum() == 0  # The next one fooled them.
         assert (both.robust() <= alone.robust()).all()
     x_adv = turn(model, x, y)
@@ -158,7 +158,7 @@ def test_ties_go_to_the_first_class_whatever_the_sign_of_a_zero():
     y = np.zeros(8, int)
     logits = to_numpy(tied(ops.convert_to_tensor(x)))
     assert np.signbit(logits[:, 0]).all() and not logits[:, :3].any()
-    report = kwp.evaluate(tied, (x, y), [FGSM(eps=0.1), PGD(eps=0.1, steps=3)])
+    report = plainly(tied, (x, y), [FGSM(eps=0.1), PGD(eps=0.1, steps=3)])
     assert report.clean_accuracy == report.robust_accuracy == 1.0
     np.testing.assert_array_equal(FGSM(eps=0.1)(tied, x, y).shape, x.shape)
     assert not any(result.denied.any() for result in report.results)

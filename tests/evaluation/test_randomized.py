@@ -5,7 +5,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, randomize, tiny_cnn, to_numpy
+from helpers import plainly, random_images, randomize, tiny_cnn, to_numpy
 from keras import layers, ops
 from trials import clean
 
@@ -57,7 +57,7 @@ def test_a_majority_of_fresh_draws_decides():
     model, inner = noisy(0.25)
     x, y = labelled(inner)
     with pytest.warns(UserWarning, match="randomized"):
-        report = kwp.evaluate(model, (x, y), [PGD(eps=0.05, steps=10)])
+        report = plainly(model, (x, y), [PGD(eps=0.05, steps=10)])
     share = majority(model, x, y)
     clear = np.abs(share - 0.5) > 0.3
     np.testing.assert_array_equal(
@@ -70,7 +70,7 @@ def test_what_one_lucky_draw_found_is_not_fooled(tmp_path):
     x, y = labelled(inner)
     path = tmp_path / "x.npz"
     with pytest.warns(UserWarning, match="randomized"):
-        report = kwp.evaluate(
+        report = plainly(
             model, (x, y), [PGD(eps=0.02, steps=20)], save_adversarial=path
         )
     with np.load(path) as archive:
@@ -154,11 +154,11 @@ def test_noise_sees_past_a_plateau():
         loss="margin",
         surrogate=kwp.Surrogate(noise=1.0),
     )
-    report = kwp.evaluate(model, (x, y), [blind, sighted])
+    report = plainly(model, (x, y), [blind, sighted])
     assert report.results[1].robust_accuracy < (
         report.results[0].robust_accuracy - 0.2
     )
-    again = kwp.evaluate(model, (x, y), [sighted], batch_size=4)
+    again = plainly(model, (x, y), [sighted], batch_size=4)
     np.testing.assert_array_equal(
         again.results[0].robust, report.results[1].robust
     )

@@ -10,7 +10,7 @@ import bases
 import keras
 import numpy as np
 import pytest
-from helpers import message_of, mixed_labels, random_images, tiny_cnn
+from helpers import message_of, mixed_labels, plainly, random_images, tiny_cnn
 from keras import ops
 from processes import SUPPORT
 
@@ -24,14 +24,13 @@ SCRIPT = """
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[3])
-from helpers import mixed_labels, random_images, tiny_cnn
-import keras_wp as kwp
+from helpers import mixed_labels, plainly, random_images, tiny_cnn
 from keras_wp.attacks import PGD, AutoAttack
 
 attack, count = eval(sys.argv[4])
 model = tiny_cnn(scale=0.5)
 x = random_images(count)
-report = kwp.evaluate(
+report = plainly(
     model,
     (x, mixed_labels(model, x)),
     [attack],
@@ -206,11 +205,11 @@ def test_outcomes_of_a_saturated_network_are_not_taken_for_another_s(
 ):
     data = bases.digits()[1]
     options = {"resume_dir": tmp_path, "progress": False}
-    kwp.evaluate(make(first), data, [FGSM], **options)
-    kwp.evaluate(make(first), data, [FGSM], **options)
+    plainly(make(first), data, [FGSM], **options)
+    plainly(make(first), data, [FGSM], **options)
     before = contents(tmp_path)
     with pytest.raises(ValueError) as error:
-        kwp.evaluate(make(second), data, [FGSM], **options)
+        plainly(make(second), data, [FGSM], **options)
     assert str(error.value) == refusal("model", tmp_path)
     assert contents(tmp_path) == before
 
@@ -224,7 +223,7 @@ def test_outcomes_by_another_surrogate_are_refused(tmp_path):
         surrogate = kwp.Surrogate(model=stand_in)
         attack = kwp.attacks.FGSM(eps=0.05, surrogate=surrogate)
         options = {"resume_dir": tmp_path, "progress": False}
-        return kwp.evaluate(model, data, [attack], **options)
+        return plainly(model, data, [attack], **options)
 
     run(1e6)
     run(1e6)
@@ -240,9 +239,7 @@ def known(tmp_path_factory):
     data = x, mixed_labels(model, x)
 
     def run(folder, model=model, data=data, attacks=(FGSM,), **options):
-        return kwp.evaluate(
-            model, data, [*attacks], resume_dir=folder, **options
-        )
+        return plainly(model, data, [*attacks], resume_dir=folder, **options)
 
     return model, data, run
 

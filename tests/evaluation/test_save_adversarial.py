@@ -14,11 +14,12 @@ from helpers import (
     tiny_cnn,
     to_numpy,
 )
+from helpers import plainly as evaluate
 from made_reports import attack_result
 from processes import ROOT, run_python
 
 import keras_wp as kwp
-from keras_wp import Report, evaluate
+from keras_wp import Report
 from keras_wp.evaluation.images import collect
 from keras_wp.inspection.classifier import Classifier
 

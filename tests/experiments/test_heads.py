@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, randomize, to_numpy
+from helpers import plainly, random_images, randomize, to_numpy
 from keras import ops
 
 import keras_wp as kwp
@@ -253,7 +253,7 @@ def test_variant_is_evaluated_adaptively():
     data = random_images(4, SHAPE), np.array([0, 1, 2, 3])
     model = network("sphere-learned")
     logits = to_numpy(model(data[0]))
-    report = kwp.evaluate(
+    report = plainly(
         model,
         (data[0], logits.argmax(-1)),
         [kwp.attacks.FGSM(eps=1e-4)],

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 from processes import LIMIT, ROOT, run_python
 
+import keras_wp
 from keras_wp.inspection import classifier
 
 
@@ -183,3 +184,10 @@ def uniformity(samples, cdf=lambda x: x):
     above = (np.arange(n) + 1) / n - expected
     below = expected - np.arange(n) / n
     return max(above.max(), below.max()) * np.sqrt(n)
+
+
+def plainly(*args, **options):
+    """`keras_wp.evaluate` with the attacks asked for, and nothing else."""
+    return keras_wp.evaluate(
+        *args, **{"adaptive": False, "audit": False, **options}
+    )

@@ -14,7 +14,6 @@ def clean(model, x, y, **options):
     return clean_pass(
         Classifier(model),
         Data((x, y)),
-        (0.0, 1.0),
         16,
         Progress(False),
         **options,

@@ -1,0 +1,218 @@
+"""The units of attacks, and those of the data."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_wp import _checks
+from keras_wp.inputs import Inputs
+
+# So near to a whole number, one of data of whole numbers is meant.
+SNAP = 1e-3
+
+
+class Units:
+    """The units of attacks, and those of the data: `data = scale * u + shift`.
+
+    Attributes:
+        bounds: Lowest and highest value of a pixel, in units of attacks.
+        whole: The type of whole numbers that the model takes, or None.
+        notes: What is assumed, in words.
+    """
+
+    def __init__(self, bounds, inputs=None, raw=None, whole=None):
+        """Bind a description of the data to the bounds of attacks.
+
+        Args:
+            bounds: Those of the attacks.
+            inputs: The `Inputs`, or None for data in the units of attacks,
+                or of integers that tell their range by their type.
+            raw: The first images `(N, ...)`, as they are.
+            whole: The type of whole numbers that the model's Input has.
+        """
+        self.bounds, self.notes = bounds, ()
+        self._pixels = self._mean = self._std = None
+        self.scale, self.shift = np.ones(()), np.zeros(())
+        self.whole = whole
+        integer = raw is not None and _is_integer(raw)
+        if inputs is None and integer:
+            inputs = _by_type(raw, bounds)
+        elif inputs is None and whole and bounds[1] - bounds[0] <= 1:
+            raise ValueError(
+                f"The model takes whole numbers, of type {whole}: give `inputs="
+                "keras_wp.Inputs(bounds=(0, 255))`, or images of that type. "
+                f"Received: images of type {raw.dtype} for the bounds {bounds}"
+            )
+        if inputs is not None:
+            if inputs.dtype is not None and "int" in inputs.dtype:
+                self.whole = inputs.dtype
+            if not inputs.bounded:
+                self.bounds = inputs.common_bounds
+            self._bind(inputs, () if raw is None else raw.shape[1:])
+        self.snaps = integer and not self.identity
+        if self.whole is not None:
+            self.notes += (f"images are whole numbers, as {self.whole}",)
+
+    def _bind(self, inputs, shape):
+        low, high = (_on_channels(b, shape) for b in inputs.bounds)
+        mean = _on_channels(0.0 if inputs.mean is None else inputs.mean, shape)
+        std = _on_channels(1.0 if inputs.std is None else inputs.std, shape)
+        if inputs.bounded:
+            first, last = self.bounds
+            rate = (high - low) / (last - first)
+            offset = low - first * rate
+        else:
+            rate = 1.0 if inputs.scale is None else inputs.scale
+            rate, offset = _on_channels(rate, shape), 0.0
+        self.scale = np.asarray(rate / std, np.float64)
+        self.shift = np.asarray((offset - mean) / std, np.float64)
+        self._pixels, self._mean, self._std = (low, high), mean, std
+        if self.identity:
+            return
+        words = []
+        if not inputs.bounded:
+            words.append("features without bounds")
+        elif np.ndim(low) or np.ndim(high):
+            words.append("bounds per channel")
+        else:
+            words.append(f"images in [{float(low):g}, {float(high):g}]")
+        if inputs.mean is not None or inputs.std is not None:
+            words.append("normalized by mean and standard deviation")
+        if inputs.bounded and (
+            np.ndim(low) or (float(low), float(high)) != self.bounds
+        ):
+            words.append(f"eps in units of [{first:g}, {last:g}]")
+        elif inputs.scale is not None:
+            words.append("eps in units of their scale")
+        self.notes = (", ".join(words),)
+
+    @property
+    def identity(self):
+        """Whether data are in the units of attacks."""
+        return bool(np.all(self.scale == 1) and np.all(self.shift == 0))
+
+    @property
+    def trivial(self):
+        """Whether the model takes what attacks work on."""
+        return self.identity and self.whole is None
+
+    @property
+    def key(self):
+        """What tells these units from others; hashable."""
+        if self.trivial:
+            return None
+        arrays = (self.scale, self.shift)
+        parts = [(a.shape, a.tobytes()) for a in arrays]
+        return (*parts, self.whole, self.snaps)
+
+    def budget(self, norm, eps):
+        """A budget that rounding to whole numbers stays within.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.whole is None or norm != "linf" or eps is None:
+            return eps
+        step = float(np.max(np.abs(self.scale)))
+        whole = math.floor(eps * step * (1 + 1e-6))
+        if whole < 1:
+            raise ValueError(
+                "`eps` must let a whole number become another one, as the "
+                f"model takes {self.whole}. Received: eps={eps:g} in units of "
+                f"{self.bounds}, {eps * step:.2g} in those of the images"
+            )
+        return whole / step
+
+    def images(self, raw):
+        """Images as float32 in the units of attacks, checked.
+
+        Raises:
+            ValueError: As `_checks.images`.
+        """
+        raw = np.asarray(raw)
+        if self.identity:
+            if _is_integer(raw):
+                raw = raw.astype(np.float32)
+            return _checks.images(raw, self.bounds)
+        wide = raw.astype(np.float64)
+        rounding = 0.0
+        if not _is_integer(raw):
+            digits = 2.0**-7 if raw.dtype.itemsize == 2 else 2.0**-22
+            rounding = digits * np.abs(wide * self._std).max(initial=0.0)
+        _checks.images(
+            wide * self._std + self._mean,
+            self._pixels,
+            rounding + _checks.TOLERANCE,
+        )
+        found = (wide - self.shift) / self.scale
+        return np.clip(found, *self.bounds).astype(np.float32)
+
+    def to_data(self, u):
+        """Points on the host in the units of the data, as float32."""
+        if self.trivial:
+            return u
+        found = np.asarray(u, np.float64) * self.scale + self.shift
+        near = np.rint(found)
+        if self.whole is not None:
+            found = near
+        elif self.snaps:
+            found = np.where(np.abs(found - near) < SNAP, near, found)
+        return found.astype(np.float32)
+
+    def tensor(self, u):
+        """Points as the model takes them: what `to_data` gives, as tensors.
+
+        The gradient passes where numbers are rounded.
+        """
+        if self.trivial:
+            return u
+        if not self.identity:
+            u = u * self.scale.astype(np.float32)
+            u = u + self.shift.astype(np.float32)
+        if self.whole is None and not self.snaps:
+            return u
+        near = ops.round(ops.stop_gradient(u))
+        if self.whole is None:
+            fixed = ops.stop_gradient(u)
+            near = ops.where(ops.abs(near - fixed) < SNAP, near, fixed)
+        return near + (u - ops.stop_gradient(u))
+
+
+def _is_integer(x):
+    return np.issubdtype(np.asarray(x).dtype, np.integer)
+
+
+def _by_type(raw, bounds):
+    """The `Inputs` of data of whole numbers, by their type and values."""
+    low, high = bounds
+    if raw.min() >= low and raw.max() <= high and high > 1:
+        return None
+    limits = np.iinfo(raw.dtype)
+    largest = 255 if raw.max() <= 255 and raw.min() >= 0 else limits.max
+    if raw.max() <= 1 or raw.min() < 0 or limits.max > 65_535 > largest > 255:
+        raise ValueError(
+            "Images of whole numbers need their range: give `inputs="
+            "keras_wp.Inputs(bounds=(lowest, highest))`. Received: dtype "
+            f"{raw.dtype} with values from {raw.min()} to {raw.max()}"
+        )
+    return Inputs(bounds=(0, largest))
+
+
+def _on_channels(values, shape):
+    """Numbers, one or one per channel, to be applied to images `(N, ...)`."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not shape:
+        return values
+    first = keras.config.image_data_format() == "channels_first"
+    axes = [0, len(shape) - 1] if first else [len(shape) - 1, 0]
+    for axis in axes:
+        if shape[axis] == len(values):
+            return values.reshape(
+                [-1 if i == axis else 1 for i in range(len(shape))]
+            )
+    raise ValueError(
+        "One number for each channel must fit the images. Received: "
+        f"{len(values)} numbers for images of the shape {tuple(shape)}"
+    )
