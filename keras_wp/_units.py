@@ -11,6 +11,8 @@ from keras_wp.inputs import Inputs
 
 # So near to a whole number, one of data of whole numbers is meant.
 SNAP = 1e-3
+# So near to one of 256 levels, that level is meant.
+_BYTE = 2e-4
 
 
 class Units:
@@ -147,7 +149,14 @@ class Units:
             rounding + _checks.TOLERANCE,
         )
         found = (wide - self.shift) / self.scale
-        return np.clip(found, *self.bounds).astype(np.float32)
+        low, high = self.bounds
+        if math.isfinite(high - low):
+            # What was a byte is one again: random numbers depend on it.
+            share = (found - low) / (high - low) * 255
+            near = np.rint(share)
+            exact = low + near / 255 * (high - low)
+            found = np.where(np.abs(share - near) < _BYTE, exact, found)
+        return np.clip(found, low, high).astype(np.float32)
 
     def to_data(self, u):
         """Points on the host in the units of the data, as float32."""

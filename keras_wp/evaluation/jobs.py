@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_wp import _noise
 from keras_wp.engine import stream
+from keras_wp.evaluation.in_bytes import rounded
 from keras_wp.evaluation.resume import Store
 
 
@@ -17,7 +18,9 @@ class Outcomes(NamedTuple):
     `denied` says where the model has not borne out what a part claimed, and
     `share` which share of its answers was wrong at the last claim. `blind` says
     on which images no part of the attack could use more than half of its
-    gradients; it is None if no part asks for any.
+    gradients; it is None if no part asks for any. `predicted` is the class of
+    what fooled the model, and `in_bytes` whether it still does when rounded to
+    256 levels, 1 or 0; both are -1 where nothing is known.
     """
 
     success: np.ndarray
@@ -27,6 +30,8 @@ class Outcomes(NamedTuple):
     bad_gradients: np.ndarray
     denied: np.ndarray
     share: np.ndarray
+    predicted: np.ndarray
+    in_bytes: np.ndarray
     seconds: float
     blind: np.ndarray | None = None
 
@@ -64,6 +69,8 @@ class Job:
             *(np.zeros(n, np.int64) for _ in range(3)),
             denied=np.zeros(n, bool),
             share=np.zeros(n),
+            predicted=np.full(n, -1),
+            in_bytes=np.full(n, -1),
             seconds=0.0,
         )
         for part in self.attack.parts:
@@ -83,12 +90,12 @@ class Job:
                     found = self._fresh(
                         part, session, (tried, block), store, pictures
                     )
-                    for outcome in found:
+                    for outcome, in_bytes in rounded(found, session):
                         identity = clean.identities[outcome.index]
                         if outcome.success:
                             pictures.put(identity, outcome.x_adv)
                         seconds = earlier + time.perf_counter() - begun
-                        store.add(identity, _values(outcome, seconds))
+                        store.add(identity, _values(outcome, in_bytes, seconds))
                     self._take(total, store, block, clean)
                     if not total.success[block].any():
                         break
@@ -124,7 +131,14 @@ class Job:
             total.steps[i] += values[2]
             total.zero_gradients[i] += values[3]
             total.bad_gradients[i] += values[4]
-            denied, share = values[6:] or (0, float(values[0]))
+            # Earlier runs tell less.
+            denied, share, predicted, in_bytes = [
+                *values[6:],
+                *(0, float(values[0]), -1, -1)[len(values) - 6 :],
+            ]
+            if values[0]:
+                total.predicted[i] = predicted
+                total.in_bytes[i] = in_bytes
             total.denied[i] |= bool(denied)
             total.share[i] = max(total.share[i], share)
 
@@ -193,7 +207,7 @@ class Job:
                 return
 
 
-def _values(outcome, seconds):
+def _values(outcome, in_bytes, seconds):
     """What is kept of an outcome."""
     return [
         int(outcome.success),
@@ -204,6 +218,8 @@ def _values(outcome, seconds):
         round(seconds, 3),
         int(outcome.denied),
         round(outcome.share, 4),
+        int(np.argmax(outcome.logits)) if outcome.success else -1,
+        in_bytes,
     ]
 
 

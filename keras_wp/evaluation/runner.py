@@ -193,5 +193,7 @@ def _judge(attack, budgets, outcomes, attacked):
             bad_gradients=outcomes.bad_gradients,
             seconds=outcomes.seconds,
             denied=outcomes.denied & ~hit,
+            predicted=np.where(hit, outcomes.predicted, -1),
+            in_bytes=np.where(hit, outcomes.in_bytes, -1),
             call=repr(attack),
         )

@@ -144,8 +144,9 @@ def accuracy(report, norm):
     shares = report.curve(norm).items()
     runs = [(eps, round(share * len(clean))) for eps, share in shares]
     told += [f"worst case {count} at {eps:.4g}" for eps, count in runs]
-    known = any(r.minimum_norm for r in results)
-    nearest = np.min([r.distance for r in results], axis=0) if known else None
+    # Not those of runs with an eps, which lie at it: the line would fall there.
+    known = [r.distance for r in results if r.minimum_norm]
+    nearest = np.min(known, axis=0) if known else None
     worst = _curve(axes, clean, "Worst case", nearest, runs)
     return {
         "axes": axes,

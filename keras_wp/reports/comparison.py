@@ -6,8 +6,9 @@ import math
 import pathlib
 
 from rich.console import Group
+from rich.text import Text
 
-from keras_wp.reports import text
+from keras_wp.reports import text, wording
 from keras_wp.reports.comparable import (
     check_same,
     common_budgets,
@@ -75,6 +76,50 @@ class Comparison:
                 f"{pair.p_value:.2g}",
             ]
 
+    @property
+    def headline(self):
+        """What the worst case within the largest budget says, and is worth."""
+        pair = self["worst case"]
+        low, high = pair.interval
+        where = f"in the worst case, {wording.within(pair.norm, pair.eps)}"
+        if low <= 0 <= high:
+            who = "No difference is shown"
+        else:
+            who = f"{'B' if pair.difference > 0 else 'A'} is right more often"
+        said = (
+            f"{who} {where}: B less A is {wording.points(pair.difference)} "
+            f"points, with the interval from {wording.points(low)} to "
+            f"{wording.points(high)}."
+        )
+        return " ".join([said, *self._doubts()])
+
+    def _doubts(self):
+        """Why the difference may be one of the attacks."""
+        grave = sorted(
+            {
+                finding.message[:1]
+                for finding in self.findings
+                if finding.severity == "high"
+            }
+            & {"A", "B"}
+        )
+        if grave:
+            yield (
+                "Do not rely on it: findings of high severity about "
+                f"{' and '.join(grave)}."
+            )
+        sides = [
+            letter
+            for letter, env in zip("AB", self.environments, strict=False)
+            if not (env.get("audit") and env.get("adaptive"))
+        ]
+        if sides or not self.environments:
+            who = " and ".join(sides) or "A and B"
+            yield (
+                f"Without an audit and adaptive attacks (of {who}), what looks "
+                "like robustness may be a failure of the attacks."
+            )
+
     def _caption(self):
         return (
             f"{self.pairs[0].count} images, paired; accuracy in % with its "
@@ -84,12 +129,13 @@ class Comparison:
 
     def __str__(self):
         lines = text.aligned(self._rows(), rule_at_end=False)
-        findings = text.findings_plain(self.findings)
+        findings = ["", self.headline, *text.findings_plain(self.findings)]
         return "\n".join([self._caption(), "", *lines, *findings])
 
     def __rich__(self):
         return Group(
             text.captioned(self._caption(), self._rows()),
+            Text(self.headline),
             *text.findings_rich(self.findings),
         )
 
@@ -99,7 +145,8 @@ class Comparison:
         findings = text.findings_markdown(self.findings)
         sides = zip(self.names, self.environments, strict=False)
         made = [text.made_with(*side) for side in sides]
-        return "\n".join([self._caption(), "", table + findings, *made])
+        parts = [self._caption(), "", table, self.headline + "\n" + findings]
+        return "\n".join([*parts, *made])
 
     def to_html(self, path=None):
         """The table and the findings as one HTML page, without the network.

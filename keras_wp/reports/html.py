@@ -13,8 +13,9 @@ import math
 
 import jinja2
 
-from keras_wp.reports import charts, listing, pictures, wording
+from keras_wp.reports import charts, classes, listing, pictures, wording
 from keras_wp.reports.findings import gravest_first
+from keras_wp.reports.verdict import doubtful, verdict
 
 
 def _printed(value):
@@ -59,12 +60,14 @@ def report_page(report, class_names=None, title=None):
         title=title or f"Robustness of {env.get('model', 'model')}",
         facts=_facts(report),
         tiles=list(_tiles(report)),
-        verdict=_verdict(report),
+        verdict=verdict(report),
         findings=gravest_first(report.findings),
         count=len(report),
         rows=list(_rows(report)),
         curves=list(filter(None, drawn)),
         samples=pictures.gallery(report, name),
+        classes=list(classes.rows(report, name)),
+        confusion=_confusion(report, name),
         geometry=_geometry(report.geometry, name),
         environment=env,
         script=listing.call(report),
@@ -83,7 +86,7 @@ def comparison_page(comparison):
         "comparison",
         title=" and ".join(names),
         facts=f"{pairs[0].count:,} images, each classified by both models",
-        verdict=("none", _summary(comparison["worst case"])),
+        verdict=("none", comparison.headline),
         findings=gravest_first(comparison.findings),
         names=names,
         rows=list(_paired_rows(pairs)),
@@ -103,15 +106,11 @@ def _facts(report):
     attacks = len({result.name for result in report.results})
     facts = [
         f"{len(report):,} images",
-        _number(attacks, "attack"),
+        wording.number(attacks, "attack"),
         f"{report.environment.get('backend', '')} backend",
         report.environment.get("date"),
     ]
     return " · ".join(filter(None, facts))
-
-
-def _number(number, what):
-    return f"{number} {what}" + "s" * (number != 1)
 
 
 def _accuracy(right, count):
@@ -123,44 +122,25 @@ def _accuracy(right, count):
 def _tiles(report):
     def tile(what, right, where):
         shares = _accuracy(int(right.sum()), len(report))
-        return {"what": what, "where": where, **shares}
+        return {"what": what, "where": where, "least": "", **shares}
 
+    least = "at most " if doubtful(report) else ""
     threats = report.threat_model
     yield tile("Clean accuracy", report.clean_correct, "without any attack")
     for norm, eps in threats.items():
         where = f"worst case, {wording.within(norm, eps)}"
-        yield tile("Robust accuracy", report.robust(norm, eps), where)
+        robust = tile("Robust accuracy", report.robust(norm, eps), where)
+        yield {**robust, "least": least}
     if len(threats) > 1:
         where = "worst case of these"
-        yield tile("Robust in all norms", report.robust(), where)
-
-
-def _verdict(report):
-    """How grave the findings are, and what that means."""
-    severities = [f.severity for f in report.findings]
-    high, warnings = severities.count("high"), severities.count("warning")
-    if high:
-        return "high", (
-            f"Do not rely on the robust accuracy: {_number(high, 'finding')} "
-            "of high severity."
-        )
-    if warnings:
-        return "warning", (
-            "Read the robust accuracy with care: "
-            f"{_number(warnings, 'warning')} below."
-        )
-    if report.environment.get("audit") or severities:
-        return "good", "The audit found no sign that the attacks failed."
-    return "none", (
-        "No audit was run: whether the attacks worked is not known. "
-        "evaluate(..., audit=True) tells."
-    )
+        robust = tile("Robust in all norms", report.robust(), where)
+        yield {**robust, "least": least}
 
 
 def _rows(report):
     """The rows of a report's table: titles of groups, and accuracies."""
 
-    def row(name, right, kind=None, cells=("",) * 4):
+    def row(name, right, kind=None, cells=("",) * 5):
         right, count = int(right.sum()), len(report)
         tone = f"tone-{kind}" if kind else "tone"
         bar = {"bar": charts.bar(right, count), "tone": tone}
@@ -185,8 +165,23 @@ def _cells(result):
         f"{result.mean_steps:.1f}",
         # An attack without gradients is blind.
         {"alarm": share} if vanished > 0.05 else share,
+        wording.survival(result),
         f"{result.seconds:.1f}",
     ]
+
+
+def _confusion(report, name):
+    """The matrix of confusions under attack; None for none, or too many."""
+    found = classes.confusion(report)
+    if found is None or len(found[0]) > charts.MOST_CLASSES:
+        return None
+    labels, counts = found
+    names = [name(label) for label in labels]
+    rows = [
+        {"name": one, "kind": None, "cells": [str(n) if n else "" for n in row]}
+        for one, row in zip(names, counts.tolist(), strict=True)
+    ]
+    return {"columns": ["", *names], "rows": rows}
 
 
 def _geometry(layer, name):
@@ -208,24 +203,6 @@ def _geometry(layer, name):
     }
 
 
-def _summary(pair):
-    """What the worst case within the largest budget says."""
-    low, high = pair.interval
-    where = f"in the worst case, {wording.within(pair.norm, pair.eps)}"
-    if low <= 0 <= high:
-        who = "No difference is shown"
-    else:
-        who = f"{'B' if pair.difference > 0 else 'A'} is right more often"
-    return (
-        f"{who} {where}: B less A is {_points(pair.difference)} points, with "
-        f"the interval from {_points(low)} to {_points(high)}."
-    )
-
-
-def _points(share):
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
 def _paired_rows(pairs):
     """The rows of a comparison's table: titles of groups, and conditions."""
     reach = max(abs(bound) for pair in pairs for bound in pair.interval)
@@ -242,13 +219,13 @@ def _paired_rows(pairs):
 
 def _paired_cells(pair, reach):
     (low, high), difference = pair.interval, pair.difference
-    interval = f"{_points(low)} to {_points(high)}"
+    interval = f"{wording.points(low)} to {wording.points(high)}"
     return [
         _accuracy(pair.both + pair.first, pair.count),
         _accuracy(pair.both + pair.second, pair.count),
         str(pair.first),
         str(pair.second),
-        {"share": _points(difference), "interval": interval},
+        {"share": wording.points(difference), "interval": interval},
         {"deviation": charts.deviation(difference, (low, high), reach)},
         f"{pair.p_value:.2g}",
     ]

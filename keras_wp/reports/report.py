@@ -119,6 +119,29 @@ class Report:
                 robust &= ~result.within(threats[result.norm])
         return robust
 
+    @property
+    def labels(self):
+        """The labels, `(n,)`; None if the report does not tell images."""
+        if not self.identities:
+            return None
+        return np.array([int(i.rpartition("-")[2]) for i in self.identities])
+
+    def confused_with(self):
+        """What each image is taken for in the worst case: `(n,)` classes.
+
+        -1 where the image resists, is misclassified as it is, or where it is
+        not known.
+        """
+        found = np.full(len(self), -1)
+        fooled = self.clean_correct & ~self.robust()
+        for result in self.results:
+            limit = self.threat_model.get(result.norm)
+            if limit is None or result.predicted is None:
+                continue
+            mine = fooled & (found < 0) & result.within(limit)
+            found[mine] = result.predicted[mine]
+        return found
+
     def curve(self, norm=None):
         """Worst-case accuracy against eps: `{eps: accuracy}`.
 

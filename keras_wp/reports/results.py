@@ -28,6 +28,11 @@ class AttackResult:
         denied: `(n,)` bool, where the attack claimed success and the model
             itself, called afresh, did not bear it out; None in reports that
             do not tell.
+        predicted: `(n,)`, the class of what fooled the model; -1 elsewhere.
+            None in reports that do not tell.
+        in_bytes: `(n,)`, 1 where that image still fools the model when it is
+            rounded to 256 levels, 0 where not, -1 where it is not known; None
+            in reports that do not tell.
         call: The Python call that makes the attack again; None in reports
             that do not tell.
     """
@@ -46,6 +51,8 @@ class AttackResult:
     seconds: float
     denied: np.ndarray | None = None
     call: str | None = None
+    predicted: np.ndarray | None = None
+    in_bytes: np.ndarray | None = None
 
     @property
     def robust_accuracy(self):
@@ -68,6 +75,17 @@ class AttackResult:
         if self.eps is not None and self.eps <= eps:
             found = found | ~self.robust
         return self.attacked & found
+
+    @property
+    def survives_bytes(self):
+        """Share of the adversarial images that fool the model in bytes, too.
+
+        None if that is not known of any.
+        """
+        known = None if self.in_bytes is None else self.in_bytes >= 0
+        if known is None or not known.any():
+            return None
+        return float(self.in_bytes[known].mean())
 
     @property
     def median_distance(self):

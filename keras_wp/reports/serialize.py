@@ -123,8 +123,9 @@ def _attack_result(values):
         values[name] = np.asarray(values[name], bool)
     if values.get("denied") is not None:
         values["denied"] = np.asarray(values["denied"], bool)
-    for name in _COUNTS:
-        values[name] = np.asarray(values[name], np.int64)
+    for name in (*_COUNTS, "predicted", "in_bytes"):
+        if values.get(name) is not None:
+            values[name] = np.asarray(values[name], np.int64)
     values["distance"] = np.asarray(
         [np.inf if d is None else d for d in values["distance"]], float
     )

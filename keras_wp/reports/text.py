@@ -9,9 +9,11 @@ from rich.text import Text
 
 from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.statistics import wilson
+from keras_wp.reports.verdict import headline, verdict
 from keras_wp.reports.wording import eps_text
 
 _STYLES = {"high": "bold red", "warning": "yellow", "info": "cyan"}
+_TONES = {**_STYLES, "good": "green", "none": ""}
 
 
 def rows(report):
@@ -96,7 +98,7 @@ def plain(report):
     """The report for any terminal or log."""
     text = aligned(rows(report))
     findings = findings_plain(report.findings)
-    told = ["", *inside(report)] if inside(report) else []
+    told = ["", headline(report), *inside(report)]
     return "\n".join([caption(report), "", *text, *told, *findings])
 
 
@@ -133,8 +135,10 @@ def aligned(table, rule_at_end=True):
 def rich(report):
     """The report as `rich` draws it, with colors."""
     table = captioned(caption(report), rows(report), last="bold")
+    tone = _TONES[verdict(report)[0]]
+    first = Text(headline(report), style=tone)
     told = [Text(line, style="dim") for line in inside(report)]
-    return Group(table, *told, *findings_rich(report.findings))
+    return Group(table, first, *told, *findings_rich(report.findings))
 
 
 def findings_rich(findings):
@@ -174,7 +178,8 @@ def captioned(text, table, last=""):
 def markdown(report):
     """The report in Markdown."""
     text = f"{caption(report)}\n\n{markdown_table(rows(report))}"
-    text += "".join(f"\n{_inline(line)}\n" for line in inside(report))
+    lines = [headline(report), *inside(report)]
+    text += "".join(f"\n{_inline(line)}\n" for line in lines)
     return text + findings_markdown(report.findings)
 
 

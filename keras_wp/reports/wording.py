@@ -48,6 +48,22 @@ def interval(successes, count):
     return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
+def survival(result):
+    """Which share of an attack's images fools the model in bytes, too."""
+    share = result.survives_bytes
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def number(count, what):
+    """A number of things."""
+    return f"{count} {what}" + "s" * (count != 1)
+
+
+def points(share):
+    """A difference of two shares, in points."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
 def value_text(value):
     """A plain value, on one line."""
     if isinstance(value, bool):

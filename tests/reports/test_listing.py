@@ -24,10 +24,13 @@ def test_call_names_options_and_what_earlier_reports_do_not_tell():
     assert "    ...  # 'PGD': {'attack': 'PGD', 'steps'" in text
     assert "    keras_wp.attacks.AutoAttack(eps=0.1)," in text
     assert "InTurn" not in text
-    assert "    seed=1,\n    adaptive=True,\n    audit=True,\n)" in text
+    assert "    seed=1,\n)" in text
     report.environment["adaptive"] = ["linear", "model-teacher"]
     text = listing.call(report)
     assert "    adaptive=[...],  # 'linear, model-teacher'\n" in text
+    report.environment.update(adaptive=False, audit=False)
+    text = listing.call(report)
+    assert "    seed=1,\n    adaptive=False,\n    audit=False,\n)" in text
 
 
 def test_call_leaves_each_attack_its_own_budget():

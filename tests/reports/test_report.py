@@ -129,7 +129,7 @@ def test_table_at_a_terminal(report):
         *["attack", "l2", "2", "linf", "0.1", "linf", "0.2", "median"],
         *["distance", "steps/image", "zero", "grad", "seconds"],
     ]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[4:]}
+    rows = {line.split()[0]: line.split()[1:] for line in lines[4:-2]}
     assert rows["clean"] == ["80.0", "(37.6-96.4)"] * 3
     assert rows["A"] == [
         *["60.0", "(23.1-88.2)", "60.0", "(23.1-88.2)"],
@@ -137,7 +137,12 @@ def test_table_at_a_terminal(report):
     ]
     assert rows["C"][-4:] == ["3.5", "2.5", "25.0%", "1.5"]
     assert len(set(map(len, lines[3:5]))) <= 2
-    assert lines[-1].startswith("worst case")
+    assert lines[-3].startswith("worst case")
+    assert lines[-1] == (
+        "Robust accuracy: at most 80.0 % within ℓ2 ≤ 2, 20.0 % within ℓ∞ ≤ "
+        "0.2. No audit was run, so whether the attacks worked is not known: "
+        "evaluate(..., adaptive=True, audit=True) tells."
+    )
 
 
 def test_markdown_has_the_same_rows(report):
