@@ -218,7 +218,17 @@ class compile:
             # otherwise.
             self._graph = self._graph or call.get_concrete_function()
             call = self._graph
-        results = map(_join, *call(*towers))
+        try:
+            results = map(_join, *call(*towers))
+        except tf.errors.InvalidArgumentError as error:
+            if "Detected Infinity or NaN" not in str(error):
+                raise
+            # Distances of images that resist are infinite, on purpose.
+            raise ValueError(
+                "Attacks use infinities: call tf.debugging."
+                "disable_check_numerics() before. Received: numerics that are "
+                "checked (tf.debugging.enable_check_numerics)"
+            ) from None
         return tf.nest.pack_sequence_as(self._returned, list(results))
 
 

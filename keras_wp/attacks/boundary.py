@@ -12,6 +12,8 @@ from keras import ops
 from keras_wp.norms import per_image, select
 
 # Of Newton's method below, which ends after 1 to 5 on images.
+# So far away are bounds where there are none.
+_FAR = 1e12
 _MOST_ROUNDS = 30
 _FLAT = 1e-6
 
@@ -58,7 +60,9 @@ class Hyperplane:
     """
 
     def __init__(self, x, gap, gradient, norm, bounds):
-        self._x, self._gap, self._bounds = x, gap, bounds
+        self._x, self._gap = x, gap
+        # No number may be infinite that is multiplied by zero.
+        self._bounds = tuple(min(max(b, -_FAR), _FAR) for b in bounds)
         self._gradient = gradient
         self._sign = ops.sign(gradient)
         axes = tuple(range(1, len(x.shape)))
