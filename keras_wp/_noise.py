@@ -12,6 +12,8 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_wp._backend import words
+
 _GOLDEN = 0x9E3779B9
 
 
@@ -33,8 +35,8 @@ def seeded(digests, *seeds):
     # A NumPy integer has another `repr` than the int it equals.
     seeds = repr(tuple(int(seed) for seed in seeds))
     digest = hashlib.blake2b(seeds.encode(), digest_size=8).digest()
-    words = np.frombuffer(digest, dtype=np.uint32)
-    return np.asarray(digests, dtype=np.uint32) ^ words
+    salt = np.frombuffer(digest, dtype=np.uint32)
+    return np.asarray(digests, dtype=np.uint32) ^ salt
 
 
 def _word(value):
@@ -44,17 +46,17 @@ def _word(value):
 def _mix(h):
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = ops.bitwise_xor(h, ops.right_shift(h, _word(shift)))
-        h = ops.multiply(h, _word(factor))
+        h = words(ops.multiply(h, _word(factor)))
     return ops.bitwise_xor(h, ops.right_shift(h, _word(16)))
 
 
 def fold_in(keys, data):
     """New keys from `keys` and an integer, or one integer for each key."""
     number = isinstance(data, int)
-    data = _word(data) if number else ops.cast(data, "uint32")
-    salted = _mix(ops.add(data, _word(_GOLDEN)))
+    data = _word(data) if number else words(ops.cast(data, "uint32"))
+    salted = _mix(words(ops.add(data, _word(_GOLDEN))))
     first = _mix(ops.bitwise_xor(keys[:, 0], salted))
-    second = _mix(ops.add(ops.bitwise_xor(keys[:, 1], first), salted))
+    second = _mix(words(ops.add(ops.bitwise_xor(keys[:, 1], first), salted)))
     return ops.stack([first, second], axis=1)
 
 
@@ -63,15 +65,15 @@ def bits(keys, shape):
     size = math.prod(shape)
     position = (np.arange(size, dtype=np.uint64) * _GOLDEN) & 0xFFFFFFFF
     position = ops.convert_to_tensor(position.astype(np.uint32))
-    words = _mix(ops.add(keys[:, :1], position[None, :]))
-    words = _mix(ops.bitwise_xor(words, keys[:, 1:]))
-    return ops.reshape(words, (-1, *shape))
+    found = _mix(words(ops.add(keys[:, :1], position[None, :])))
+    found = _mix(ops.bitwise_xor(found, keys[:, 1:]))
+    return ops.reshape(found, (-1, *shape))
 
 
 def uniform(keys, shape):
     """Uniform numbers in [0, 1): `(N, *shape)` float32."""
-    words = ops.right_shift(bits(keys, shape), _word(8))
-    return ops.cast(words, "float32") * 2.0**-24
+    high = ops.right_shift(bits(keys, shape), _word(8))
+    return ops.cast(high, "float32") * 2.0**-24
 
 
 def normal(keys, shape):
@@ -91,15 +93,17 @@ def image_keys(x):
     """
     count, size = ops.shape(x)[0], math.prod(x.shape[1:])
     levels = ops.round(ops.reshape(x, (count, size)) * 2.0**12)
-    words = ops.cast(ops.cast(levels, "int32"), "uint32")
+    found = words(ops.cast(ops.cast(levels, "int32"), "uint32"))
     position = (np.arange(size, dtype=np.uint64) * _GOLDEN) & 0xFFFFFFFF
     position = ops.convert_to_tensor(position.astype(np.uint32))
-    words = _mix(ops.add(words, position[None, :]))
+    found = _mix(words(ops.add(found, position[None, :])))
     sums = []
     for shift in (0, 8, 16, 24):
-        byte = ops.bitwise_and(ops.right_shift(words, _word(shift)), _word(255))
+        byte = ops.bitwise_and(ops.right_shift(found, _word(shift)), _word(255))
         total = ops.sum(ops.cast(byte, "float32"), axis=1)
         sums.append(ops.cast(ops.cast(total, "int32"), "uint32"))
-    first = _mix(ops.add(sums[0], ops.multiply(sums[1], _word(_GOLDEN))))
-    second = _mix(ops.add(sums[2], ops.multiply(sums[3], _word(_GOLDEN))))
+    first, second = (
+        _mix(words(ops.add(a, ops.multiply(b, _word(_GOLDEN)))))
+        for a, b in (sums[:2], sums[2:])
+    )
     return ops.stack([first, second], axis=1)

@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 ATTACKS = DOCS / "choosing-an-attack.md"
 # In this order: a page continues with the model and data of those before it.
-PAGES = (README, DOCS / "quickstart.md", ATTACKS)
+PAGES = (README, DOCS / "quickstart.md", ATTACKS, DOCS / "models-and-data.md")
 OTHERS = tuple(
     DOCS / f"{name}.md"
     for name in ("reading-a-report", "command-line", "experiments")

@@ -1,6 +1,6 @@
 """The few operations that `keras.ops` lacks, for each backend.
 
-This package is the only place that names TensorFlow or JAX. A backend
+This package is the only place that names TensorFlow, JAX or PyTorch. A backend
 module offers:
 
 - `vjp(fn, x)`: `(fn(x), pullback)`, where `pullback` may be called many times
@@ -21,6 +21,7 @@ module offers:
   TensorFlow).
 - `select(mask, yes, no)`: the rows of `yes` where `mask` `(N,)` holds, those of
   `no`, of the same shape, elsewhere.
+- `words(x)`: integers as words of 32 bits, where `uint32` may hold more.
 - `of_shape(x, like)`: `x`, of which a graph then knows that it has the shape of
   `like`.
 - `spread(tree, devices, shares)`: arrays of the host on devices; the first
@@ -58,6 +59,7 @@ if keras.backend.backend() == "tensorflow":
         steps_at_once,
         to_numpy,
         vjp,
+        words,
     )
 elif keras.backend.backend() == "jax":
     from keras_wp._backend.jax import (
@@ -77,10 +79,31 @@ elif keras.backend.backend() == "jax":
         steps_at_once,
         to_numpy,
         vjp,
+        words,
+    )
+elif keras.backend.backend() == "torch":
+    from keras_wp._backend.torch import (
+        ANYWHERE,
+        DYNAMIC_BATCH,
+        LOOPS_COST,
+        compile,
+        devices,
+        dividing,
+        in_parts,
+        of_shape,
+        preferred_slots,
+        repeat,
+        rows,
+        select,
+        spread,
+        steps_at_once,
+        to_numpy,
+        vjp,
+        words,
     )
 else:
     raise ImportError(
-        "keras_wp runs on the Keras backends 'tensorflow' and 'jax'. "
+        "keras_wp runs on the Keras backends 'tensorflow', 'jax' and 'torch'. "
         f"Received: backend={keras.backend.backend()!r}"
     )
 
@@ -101,4 +124,5 @@ __all__ = [
     "steps_at_once",
     "to_numpy",
     "vjp",
+    "words",
 ]

@@ -29,6 +29,10 @@ def select(mask, yes, no):
     return jnp.where(mask, yes, no)
 
 
+def words(x):
+    return x
+
+
 def of_shape(x, like):
     del like
     return x
