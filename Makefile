@@ -12,7 +12,8 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo results test test-tensorflow test-jax slow lint format clean
+.PHONY: help demo results test test-tensorflow test-jax test-torch slow lint \
+	format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -33,6 +34,10 @@ test-tensorflow: $(VENV)/.dev ## the test suite on TensorFlow
 test-jax: $(VENV)/.dev ## the test suite on JAX
 	KERAS_BACKEND=jax $(PYTEST) -m "not slow and not once" $(ARGS)
 
+test-torch: .venv-torch/.dev ## the test suite on PyTorch, in an environment of its own
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest --numprocesses=2 \
+		--dist=worksteal -m "not slow and not once" $(ARGS)
+
 slow: $(VENV)/.dev ## the tests that take more than a minute, on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow $(ARGS)
 
@@ -46,7 +51,7 @@ format: $(VENV)/.dev ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove .venv and the recorded runs of the demo
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) .venv-torch runs/demo
 
 # The stamps: .examples is what the demo needs, .dev is everything.
 $(VENV)/.examples: setup.cfg pyproject.toml
@@ -55,9 +60,16 @@ $(VENV)/.examples: setup.cfg pyproject.toml
 $(VENV)/.dev: setup.cfg pyproject.toml
 	$(call install,dev)
 
+# PyTorch is larger still, and not needed for anything else.
+.venv-torch/.dev: setup.cfg pyproject.toml
+	$(call install,test$(comma)torch,.venv-torch)
+
+comma := ,
+
+# The second argument is the environment, if not the usual one.
 define install
-@echo "Setting up $(VENV) (TensorFlow is large: this takes a minute or two, once) ..."
-@$(PYTHON) -m venv $(VENV)
-@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'
+@echo "Setting up $(or $(2),$(VENV)) (TensorFlow is large: this takes a minute or two, once) ..."
+@$(PYTHON) -m venv $(or $(2),$(VENV))
+@$(or $(2),$(VENV))/bin/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'
 @touch $@
 endef

@@ -128,13 +128,13 @@ class Grid:
             first, `(N, H, 1)` and `(N, 1, W)`, and `(N, H, W)`, true inside.
         """
         draws = _noise.uniform(keys, (2,))
-        extent = np.asarray([self.height, self.width], np.int32)
+        extent = ops.convert_to_tensor([self.height, self.width], "int32")
         places = extent - sizes + 1
         first = ops.cast(draws * ops.cast(places, "float32"), "int32")
         # The product may round up to the number of places.
         first = ops.minimum(first, places - 1)[:, :, None]
-        rows = np.arange(self.height, dtype=np.int32) - first[:, 0]
-        columns = np.arange(self.width, dtype=np.int32) - first[:, 1]
+        rows = ops.arange(self.height, dtype="int32") - first[:, 0]
+        columns = ops.arange(self.width, dtype="int32") - first[:, 1]
         within_rows = ops.logical_and(rows >= 0, rows < sizes[:, :1])
         within_columns = ops.logical_and(columns >= 0, columns < sizes[:, 1:])
         rows, columns = rows[:, :, None], columns[:, None, :]
@@ -187,8 +187,8 @@ def tiles(keys, grid):
     signs = _signs(_noise.fold_in(keys, 2), (down * across, grid.channels))
     values = ops.where(
         ops.take(upright, owner, axis=1),
-        patterns[0].ravel(),
-        patterns[1].ravel(),
+        ops.convert_to_tensor(patterns[0].ravel()),
+        ops.convert_to_tensor(patterns[1].ravel()),
     )
     values = values[:, :, None] * ops.take(signs, owner, axis=1)
     shape = (-1, grid.height, grid.width, grid.channels)

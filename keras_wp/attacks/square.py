@@ -159,7 +159,9 @@ class Square(Attack):
         shrinks = np.asarray(
             halvings(self.steps, self.rescale_schedule), np.int32
         )
-        shares = self.p_init / 2.0 ** np.arange(len(shrinks) + 1)
+        stages = len(shrinks) + 1
+        shrinks = ops.convert_to_tensor(shrinks)
+        shares = self.p_init / 2.0 ** np.arange(stages)
         # Iteration 0 examines the start; the schedule counts proposals.
         late = state["iteration"][:, None] - 1 >= shrinks
         stage = ops.sum(ops.cast(late, "int32"), axis=-1)

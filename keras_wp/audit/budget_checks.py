@@ -66,6 +66,8 @@ def _changed_by_noise(subject, indices):
 
 def far_beyond(subject):
     """Perturbations so large that they must succeed."""
+    if not np.isfinite(subject.bounds).all():
+        return  # Nothing says how large that is.
     attack = subject.adaptive or _free_step(subject.base)
     left = subject.survivors
     for check, share, words in (

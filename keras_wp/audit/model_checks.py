@@ -1,5 +1,7 @@
 """Checks of the model itself: its answers, and what is inside it."""
 
+import math
+
 import numpy as np
 
 from keras_wp.engine.judge import FRESH_DRAWS
@@ -66,6 +68,28 @@ def denied(results):
             },
             "denied_success",
         )
+
+
+def chance(correct, classes):
+    """A model that does no better than guessing on the images as they are.
+
+    Args:
+        correct: `(n,)` bool, which images are classified correctly.
+        classes: How many classes there are.
+    """
+    expected = len(correct) / classes
+    deviation = math.sqrt(expected * (1 - 1 / classes))
+    if correct.sum() > expected + 2 * deviation:
+        return
+    yield Finding(
+        "warning",
+        f"The model classifies {correct.mean():.0%} of the clean images "
+        "correctly, as if by chance: are they in the units that it takes "
+        "(inputs=keras_wp.Inputs(...)), and labels in the order of its "
+        "classes?",
+        {"correct": int(correct.sum()), "classes": classes},
+        "chance",
+    )
 
 
 def probabilities(session):

@@ -211,9 +211,10 @@ def evaluate(
                 pictures=True,
                 **told,
             )
-            findings = ()
+            classes = clean.logits.shape[-1]
+            findings = tuple(model_checks.chance(clean.correct, classes))
             if clean.draws is None:
-                findings = tuple(model_checks.denied(report.results))
+                findings += tuple(model_checks.denied(report.results))
             report = dataclasses.replace(report, findings=findings)
             if everything:
                 save(save_adversarial, keeper, session.kept, units)

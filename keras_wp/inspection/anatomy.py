@@ -77,6 +77,12 @@ class Anatomy:
                 missing |= {id(symbol) for symbol in step.inputs} - set(known)
         return places[::-1]
 
+    def pruned(self):
+        """The same without steps that the output does not need."""
+        places = self._needed([self.output], {id(self.source): None})
+        steps = tuple(self.steps[place] for place in places)
+        return dataclasses.replace(self, steps=steps)
+
     def maker(self, symbol):
         """The place of the step that computes a tensor; None for images."""
         for place, step in enumerate(self.steps):

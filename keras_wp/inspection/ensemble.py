@@ -27,12 +27,20 @@ class Ensemble:
 def meant(model, classifier):
     """The model that is to be attacked.
 
+    Raises:
+        ValueError: If it is a module of PyTorch in training mode.
+
     Args:
         model: A model, its method `predict`, or a list of models.
         classifier: Makes a `Classifier` of each of a list.
     """
     if isinstance(model, (list, tuple)) and model and all(map(callable, model)):
         return Ensemble(map(classifier, model))
+    if getattr(model, "training", None) is True and hasattr(model, "eval"):
+        raise ValueError(
+            "The model must be in inference mode: call its `eval()` before. "
+            f"Received: a {type(model).__name__} in training mode"
+        )
     owner = getattr(model, "__self__", None)
     if isinstance(owner, keras.Model) and model.__name__ in _CALLS:
         return owner

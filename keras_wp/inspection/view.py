@@ -217,7 +217,8 @@ def _followed(anatomy, function, symbols=None):
     recorder = Recorder()
     output = recorder.call(function, *(symbols or (anatomy.output,)))
     steps = (*anatomy.steps, *recorder.steps)
-    return dataclasses.replace(anatomy, steps=steps, output=output)
+    whole = dataclasses.replace(anatomy, steps=steps, output=output)
+    return whole.pruned()
 
 
 _TINY = float(np.finfo(np.float32).tiny)

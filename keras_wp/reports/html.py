@@ -13,7 +13,14 @@ import math
 
 import jinja2
 
-from keras_wp.reports import charts, classes, listing, pictures, wording
+from keras_wp.reports import (
+    charts,
+    classes,
+    listing,
+    pictures,
+    signals,
+    wording,
+)
 from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.verdict import doubtful, verdict
 
@@ -66,6 +73,7 @@ def report_page(report, class_names=None, title=None):
         rows=list(_rows(report)),
         curves=list(filter(None, drawn)),
         samples=pictures.gallery(report, name),
+        signals=signals.gallery(report, name),
         classes=list(classes.rows(report, name)),
         confusion=_confusion(report, name),
         geometry=_geometry(report.geometry, name),

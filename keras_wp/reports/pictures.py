@@ -8,6 +8,9 @@ from PIL import Image
 
 from keras_wp.reports import wording
 
+# What is thinner is a signal of several channels.
+_THIN = 4
+
 
 def gallery(report, name):
     """The report's samples: images, what attacks made of them, the changes.
@@ -65,7 +68,7 @@ def drawable(image):
         `(H, W)` or `(H, W, 3)`; None for an array of another shape.
     """
     if image.ndim == 2:
-        return image
+        return image if min(image.shape) > _THIN else None
     if image.ndim != 3:
         return None
     if image.shape[-1] not in (1, 3):
