@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_wp.engine.judge import FRESH_DRAWS
+from keras_wp.inspection import ranges
 from keras_wp.reports.findings import Finding, severity_of
 
 # A few units that pass no gradient on are harmless.
@@ -90,6 +91,31 @@ def chance(correct, classes):
         {"correct": int(correct.sum()), "classes": classes},
         "chance",
     )
+
+
+def pixels(model, units, described):
+    """Pixels in another range than a model was made for.
+
+    Args:
+        model: The model.
+        units: The `Units` of the images.
+        described: Whether somebody has said what the images are.
+    """
+    bounds = units.bounds
+    if described:
+        return
+    wanted = ranges.by_name(model)
+    if wanted is None and units.identity and bounds == (0.0, 1.0):
+        wanted = "[0, 255]" if ranges.takes_bytes(model) else None
+    if wanted is not None and (bounds, wanted) != ((-1.0, 1.0), "[-1, 1]"):
+        yield Finding(
+            "warning",
+            f"The model seems to be made for pixels in {wanted}, and images "
+            "are given to it as they are: say what they are by `inputs="
+            "keras_wp.Inputs(...)`.",
+            {"takes": wanted, "bounds": list(bounds)},
+            "pixels",
+        )
 
 
 def probabilities(session):

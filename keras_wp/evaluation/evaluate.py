@@ -212,7 +212,10 @@ def evaluate(
                 **told,
             )
             classes = clean.logits.shape[-1]
-            findings = tuple(model_checks.chance(clean.correct, classes))
+            findings = (
+                *model_checks.chance(clean.correct, classes),
+                *model_checks.pixels(model, units, inputs is not None),
+            )
             if clean.draws is None:
                 findings += tuple(model_checks.denied(report.results))
             report = dataclasses.replace(report, findings=findings)

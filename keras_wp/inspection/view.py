@@ -95,7 +95,7 @@ class View:
             return
         self._direct = values.ndim == 2 and values.shape[-1] > 1
         values = ops.convert_to_numpy(self._flat(values))
-        if values.min() >= 0 and values.max() <= 1 and np.ptp(values):
+        if values.min() >= 0 and values.max() <= 1:
             opened = self._unsquashed(model, x, opened, values)
         if opened is not None:
             self.anatomy = _followed(opened, self._logits_of)
@@ -111,6 +111,8 @@ class View:
                 self.notes += (f"{ending.kind} removed",)
                 self._removed = ending.kind
                 return undone
+        if not np.ptp(values):
+            return opened  # They may be anything.
         alone = values.shape[-1] == 1
         linear = found.steps and isinstance(
             found.steps[-1].operation, keras.layers.Dense
