@@ -1,0 +1,111 @@
+"""What the commands that attack have in common, once they are understood."""
+
+import dataclasses
+import shlex
+
+from keras_wp import attacks
+from keras_wp.cli import files, models, pixels
+from keras_wp.evaluation.evaluate import evaluate as evaluate_model
+from keras_wp.reports.findings import Finding
+
+
+def attacked(args, model, images, **options_of_files):
+    """The report of an evaluation with these arguments.
+
+    Args:
+        args: The parsed arguments.
+        model: The model.
+        images: Its `data.Images`, with pixels from 0 to 1.
+        **options_of_files: `resume_dir` and `save_adversarial` of `evaluate`.
+    """
+    given = pixels.asked(args) or pixels.found(model, images)
+    chosen, findings = chosen_attacks(args, model), []
+    options = {"audit": args.audit, "adaptive": args.adaptive}
+    options = {k: wanted for k, wanted in options.items() if wanted is not None}
+    if not models.has_gradients(model):
+        finding = Finding(
+            "warning",
+            "The model gives no gradients, so that only Square, which needs "
+            "none, was run: attacks that follow gradients might fool more "
+            "images.",
+            {
+                "attacks": [attack.label for attack in chosen],
+                "left out": [*args.attacks, *filter(options.get, options)],
+            },
+            "no_gradients",
+        )
+        findings, options = [finding], {"audit": False, "adaptive": False}
+    report = evaluate_model(
+        pixels.taking(model, given),
+        images.data,
+        chosen,
+        eps=args.eps,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        **{"resume_dir": args.resume_dir, **options_of_files},
+        **options,
+    )
+    findings += by_chance(report, models.num_classes(model), given)
+    for finding in findings:
+        files.note(finding.message)
+    return dataclasses.replace(
+        report,
+        findings=(*report.findings, *findings),
+        environment={
+            **report.environment,
+            "dataset": images.name,
+            "pixels": str(given),
+            "command": shlex.join(args.call),
+        },
+    )
+
+
+def by_chance(report, classes, given):
+    """A finding if the model does no better than guessing on clean images."""
+    correct = int(report.clean_correct.sum())
+    if not classes or not pixels.at_chance(correct, len(report), classes):
+        return
+    yield Finding(
+        "warning",
+        f"The model classifies {report.clean_accuracy:.0%} of the clean images "
+        "correctly, as if by chance: are pixels in "
+        f"{given} what it takes (--bounds), and labels in the order of its "
+        "classes?",
+        {"correct": correct, "images": len(report), "classes": classes},
+        "chance",
+    )
+
+
+def chosen_attacks(args, model):
+    """The attacks to run on a model: those asked for, if it has gradients."""
+    chosen = args.attacks
+    if args.eps is None:
+        chosen = [attacks.get(name, args.budgets) for name in chosen]
+    if models.has_gradients(model):
+        return chosen
+    return _gradient_free(chosen, args.eps)
+
+
+def _gradient_free(chosen, eps):
+    """What stands for these attacks where there are no gradients."""
+    chosen = [
+        attacks.get(attack) if isinstance(attack, str) else attack
+        for attack in chosen
+    ]
+    found = {}
+    for attack in chosen:
+        for part in attack.parts:
+            if isinstance(part, attacks.Square):
+                found[part.norm] = dataclasses.replace(part, name=None)
+    for attack in chosen:
+        own = getattr(attack, "eps", None)
+        if own is not None and attack.norm not in found:
+            found[attack.norm] = attacks.Square(
+                eps=own, norm=attack.norm, bounds=attack.bounds
+            )
+    if isinstance(eps, dict) and set(found) - set(eps):
+        raise ValueError(
+            "--eps must hold a budget in the norm of each attack. Received: "
+            f"budgets in {sorted(eps)} for attacks in {sorted(found)}"
+        )
+    return list(found.values())
