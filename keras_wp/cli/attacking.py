@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 
 from keras_wp import attacks
-from keras_wp.cli import files, models, pixels
+from keras_wp.cli import files, models, pixels, ranges
 from keras_wp.evaluation.evaluate import evaluate as evaluate_model
 from keras_wp.reports.findings import Finding
 
@@ -18,10 +18,13 @@ def attacked(args, model, images, **options_of_files):
         images: Its `data.Images`, with pixels from 0 to 1.
         **options_of_files: `resume_dir` and `save_adversarial` of `evaluate`.
     """
-    given = pixels.asked(args) or pixels.found(model, images)
+    taken = pixels.asked(args)
+    if taken is None:
+        taken = ranges.found(model, images, args.output_name)
     chosen, findings = chosen_attacks(args, model), []
     options = {"audit": args.audit, "adaptive": args.adaptive}
-    options = {k: wanted for k, wanted in options.items() if wanted is not None}
+    wanted = [name for name, value in options.items() if value is not False]
+    options = {k: v for k, v in options.items() if v is not None}
     if not models.has_gradients(model):
         finding = Finding(
             "warning",
@@ -30,22 +33,24 @@ def attacked(args, model, images, **options_of_files):
             "images.",
             {
                 "attacks": [attack.label for attack in chosen],
-                "left out": [*args.attacks, *filter(options.get, options)],
+                "left out": [*args.attacks, *wanted],
             },
             "no_gradients",
         )
         findings, options = [finding], {"audit": False, "adaptive": False}
     report = evaluate_model(
-        pixels.taking(model, given),
-        images.data,
+        model,
+        pixels.given(images, taken),
         chosen,
         eps=args.eps,
         batch_size=args.batch_size,
         seed=args.seed,
+        inputs=taken.inputs,
+        output=args.output_name,
         **{"resume_dir": args.resume_dir, **options_of_files},
         **options,
     )
-    findings += by_chance(report, models.num_classes(model), given)
+    findings += by_chance(report, models.num_classes(model), taken)
     for finding in findings:
         files.note(finding.message)
     return dataclasses.replace(
@@ -54,22 +59,21 @@ def attacked(args, model, images, **options_of_files):
         environment={
             **report.environment,
             "dataset": images.name,
-            "pixels": str(given),
             "command": shlex.join(args.call),
         },
     )
 
 
-def by_chance(report, classes, given):
+def by_chance(report, classes, taken):
     """A finding if the model does no better than guessing on clean images."""
     correct = int(report.clean_correct.sum())
-    if not classes or not pixels.at_chance(correct, len(report), classes):
+    if not classes or not ranges.at_chance(correct, len(report), classes):
         return
     yield Finding(
         "warning",
         f"The model classifies {report.clean_accuracy:.0%} of the clean images "
         "correctly, as if by chance: are pixels in "
-        f"{given} what it takes (--bounds), and labels in the order of its "
+        f"{taken} what it takes (--bounds), and labels in the order of its "
         "classes?",
         {"correct": correct, "images": len(report), "classes": classes},
         "chance",
@@ -77,21 +81,18 @@ def by_chance(report, classes, given):
 
 
 def chosen_attacks(args, model):
-    """The attacks to run on a model: those asked for, if it has gradients."""
-    chosen = args.attacks
-    if args.eps is None:
-        chosen = [attacks.get(name, args.budgets) for name in chosen]
+    """The attacks to run on a model: those asked for, if it has gradients.
+
+    As objects, whose budgets are those of pixels from 0 to 1.
+    """
+    chosen = [attacks.get(name, args.budgets) for name in args.attacks]
     if models.has_gradients(model):
         return chosen
-    return _gradient_free(chosen, args.eps)
+    return _gradient_free(chosen)
 
 
-def _gradient_free(chosen, eps):
+def _gradient_free(chosen):
     """What stands for these attacks where there are no gradients."""
-    chosen = [
-        attacks.get(attack) if isinstance(attack, str) else attack
-        for attack in chosen
-    ]
     found = {}
     for attack in chosen:
         for part in attack.parts:
@@ -103,9 +104,4 @@ def _gradient_free(chosen, eps):
             found[attack.norm] = attacks.Square(
                 eps=own, norm=attack.norm, bounds=attack.bounds
             )
-    if isinstance(eps, dict) and set(found) - set(eps):
-        raise ValueError(
-            "--eps must hold a budget in the norm of each attack. Received: "
-            f"budgets in {sorted(eps)} for attacks in {sorted(found)}"
-        )
     return list(found.values())

@@ -59,6 +59,11 @@ def add_options(command):
         choices=_kinds.NORMS,
         help="the norm of attacks whose names do not say it",
     )
+    add(
+        "--output-name",
+        metavar="NAME",
+        help="which output are the classes, if the model has several",
+    )
     add("--batch-size", metavar="N", type=arguments.count, default=128)
     add("--seed", metavar="N", type=int, default=0)
     add(
@@ -113,6 +118,12 @@ def check_options(args):
             "several, as in linf=8/255,l2=0.5. Received: no norm for attacks "
             f"in {' and '.join(sorted(used))}"
         )
+    if isinstance(args.eps, dict) and used != set(args.eps):
+        raise ValueError(
+            "--eps must hold budgets in the norms of the attacks. Received: "
+            f"{' and '.join(sorted(args.eps))} for attacks in "
+            f"{' and '.join(sorted(used))}"
+        )
     own = ["eps" in fields for _, fields in read]
     if args.eps is not None and any(own):
         raise ValueError(
@@ -128,7 +139,7 @@ def check_options(args):
                 f"{', '.join(_kinds.BUDGETS)} have. Received: no --eps for "
                 f"{args.data!r}"
             )
-        args.budgets = "cifar10"
+        args.budgets = "cifar10"  # In no use: --eps or the names have all.
     files.prepare(args.reports, files.SUFFIXES)
 
 

@@ -7,11 +7,11 @@ import sys
 
 import keras
 import pytest
-from commands import EVALUATE, run
+from commands import EVALUATE, PLAINLY, run
 from helpers import ROOT, plainly, tiny_cnn
 
 import keras_wp as kwp
-from keras_wp import _startup
+from keras_wp import _startup, attacks
 from keras_wp.cli import attacking, compare
 
 
@@ -45,28 +45,33 @@ def test_evaluate_shows_and_writes_the_report(models, tmp_path, capsys):
 def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
     asked = {}
 
-    def evaluate(model, data, attacks, **options):
-        asked.update(options, attacks=attacks, count=len(data[0]))
+    def evaluate(model, data, chosen, **options):
+        asked.update(options, attacks=chosen, count=len(data[0]))
         raise ValueError("enough")
 
     monkeypatch.setattr("keras_wp.cli.attacking.evaluate_model", evaluate)
     code = run(
         *["evaluate", models / "a.keras", "--dataset", "mnist", "--limit", 7],
-        *["--eps", "linf=2/255,8/255,l2=1", "--batch-size", 5, "--seed", 3],
+        *["--eps", "linf=2/255,8/255", "--batch-size", 5, "--seed", 3],
         *["--resume-dir", tmp_path / "r", "--audit", "--adaptive"],
         *["--save-adversarial", tmp_path / "a.npz"],
     )
     assert code == 2
     assert asked == {
-        "attacks": ["pgd40", "autoattack"],
+        "attacks": [
+            attacks.get("pgd40", "mnist"),
+            attacks.get("autoattack", "mnist"),
+        ],
         "count": 7,
-        "eps": {"linf": [2 / 255, 8 / 255], "l2": [1.0]},
+        "eps": {"linf": [2 / 255, 8 / 255]},
         "batch_size": 5,
         "seed": 3,
         "resume_dir": tmp_path / "r",
         "save_adversarial": tmp_path / "a.npz",
         "audit": True,
         "adaptive": True,
+        "inputs": None,
+        "output": None,
     }
 
 
@@ -74,6 +79,7 @@ def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
 def test_data_set_gives_the_budget(models, tmp_path, capsys):
     path = tmp_path / "report.json"
     args = ["--dataset", "cifar10", "--attacks", "fgsm", "--report", path]
+    args += PLAINLY
     assert run("evaluate", models / "a.keras", *args) == 0
     assert kwp.Report.from_json(path)["FGSM"].eps == 8 / 255
     assert "linf 8/255" in capsys.readouterr().out
@@ -103,7 +109,7 @@ def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
     path = tmp_path / "comparison.json"
     a, b = models / "a.keras", models / "b.keras"
     options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.05"]
-    options += ["--bounds", "0,1"]
+    options += ["--bounds", "0,1", *PLAINLY]
     assert run("compare", a, b, *options, "--report", path) == 0
     assert "B: b.keras" in capsys.readouterr().out
     loaded = json.loads(path.read_text())
@@ -218,11 +224,10 @@ def test_missing_backend_is_one_sentence(models, backend, reason, tmp_path):
 @pytest.mark.filterwarnings("default:A budget:UserWarning")
 def test_warning_is_one_sentence(models, capsys):
     given = "--dataset", "mnist", "--attacks", "fgsm", "--eps", "8"
-    assert run("evaluate", models / "a.keras", *given) == 0
+    assert run("evaluate", models / "a.keras", *given, *PLAINLY) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "keras_wp: warning: A budget in linf of 8 is larger than the range of "
-        "the pixels, (0.0, 1.0), so that any image is within it: is it in "
-        "other units?"
+        "keras_wp: warning: A budget in linf of 8 is larger than half of the "
+        "range of the pixels, (0.0, 1.0): is it in other units?"
     ]
 
 
