@@ -5,7 +5,7 @@ import random
 import zipfile
 from typing import NamedTuple
 
-from keras_wp.cli import arguments, models
+from keras_wp.cli import arguments, models, pixels
 
 _PAIRS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"))
 # What Keras's `image_dataset_from_directory` reads.
@@ -209,7 +209,7 @@ class Folder:
         for start in range(0, len(self._files), _BATCH):
             batch = self._files[start : start + _BATCH]
             images = [self._resized(self._read(file)) for file, _ in batch]
-            x = np.clip(np.stack(images) / 255, 0, 1).astype(np.float32)
+            x = pixels.in_levels(np.stack(images).astype(np.float64) / 255)
             if self._first:
                 x = np.moveaxis(x, -1, 1)
             yield x, np.asarray([label for _, label in batch], np.int32)

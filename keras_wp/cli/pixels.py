@@ -12,6 +12,8 @@ from keras_wp.cli import arguments
 
 # What models are commonly made for.
 USUAL = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
+# So near to one of 256 levels, that level is meant: as in `keras_wp._units`.
+_BYTE = 2e-4
 
 
 class Pixels(NamedTuple):
@@ -67,6 +69,18 @@ class Pixels(NamedTuple):
             for values in (self.mean, self.std)
         )
         return f"{text}, less {mean}, over {std}"
+
+
+def in_levels(x):
+    """Images in [0, 1] as float32, as evaluations have them in any units.
+
+    Where a pixel is one of 256 levels but for rounding, it is that level.
+    """
+    import numpy as np
+
+    near = np.rint(255 * x)
+    x = np.where(np.abs(255 * x - near) < _BYTE, near / 255, x)
+    return np.clip(x, 0, 1).astype(np.float32)
 
 
 class Given:
@@ -144,8 +158,6 @@ def unit(images, args):
     Raises:
         ValueError: If arrays of unknown range lie in none that is usual.
     """
-    import numpy as np
-
     if images.bounds is not None:
         return images
     x, y = images.data
@@ -155,9 +167,8 @@ def unit(images, args):
     known = (USUAL[0], *(given or USUAL[1:]))
     for low, high in known:
         if low <= least and most <= high:
-            x = (x.astype(np.float32) - low) / np.float32(high - low)
-            data = (np.clip(x, 0, 1), y)
-            return images._replace(data=data, bounds=(low, high))
+            x = in_levels((x.astype("float64") - low) / (high - low))
+            return images._replace(data=(x, y), bounds=(low, high))
     raise ValueError(
         "The pixels must lie in "
         + " or ".join(f"[{low:g}, {high:g}]" for low, high in known)
