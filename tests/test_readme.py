@@ -81,8 +81,8 @@ def commands(start):
 
 
 def test_command_lines_are_understood():
-    given = commands(["python", "-m", "keras_wp"])
-    assert len(given) >= 4
+    given = [*commands(["keras-wp"]), *commands(["python", "-m", "keras_wp"])]
+    assert len(given) >= 8
     for words in given:
         args = parser().parse_args(words)
         assert args.command in ("evaluate", "compare", "info")

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 from contracts import ATTACKS
+from helpers import plainly, predictions, random_images, tiny_cnn
 
+import keras_wp as kwp
 from keras_wp import attacks
 from keras_wp.attacks import APGD, FAB, PGD, MultiTarget
 
@@ -98,14 +100,18 @@ def test_labels_are_short(attack, label):
     assert attack.label == label
 
 
-def test_two_step_sizes_are_told_apart_in_one_report():
-    from helpers import random_images, tiny_cnn
-
-    import keras_wp as kwp
-
-    x = random_images(4)
-    model = tiny_cnn()
-    y = model.predict(x, verbose=0).argmax(-1)
+def test_two_step_sizes_are_told_apart_in_reports():
+    x, model = random_images(4), tiny_cnn()
+    y = predictions(model, x)
     pair = [PGD(eps=0.1, steps=2), PGD(eps=0.1, steps=2, step_size=0.01)]
-    report = kwp.evaluate(model, (x, y), pair, progress=False)
-    assert [r.name for r in report.results] == ["PGD2", "PGD2:step_size=0.01"]
+    names = ["PGD2", "PGD2:step_size=0.01"]
+    both = plainly(model, (x, y), pair, progress=False)
+    assert [r.name for r in both.results] == names
+    reports = [plainly(model, (x, y), [a], progress=False) for a in pair]
+    (finding,) = [
+        f for f in kwp.compare(*reports).findings if "Only one" in f.message
+    ]
+    assert finding.evidence == {
+        f"only {letter}": [f"{name}, linf 0.1"]
+        for letter, name in zip("AB", names, strict=True)
+    }
