@@ -132,8 +132,8 @@ def test_report_has_every_attack_at_every_eps(finished):
         (name, eps)
         for name in (
             "FGSM",
-            "PGD40:step_size=0.01",
             "PGD40-margin:step_size=0.01",
+            "PGD40:step_size=0.01",
         )
         for eps in (0.1, 0.3)
     ]
