@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from keras_wp._units import Units
+from keras_wp.audit import model_checks
 from keras_wp.cli import files
 from keras_wp.cli.pixels import USUAL, Pixels
 from keras_wp.engine import predict
@@ -49,7 +50,7 @@ def found(model, images, output=None):
     right = {p: r for p, (r, _) in zip(usual, judged, strict=True)}
     most = max(right.values(), key=lambda r: r.sum())
     good = [p for p in usual if not _clearly_more(most, right[p])]
-    if at_chance(int(most.sum()), len(x), classes):
+    if any(model_checks.chance(most, classes)):
         raise ValueError(
             f"The model classifies {most.mean():.0%} of {len(x)} images "
             "correctly, as if by chance, whether pixels lie in "
@@ -73,17 +74,17 @@ def _clearly_more(one, other):
     return gained - lost > 2 * math.sqrt(gained + lost)
 
 
-def at_chance(correct, images, classes):
-    """Whether guessing may well classify as many images correctly."""
-    expected = images / classes
-    return correct <= expected + 2 * math.sqrt(expected * (1 - 1 / classes))
-
-
 def _sample(images):
     """The first images and labels."""
     pair = images.data
     if not isinstance(pair, tuple):
-        pair = next(iter(pair))
+        batches, count = [], 0
+        for x, y in pair:
+            batches.append((x, y))
+            count += len(x)
+            if count >= _IMAGES:
+                break
+        pair = map(np.concatenate, zip(*batches, strict=True))
     x, y = (np.asarray(part)[:_IMAGES] for part in pair)
     if y.ndim == 2:
         y = y[:, 0] if y.shape[1] == 1 else y.argmax(-1)

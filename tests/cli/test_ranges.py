@@ -8,6 +8,7 @@ from helpers import mixed_labels, random_images, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp.cli import pixels, ranges
+from keras_wp.cli.data import Images
 from keras_wp.cli.pixels import Pixels
 
 PLAIN = ("--attacks", "fgsm", "--eps", "0.05", *PLAINLY)
@@ -94,7 +95,10 @@ def test_a_model_that_is_at_chance_is_not_attacked_without_a_word(evaluated):
     assert code == 0
     (finding,) = report.findings
     assert (finding.severity, finding.check) == ("warning", "chance")
-    assert error == f"keras_wp: {finding.message}\n"
+    assert error == (
+        "keras_wp: the model is no better than chance on the images as they "
+        "are, with pixels in [0, 1]: --bounds, --mean and --std say others.\n"
+    )
 
 
 @pytest.mark.once
@@ -157,22 +161,18 @@ def test_applications_tell_it_or_are_asked(name, expected):
     assert ranges._told(model) == expected
 
 
-@pytest.mark.parametrize(
-    "correct, images, classes, expected",
-    [
-        (100, 1000, 10, True),
-        (118, 1000, 10, True),
-        (120, 1000, 10, False),
-        (60, 100, 2, True),
-        (61, 100, 2, False),
-        (0, 8, 10, True),
-        (8, 8, 10, False),
-    ],
-)
-def test_chance_is_two_deviations_above_guessing(
-    correct, images, classes, expected
-):
-    assert ranges.at_chance(correct, images, classes) == expected
+@pytest.mark.parametrize("form", ["arrays", "one-hot", "column", "batches"])
+def test_so_many_images_tell(form):
+    x, y = random_images(300), np.arange(300) % 5
+    given = {
+        "arrays": (x, y),
+        "one-hot": (x, np.eye(5)[y]),
+        "column": (x, y[:, None]),
+        "batches": [(x[i : i + 64], y[i : i + 64]) for i in range(0, 300, 64)],
+    }[form]
+    found = ranges._sample(Images(given, "name"))
+    np.testing.assert_array_equal(found[0], x[:256])
+    np.testing.assert_array_equal(found[1], y[:256])
 
 
 @pytest.mark.parametrize(
