@@ -7,8 +7,8 @@ bare figure. Each is measured in processes of its own, because TensorFlow
 divides a batch between cores only where there is one device; these take turns,
 `--rounds` times. The results are compared.
 
-    python -m benchmarks.devices --attack=pgd100 --images=512
-    KERAS_BACKEND=jax python -m benchmarks.devices --attack=pgd100
+    python -m benchmarks.devices --attack=pgd100-paper --images=512
+    KERAS_BACKEND=jax python -m benchmarks.devices --attack=pgd100-paper
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from absl import app, flags
 import keras_wp as kwp
 from benchmarks.common import FLAGS, load, network, now, record
 
-flags.DEFINE_string("attack", "pgd100", "Name for keras_wp.attacks.get.")
+flags.DEFINE_string("attack", "pgd100-paper", "Name for keras_wp.attacks.get.")
 flags.DEFINE_integer("images", 512, "Test images.")
 flags.DEFINE_integer("rounds", 3, "Processes of each.")
 flags.DEFINE_integer("devices", 0, "Measure with so many in this process.")

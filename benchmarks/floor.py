@@ -51,7 +51,7 @@ ATTACKS = {
     "apgd": lambda: kwp.attacks.APGD(eps=EPS),
     "apgd-l2": lambda: kwp.attacks.APGD(eps=0.5, norm="l2"),
     "apgd-t": lambda: kwp.attacks.APGD(eps=EPS, loss="dlr", targets=9),
-    "mta100": lambda: kwp.attacks.get("mta100"),
+    "mta100": lambda: kwp.attacks.get("mta100-paper"),
     "deepfool": lambda: kwp.attacks.DeepFool(),
     "deepfool-l2": lambda: kwp.attacks.DeepFool(norm="l2"),
     "cw": lambda: kwp.attacks.CarliniWagner(steps=100),

@@ -29,7 +29,13 @@ EXPERIMENT = Config(
     epochs=400,
     batch_size=128,
     learning_rate=0.01,
-    attacks=("pgd20", "pgd20-margin", "pgd100", "deepfool50", "mta100"),
+    attacks=(
+        "pgd20-paper",
+        "pgd20-paper-margin",
+        "pgd100-paper",
+        "deepfool50",
+        "mta100-paper",
+    ),
     output_dir="runs/cifar10_small_cnn",
 )
 

@@ -39,7 +39,7 @@ EXPERIMENT = Config(
     learning_rate=0.01,
     # Every 60 epochs.
     decay=0.9,
-    attacks=("pgd20", "pgd20-margin", "deepfool50", "cw1000"),
+    attacks=("pgd20-paper", "pgd20-paper-margin", "deepfool50", "cw1000"),
     output_dir="runs/cifar10_wrn",
 )
 

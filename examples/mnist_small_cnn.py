@@ -34,7 +34,7 @@ EXPERIMENT = Config(
     learning_rate=0.01,
     # Cross-entropy alone is fooled by logits that are large or saturate; the
     # margin is not.
-    attacks=("fgsm", "pgd40", "pgd40-margin"),
+    attacks=("fgsm", "pgd40-paper", "pgd40-paper-margin"),
     eps=("0.1", "0.2", "0.3"),
     eval_images=1000,
     output_dir="runs/mnist_small_cnn",

@@ -23,6 +23,8 @@ WING = {
 FLOORS = (
     {"_version", "_startup", "_backend", "_checks", "_noise", "inputs"},
     {"_units"},
+    {"_kinds"},
+    {"_names"},
     {"simplex", "objectives"},
     {"norms", "inspection"} | WING,
     {"engine"},

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_wp import _noise, norms, objectives
 from keras_wp._checks import check_at_least, check_positive
+from keras_wp.attacks import base
 from keras_wp.attacks.pgd import GradientAscent
 
 # Share of a move that is the new step; the rest repeats the last move.
@@ -125,9 +126,10 @@ class APGD(GradientAscent):
     def default_name(self):
         steps = "" if self.steps == STANDARD_STEPS else self.steps
         kind = _SHORT.get(self.loss, self.loss)
-        if self.targets is not None:
-            kind = "T" if self.loss == "dlr" else f"{kind}-T"
-        return self._called(f"APGD{steps}", kind)
+        aims = base.told_targets(self.targets)
+        if aims and self.loss == "dlr":
+            kind = ""
+        return self._called(f"APGD{steps}", steps="", loss=kind, targets=aims)
 
     def runs(self, num_classes):
         if self.targets is None:

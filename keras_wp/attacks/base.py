@@ -25,6 +25,15 @@ from keras_wp import _backend, _checks, norms
 from keras_wp.attacks.surrogate import Surrogate
 from keras_wp.engine import arrays
 
+# What a label need not tell: where images lie, by how much they may change,
+# and at random how, is told beside it; the rest has a word in every label.
+_SAID_ELSEWHERE = (
+    *("eps", "bounds", "seed", "name", "surrogate"),
+    *("norm", "restarts", "targeted"),
+)
+# The number of targets that a name need not mention: that of AutoAttack.
+STANDARD_TARGETS = 9
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Attack(abc.ABC):
@@ -118,13 +127,31 @@ class Attack(abc.ABC):
     def default_name(self):
         """The kind of attack and what tells it from its siblings."""
 
-    def _called(self, kind, loss=""):
-        """`kind`, and what of the attack is not the default."""
+    def _called(self, kind, **said):
+        """`kind`, and what of the attack is not the default.
+
+        What it returns is also a name that `keras_wp.attacks.get` knows, so
+        that two attacks have one label only if they are set up in one way.
+
+        Args:
+            kind: What the attack is called, mostly with its number of steps.
+            **said: The fields that have a word of their own, or that `kind`
+                tells already (the word is then empty). All others stand as
+                `field=value` where they are not the default.
+        """
         restarts = getattr(self, "restarts", 1)
-        parts = [f"{kind}x{restarts}" if restarts > 1 else kind, loss]
-        parts += ["" if self.norm == "linf" else self.norm]
-        parts += ["targeted" if getattr(self, "targeted", False) else ""]
-        return "-".join(filter(None, parts))
+        words = [f"{kind}x{restarts}" if restarts > 1 else kind]
+        words += said.values()
+        words += ["" if self.norm == type(self).norm else self.norm]
+        words += ["targeted" if getattr(self, "targeted", False) else ""]
+        others = [
+            f"{field.name}={_plain(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)
+            if field.name not in (*_SAID_ELSEWHERE, *said)
+            and getattr(self, field.name) != field.default
+        ]
+        words = "-".join(filter(None, words))
+        return ":".join(filter(None, [words, ",".join(others)]))
 
     @property
     def updates(self):
@@ -248,3 +275,20 @@ class Attack(abc.ABC):
         state = {**state, "iteration": ops.zeros_like(problem.y)}
         state = _backend.repeat(self.updates, body, state)
         return ops.stop_gradient(state["x_adv"])
+
+
+def told_targets(targets):
+    """What a label says of `targets`: nothing, `"T"`, or `"T4"`."""
+    if targets is None:
+        return ""
+    return "T" if targets == STANDARD_TARGETS else f"T{targets}"
+
+
+def _plain(value):
+    """A value in a label: short, and as it may stand in a name."""
+    if not isinstance(value, (float, np.floating)):
+        return str(value).replace(" ", "")
+    short, levels = f"{value:.6g}", round(value * 255)
+    if float(short) != value and 0 < levels / 255 == value:
+        return f"{levels}/255"
+    return short

@@ -135,7 +135,7 @@ class CarliniWagner(Attack):
 
     @property
     def default_name(self):
-        return f"C&W{self.steps}" + ("-targeted" if self.targeted else "")
+        return self._called(f"C&W{self.steps}", steps="")
 
     @property
     def updates(self):

@@ -90,7 +90,7 @@ class DeepFool(Attack):
 
     @property
     def default_name(self):
-        return self._called(f"DeepFool{self.steps}")
+        return self._called(f"DeepFool{self.steps}", steps="")
 
     @property
     def updates(self):

@@ -11,13 +11,15 @@ from keras import ops
 
 from keras_wp import _noise, norms
 from keras_wp._checks import check_at_least, check_positive
-from keras_wp.attacks import boundary
+from keras_wp.attacks import base, boundary
 from keras_wp.attacks.base import Attack
 from keras_wp.norms import per_image, select
 
 # How many gradients a step without `targets` may take, on average; images
 # rarely need a third.
 _MOST_LOOKS = 9
+# The number of steps that a name need not mention.
+STANDARD_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -87,7 +89,7 @@ class FAB(Attack):
     needs_clean_logits: ClassVar[bool] = True
 
     eps: float | None = None
-    steps: int = 100
+    steps: int = STANDARD_STEPS
     targets: int | None = None
     restarts: int = 1
     alpha_max: float = 0.1
@@ -127,8 +129,9 @@ class FAB(Attack):
 
     @property
     def default_name(self):
-        kind = "FAB" if self.targets is None else "FAB-T"
-        return self._called(f"{kind}{self.steps}")
+        steps = "" if self.steps == STANDARD_STEPS else self.steps
+        aims = base.told_targets(self.targets)
+        return self._called(f"FAB{steps}", steps="", targets=aims)
 
     @property
     def updates(self):

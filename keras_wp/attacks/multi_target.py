@@ -144,8 +144,15 @@ class MultiTarget(Attack):
     @property
     def default_name(self):
         loss = "" if self.loss == "center" else self.loss
-        name = self._called(f"MTA{self.steps}", loss)
-        return f"{name}-published" if self.published_sign else name
+        published = "published" if self.published_sign else ""
+        # The means fit the model: their loss tells that they were used.
+        return self._called(
+            f"MTA{self.steps}",
+            steps="",
+            loss=loss,
+            class_means="",
+            published_sign=published,
+        )
 
     @property
     def starts_at_x(self):

@@ -1,4 +1,4 @@
-"""AutoAttack, and the attacks of the paper's Table 1 by name.
+"""AutoAttack, and attacks by name.
 
 Sources: Croce and Hein, "Reliable evaluation of adversarial robustness with an
 ensemble of diverse parameter-free attacks" (ICML 2020); Xu, Li and Yang,
@@ -7,10 +7,12 @@ Layer", section 4 and Table 1.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 from keras_wp._checks import check_at_least, check_one_of, check_positive
+from keras_wp._kinds import BUDGETS, KINDS
+from keras_wp._names import read
 from keras_wp.attacks.apgd import APGD
+from keras_wp.attacks.base import STANDARD_TARGETS
 from keras_wp.attacks.carlini_wagner import CarliniWagner
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
@@ -21,7 +23,7 @@ from keras_wp.attacks.square import Square
 from keras_wp.attacks.surrogate import Surrogate
 
 # The standard version of Croce and Hein's package.
-STEPS, QUERIES, TARGETS = 100, 5000, 9
+STEPS, QUERIES, TARGETS = 100, 5000, STANDARD_TARGETS
 VERSIONS = ("standard", "rand")
 # Draws for a gradient in the version for randomized models.
 RAND_DRAWS = 20
@@ -100,92 +102,73 @@ class AutoAttack(Suite):
             steps=self.steps,
             final_search=0,
             early_stop=True,
+            name="FAB-T",
             **shared,
         )
         square = Square(
             # The package runs the schedule for 10,000 queries as it is.
             steps=self.queries,
             rescale_schedule=False,
+            name="Square",
             **shared,
         )
         return apgd, apgd_t, fab_t, square
 
     @property
     def default_name(self):
-        norm = "" if self.norm == "linf" else f"-{self.norm}"
-        norm += "-rand" if self.version == "rand" else ""
-        if (self.steps, self.queries) == (STEPS, QUERIES):
-            return f"AutoAttack{norm}"
-        return f"AutoAttack({self.steps}, {self.queries}){norm}"
+        version = "rand" if self.version == "rand" else ""
+        return self._called("AutoAttack", version=version)
 
 
-class _Budget(NamedTuple):
-    linf: float
-    l2: float
-
-
-_MNIST = _Budget(linf=0.3, l2=3.0)
-_CIFAR = _Budget(linf=8 / 255, l2=1.0)
-_BUDGETS = {
-    "mnist": _MNIST,
-    "mnist5k": _MNIST,
-    "cifar10": _CIFAR,
-    "cifar100": _CIFAR,
+_CLASSES = {
+    kind.__name__: kind
+    for kind in (
+        *(FGSM, PGD, APGD, MultiTarget, Square),
+        *(FAB, DeepFool, CarliniWagner, AutoAttack),
+    )
 }
-
-# Table 1: number of iterations and step size.
-_SETUPS = {
-    "fgsm": lambda budget: FGSM(eps=budget.linf),
-    "pgd20": lambda budget: PGD(eps=budget.linf, steps=20, step_size=0.0031),
-    "pgd40": lambda budget: PGD(eps=budget.linf, steps=40, step_size=0.01),
-    "pgd100": lambda budget: PGD(eps=budget.linf, steps=100, step_size=0.0031),
-    "pgd200": lambda budget: PGD(eps=budget.linf, steps=200, step_size=0.01),
-    "cw1000": lambda budget: CarliniWagner(
-        eps=budget.l2, steps=1000, learning_rate=0.01
-    ),
-    "mta100": lambda budget: MultiTarget(
-        eps=budget.linf, steps=100, step_size=0.0031
-    ),
-    "mta200": lambda budget: MultiTarget(
-        eps=budget.linf, steps=200, step_size=0.01
-    ),
-    "deepfool50": lambda budget: DeepFool(
-        eps=budget.linf, steps=50, overshoot=0.02
-    ),
-    "autoattack": lambda budget: AutoAttack(eps=budget.linf),
-}
-NAMES = tuple(_SETUPS)
 
 
 def get(name, dataset="cifar10"):
-    """One of the paper's attacks, as set up in its Table 1, or of two others.
+    """An attack by its name.
 
-    The others are FGSM and AutoAttack, which the table does not have. Budgets
-    are those of section 4: for l-infinity 0.3 on MNIST and 8/255 on CIFAR, for
-    l2 (`"cw1000"`) 3 on MNIST and 1 on CIFAR.
+    A name is a kind, and what is not the default: a number of steps, `x` and
+    a number of restarts, options after dashes (a loss, a norm, `t` or `t4`
+    for so many targets, `targeted`, `rand`, `published`), and arguments after
+    a colon, with commas:
+
+    `"fgsm"`, `"fgsm-l2"`, `"pgd40"`, `"pgd20x5-margin"`,
+    `"pgd:steps=50,restarts=3"`, `"apgd"`, `"apgd-dlr"`, `"apgd-t"`,
+    `"mta:loss=margin"`, `"square:queries=1000"`, `"fab"`, `"fab-t"`,
+    `"deepfool"`, `"cw"`, `"autoattack"`, `"autoattack:version=rand"`.
+
+    Labels in reports are such names. Steps of PGD and MTA are as long as the
+    classes have them, `2.5 * eps / steps`, whatever `eps` is. The set-ups of
+    the paper's Tables 1 and 2, whose steps are of 0.0031 or 0.01 for every
+    `eps`, are `"pgd20-paper"`, and so on with 10, 40, 50, 100 and 200, and
+    `"mta100-paper"` and `"mta200-paper"`; `"cw1000"` and `"deepfool50"` are as
+    in the paper in any case.
 
     Args:
-        name: `"fgsm"`, `"pgd20"`, `"pgd40"`, `"pgd100"`, `"pgd200"`,
-            `"cw1000"`, `"mta100"`, `"mta200"`, `"deepfool50"` or
-            `"autoattack"`.
-        dataset: `"mnist"`, `"mnist5k"`, `"cifar10"` or `"cifar100"`.
+        name: The name.
+        dataset: `"mnist"`, `"mnist5k"`, `"cifar10"` or `"cifar100"`: unless
+            the name says `eps`, the budget is that of the paper's section 4,
+            for l-infinity 0.3 on MNIST and 8/255 on CIFAR, for l2 3 on MNIST
+            and 1 on CIFAR.
 
     Returns:
         An `Attack`. `dataclasses.replace` changes what should differ.
 
     Raises:
-        ValueError: If there is no such name or data set.
+        ValueError: If there is no such attack, argument, or data set.
 
     Example:
 
     >>> keras_wp.attacks.get("pgd40", dataset="mnist").eps
     0.3
     """
-    budget = _look_up(_BUDGETS, dataset=dataset)
-    return _look_up(_SETUPS, name=name)(budget)
-
-
-def _look_up(table, **argument):
-    check_one_of(table, **argument)
-    (value,) = argument.values()
-    return table[value]
+    check_one_of(BUDGETS, dataset=dataset)
+    kind, fields = read(name)
+    made_by = _CLASSES[KINDS[kind].made_by]
+    norm = fields.get("norm", made_by.norm)
+    return made_by(**{"eps": BUDGETS[dataset][norm], **fields})

@@ -93,7 +93,7 @@ class FGSM(GradientAscent):
 
     @property
     def default_name(self):
-        return self._called("FGSM", self._loss_if_unusual)
+        return self._called("FGSM", loss=self._loss_if_unusual)
 
     @property
     def updates(self):
@@ -193,7 +193,8 @@ class PGD(GradientAscent):
 
     @property
     def default_name(self):
-        return self._called(f"PGD{self.steps}", self._loss_if_unusual)
+        loss = self._loss_if_unusual
+        return self._called(f"PGD{self.steps}", steps="", loss=loss)
 
     def runs(self, num_classes):
         del num_classes

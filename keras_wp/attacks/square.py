@@ -115,7 +115,7 @@ class Square(Attack):
     def default_name(self):
         steps = "" if self.steps == STANDARD_STEPS else self.steps
         loss = "" if self.loss == "margin" else self.loss
-        return self._called(f"Square{steps}", loss)
+        return self._called(f"Square{steps}", steps="", loss=loss)
 
     @property
     def updates(self):

@@ -1,4 +1,8 @@
-"""The command line: `python -m keras_wp evaluate`, `compare` and `info`."""
+"""The command line: `keras-wp evaluate`, `compare` and `info`.
+
+Modules here import nothing heavy before a command is understood: `add_options`
+and `check` do without Keras, and what runs imports what it needs.
+"""
 
 from keras_wp.cli.main import main
 

@@ -4,22 +4,21 @@ import argparse
 import math
 from fractions import Fraction
 
-from keras_wp.attacks import named
+from keras_wp import _names
 
 
 def names(text):
     """Names of attacks, with commas, as a list."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
+    found = _names.split(text)
     if not found:
         raise argparse.ArgumentTypeError(
             f"expected names of attacks. Received: {text!r}"
         )
-    unknown = [name for name in found if name not in named.NAMES]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"expected names among {', '.join(named.NAMES)}. "
-            f"Received: {', '.join(unknown)}"
-        )
+    for name in found:
+        try:
+            _names.read(name)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
     return found
 
 
@@ -34,6 +33,39 @@ def count(text):
             f"expected an integer of at least 1. Received: {text!r}"
         )
     return value
+
+
+def share(text):
+    """A number from 0 to 1, or a percentage."""
+    number, percent, rest = text.strip().partition("%")
+    value = _number(number) / (100 if percent else 1)
+    if rest or not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share such as 0.4 or 40%. Received: {text!r}"
+        )
+    return value
+
+
+def bounds(text):
+    """The lowest and the highest value of a pixel."""
+    found = tuple(map(_number, text.split(",")))
+    if not (len(found) == 2 and -math.inf < found[0] < found[1] < math.inf):
+        raise argparse.ArgumentTypeError(
+            "expected the lowest and the highest value of a pixel, such as "
+            f"0,255. Received: {text!r}"
+        )
+    return found
+
+
+def channels(text):
+    """A number for all channels, or one for each."""
+    found = tuple(map(_number, text.split(",")))
+    if not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(
+            "expected a number, or one for each channel with commas. "
+            f"Received: {text!r}"
+        )
+    return found
 
 
 def budgets(text):
@@ -52,7 +84,13 @@ def budgets(text):
         name, equals, number = part.rpartition("=")
         if equals:
             norm = name.strip()
-        found.setdefault(norm, []).append(_budget(number, text))
+        value = _number(number)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(
+                "expected numbers or fractions above 0, such as 0.3 or 8/255. "
+                f"Received: {text!r}"
+            )
+        found.setdefault(norm, []).append(value)
     if None not in found:
         return found
     if len(found) > 1:
@@ -62,14 +100,9 @@ def budgets(text):
     return found[None]
 
 
-def _budget(number, text):
+def _number(text):
+    """A number or a fraction; NaN for anything else."""
     try:
-        value = float(Fraction(number.strip()))
+        return float(Fraction(text.strip()))
     except (ValueError, ZeroDivisionError, OverflowError):
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(
-            "expected numbers or fractions above 0, such as 0.3 or 8/255. "
-            f"Received: {text!r}"
-        )
-    return value
+        return math.nan

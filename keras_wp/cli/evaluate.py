@@ -1,22 +1,24 @@
 """`evaluate MODEL`: attack it, show the report, and write it."""
 
-import dataclasses
+import argparse
 import pathlib
-import shlex
-import sys
 
-from keras_wp import attacks, datasets
-from keras_wp.cli import arguments, files, models
-from keras_wp.evaluation.evaluate import evaluate as evaluate_model
-from keras_wp.reports.findings import Finding
+from keras_wp import _kinds, _names
+from keras_wp.cli import arguments, data, files, models, pixels, verdict
 
 HELP = "attack a model and report what resists"
-_CLASS_NAMES = {
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ),
-}
+DESCRIPTION = f"""\
+Attack a model and report which images resist.
+
+Attacks are named with commas between them. A name is a kind, one of
+{_kinds.NAMES},
+and what is not the default: steps (pgd40), restarts (pgd40x5), options after
+dashes (pgd40-margin, apgd-dlr, apgd-t, fgsm-l2, fab-t4), and arguments after a
+colon, with commas, too (square:queries=1000, pgd:steps=50,restarts=3). What has
+an equals sign and no colon belongs to the name before it. Steps scale with
+--eps, unless a set-up of the paper is asked for (pgd20-paper).
+"""
+_DEFAULT = "pgd40,autoattack"
 
 
 def add_arguments(command):
@@ -29,25 +31,21 @@ def add_arguments(command):
         type=pathlib.Path,
         help="save every adversarial image",
     )
+    verdict.add_options(command)
 
 
 def add_options(command):
     """What may follow every command that attacks."""
     add = command.add_argument
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="mnist5k, or a set of TensorFlow Datasets such as mnist or "
-        "cifar10; its test images are used",
-    )
-    add("--data-dir", metavar="DIR", help="where TensorFlow Datasets are")
+    data.add_options(command)
+    pixels.add_options(command)
+    models.add_options(command)
     add(
         "--attacks",
         metavar="NAMES",
-        default="pgd40,autoattack",
+        default=_DEFAULT,
         type=arguments.names,
-        help="names as in keras_wp.attacks.get, with commas "
-        "(default: pgd40,autoattack)",
+        help=f"attacks by name (default: {_DEFAULT})",
     )
     add(
         "--eps",
@@ -57,17 +55,25 @@ def add_options(command):
         "linf=8/255,l2=0.5 (default: the data set's own)",
     )
     add(
-        "--limit",
-        metavar="N",
-        type=arguments.count,
-        help="use the first N images",
+        "--norm",
+        choices=_kinds.NORMS,
+        help="the norm of attacks whose names do not say it",
+    )
+    add(
+        "--output-name",
+        metavar="NAME",
+        help="which output are the classes, if the model has several",
     )
     add("--batch-size", metavar="N", type=arguments.count, default=128)
     add("--seed", metavar="N", type=int, default=0)
-    add("--audit", action="store_true", help="say why numbers may be too good")
+    add(
+        "--audit",
+        action=argparse.BooleanOptionalAction,
+        help="say why numbers may be too good",
+    )
     add(
         "--adaptive",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="add attacks that suit the model, such as through surrogates",
     )
     add(
@@ -90,116 +96,75 @@ def add_options(command):
     )
 
 
-def run(args):
-    """Run the command."""
-    files.prepare(args.reports, files.SUFFIXES)
-    if args.save_adversarial:
-        files.prepare([args.save_adversarial], (".npz",))
-    model = models.load(args.model)
-    report = attacked(
-        args, model, load_data(args), save_adversarial=args.save_adversarial
-    )
-    files.show(report)
-    for path in args.reports:
-        files.write(report, path, class_names=_CLASS_NAMES.get(args.dataset))
-    files.tell([*args.reports, args.save_adversarial])
+def check(args):
+    """What can be found wrong before anything is loaded."""
+    models.check(args.model)
+    check_options(args)
+    files.prepare([args.save_adversarial], (".npz",))
+    verdict.check(args)
 
 
-def attacked(args, model, data, **options_of_files):
-    """The report of an evaluation with these arguments.
-
-    Args:
-        args: The parsed arguments.
-        model: The model.
-        data: Its images and labels.
-        **options_of_files: `resume_dir` and `save_adversarial` of `evaluate`.
-    """
-    chosen, findings = chosen_attacks(args, model), ()
-    options = {"audit": args.audit, "adaptive": args.adaptive}
-    options = {name: True for name, wanted in options.items() if wanted}
-    if not models.has_gradients(model):
-        finding = Finding(
-            "warning",
-            "The model gives no gradients, so that only Square, which needs "
-            "none, was run: attacks that follow gradients might fool more "
-            "images.",
-            {
-                "attacks": [attack.label for attack in chosen],
-                "left out": [*args.attacks, *options],
-            },
-        )
-        findings, options = (finding,), {}
-        print(f"keras_wp: {finding.message}", file=sys.stderr)
-    report = evaluate_model(
-        model,
-        data,
-        chosen,
-        eps=args.eps,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        **{"resume_dir": args.resume_dir, **options_of_files},
-        **options,
-    )
-    command = shlex.join(["python", "-m", "keras_wp", *args.argv])
-    return dataclasses.replace(
-        report,
-        findings=(*report.findings, *findings),
-        environment={
-            **report.environment,
-            "dataset": f"{args.dataset}, test, {len(report)} images",
-            "command": command,
-        },
-    )
-
-
-def chosen_attacks(args, model):
-    """The attacks to run on a model: those asked for, if it has gradients."""
-    chosen = args.attacks
-    used = sorted({attacks.get(name).norm for name in chosen})
+def check_options(args):
+    """Check what `add_options` adds, and read its names."""
+    data.check(args)
+    pixels.check(args)
+    if args.norm:
+        args.attacks = [_in_norm(name, args.norm) for name in args.attacks]
+    read = [_names.read(name) for name in args.attacks]
+    used = {fields.get("norm", _usual_norm(kind)) for kind, fields in read}
     if isinstance(args.eps, list) and len(used) > 1:
         raise ValueError(
             "--eps must name the norm of each budget when the attacks use "
             "several, as in linf=8/255,l2=0.5. Received: no norm for attacks "
-            f"in {' and '.join(used)}"
+            f"in {' and '.join(sorted(used))}"
         )
-    if args.eps is None:
-        chosen = [attacks.get(name, args.dataset) for name in chosen]
-    if models.has_gradients(model):
-        return chosen
-    return _gradient_free(chosen, args.eps)
-
-
-def _gradient_free(chosen, eps):
-    """What stands for these attacks where there are no gradients."""
-    chosen = [
-        attacks.get(attack) if isinstance(attack, str) else attack
-        for attack in chosen
-    ]
-    found = {}
-    for attack in chosen:
-        for part in attack.parts:
-            if isinstance(part, attacks.Square):
-                found[part.norm] = part
-    for attack in chosen:
-        own = getattr(attack, "eps", None)
-        if own is not None and attack.norm not in found:
-            found[attack.norm] = attacks.Square(
-                eps=own, norm=attack.norm, bounds=attack.bounds
+    if isinstance(args.eps, dict) and used != set(args.eps):
+        raise ValueError(
+            "--eps must hold budgets in the norms of the attacks. Received: "
+            f"{' and '.join(sorted(args.eps))} for attacks in "
+            f"{' and '.join(sorted(used))}"
+        )
+    own = ["eps" in fields for _, fields in read]
+    if args.eps is not None and any(own):
+        raise ValueError(
+            "The budget of an attack must be given once, by --eps or in its "
+            f"name. Received: both, for {args.attacks[own.index(True)]!r}"
+        )
+    args.budgets = args.data.removeprefix("tfds:")
+    if args.budgets not in _kinds.BUDGETS:
+        if args.eps is None and not all(own):
+            raise ValueError(
+                "--eps must be given, as in --eps 8/255, for data that have "
+                "no usual budget: only "
+                f"{', '.join(_kinds.BUDGETS)} have. Received: no --eps for "
+                f"{args.data!r}"
             )
-    if isinstance(eps, dict) and set(found) - set(eps):
-        raise ValueError(
-            "--eps must hold a budget in the norm of each attack. Received: "
-            f"budgets in {sorted(eps)} for attacks in {sorted(found)}"
-        )
-    return list(found.values())
+        args.budgets = "cifar10"  # In no use: --eps or the names have all.
+    files.prepare(args.reports, files.SUFFIXES)
 
 
-def load_data(args):
-    """The test images that the arguments name, and their labels."""
-    if args.dataset is None:
-        raise ValueError(
-            "--dataset must name the images to attack, such as mnist5k or "
-            "cifar10. Received: no --dataset"
-        )
-    _, (x, y) = datasets.load(args.dataset, args.data_dir)
-    return x[: args.limit], y[: args.limit]
+def run(args):
+    """Run the command."""
+    from keras_wp.cli import attacking
+
+    model = models.load(args.model, args.imports)
+    images = pixels.unit(data.load(args, model), args)
+    report = attacking.attacked(
+        args, model, images, save_adversarial=args.save_adversarial
+    )
+    files.show(report)
+    for path in args.reports:
+        files.write(report, path, class_names=images.class_names)
+    files.tell([*args.reports, args.save_adversarial])
+    return verdict.reached(report, args)
+
+
+def _in_norm(name, norm):
+    """The name of an attack in a norm, if it does not say another."""
+    if "norm" in _names.read(name)[1]:
+        return name
+    return f"{name}{',' if ':' in name else ':'}norm={norm}"
+
+
+def _usual_norm(kind):
+    return "l2" if kind == "cw" else "linf"

@@ -2,14 +2,12 @@
 
 import sys
 
-from rich.console import Console
-
 SUFFIXES = (".html", ".json", ".md")
 
 
 def prepare(paths, suffixes):
     """Make sure, before any work, that files can be written there."""
-    for path in paths:
+    for path in filter(None, paths):
         if path.suffix not in suffixes:
             raise ValueError(
                 "What is written must be a file with the suffix "
@@ -36,6 +34,8 @@ def write(result, path, **options):
 def show(result):
     """Print a report or a comparison."""
     if sys.stdout.isatty():
+        from rich.console import Console
+
         Console().print(result)
     else:
         say(result)
@@ -51,3 +51,8 @@ def tell(paths):
 def say(text):
     """Print a text at once."""
     print(text, flush=True)
+
+
+def note(text):
+    """Say something beside the result."""
+    print(f"keras_wp: {text}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """`info MODEL`: its size, and the geometry of its last layer."""
 
 from keras_wp.cli import files, models
-from keras_wp.inspection.geometry import head_geometry
 
 HELP = "show a model's size and the geometry of its last layer"
 
@@ -9,11 +8,19 @@ HELP = "show a model's size and the geometry of its last layer"
 def add_arguments(command):
     """What may follow the command."""
     command.add_argument("model", metavar="MODEL", help="the model")
+    models.add_options(command)
+
+
+def check(args):
+    """What can be found wrong before anything is loaded."""
+    models.check(args.model)
 
 
 def run(args):
     """Run the command."""
-    model = models.load(args.model)
+    from keras_wp.inspection.geometry import head_geometry
+
+    model = models.load(args.model, args.imports)
     lines = [f"{model.name}: {args.model}"]
     if hasattr(model, "count_params"):
         lines.append(f"{model.count_params():,} parameters.")

@@ -1,9 +1,12 @@
 """The entry: parse, run, and turn errors into one sentence."""
 
 import argparse
+import re
 import sys
 import warnings
 
+from keras_wp import _startup
+from keras_wp._version import __version__
 from keras_wp.cli import compare, evaluate, info
 
 COMMANDS = {"evaluate": evaluate, "compare": compare, "info": info}
@@ -13,15 +16,19 @@ _EXPECTED = (ValueError, OSError, ImportError)
 _DESCRIPTION = """\
 How robust is an image classifier, truly?
 
-MODEL is a .keras file or the directory of a SavedModel that returns logits.
+MODEL is a .keras or .h5 file, or the directory of a SavedModel.
 """
 _EXAMPLES = """\
 examples:
-  python -m keras_wp evaluate model.keras --dataset mnist \\
-      --attacks pgd40,autoattack --eps 0.3 --audit --report report.html
-  python -m keras_wp compare plain.keras robust.keras --dataset cifar10 \\
-      --attacks pgd20 --eps 2/255,8/255
-  python -m keras_wp info model.keras
+  {program} evaluate model.keras --data mnist --attacks pgd40,autoattack \\
+      --eps 0.3 --report report.html
+  {program} evaluate model.h5 --data photos/ --bounds 0,255 --eps 8/255 \\
+      --attacks pgd:steps=50,restarts=3,square:queries=1000
+  {program} compare plain.keras robust.keras --data cifar10 --eps 2/255,8/255
+  {program} info model.keras
+
+exit codes: 0; 2 for bad input; 3 if what --fail-under asks for is not reached;
+130 after Ctrl-C
 """
 
 
@@ -29,22 +36,37 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the whole usage."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} -h)\n")
+        self.exit(2, f"keras_wp: error: {message} (see {self.prog} -h)\n")
+
+
+def program():
+    """How this program is called, as a user would."""
+    installed = _startup.is_installed_command()
+    return _startup.PROGRAM if installed else "python -m keras_wp"
 
 
 def parser():
     """The parser of the command line."""
     top = _Parser(
-        prog="keras_wp",
+        prog=program(),
         description=_DESCRIPTION,
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.format(program=program()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument(
+        "--version", action="version", version=f"keras_wp {__version__}"
     )
     commands = top.add_subparsers(
         dest="command", required=True, metavar="COMMAND"
     )
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.HELP))
+        added = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=getattr(command, "DESCRIPTION", command.HELP),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(added)
     return top
 
 
@@ -56,18 +78,22 @@ def main(argv=None):
             this process.
 
     Returns:
-        The exit code: 0; 2 for bad input; 130 after Ctrl-C.
+        The exit code: 0; 2 for bad input; 3 if less is robust than
+        `--fail-under` asks for; 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = parser().parse_args(argv)
+        args = parser().parse_args(_joined(argv))
     except SystemExit as end:
         return end.code
-    args.argv = argv
+    args.call = [*program().split(), *argv]
+    command = COMMANDS[args.command]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            COMMANDS[args.command].run(args)
+            command.check(args)
+            _startup.load()
+            return command.run(args) or 0
     except _EXPECTED as error:
         _tell("error", error, sys.stderr)
         return 2
@@ -79,7 +105,21 @@ def main(argv=None):
         )
         print(f"\nkeras_wp: interrupted; {hint}", file=sys.stderr)
         return 130
-    return 0
+
+
+def _joined(argv):
+    """The arguments, with values like `-1,1` joined to their options.
+
+    They look like options themselves to argparse.
+    """
+    joined = []
+    for argument in argv:
+        value = re.match(r"-[\d.]", argument)
+        if value and joined and re.fullmatch(r"--[a-z-]+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -7,26 +7,30 @@ from collections.abc import Mapping
 import numpy as np
 
 import keras_wp.attacks as kwp_attacks
-from keras_wp import norms, objectives
+from keras_wp import _names, norms, objectives
 
 
 def resolve(attacks, eps, bounds=(0.0, 1.0)):
     """The attacks, each with a label of its own.
 
     Args:
-        attacks: Attacks, or names.
+        attacks: Attacks, or names: several in a text with commas.
         eps: The budgets asked for.
         bounds: The bounds of attacks by name.
     """
-    if isinstance(attacks, (str, kwp_attacks.Attack)):
+    if isinstance(attacks, str):
+        attacks = _names.split(attacks)
+    if isinstance(attacks, kwp_attacks.Attack):
         attacks = [attacks]
     attacks = [] if attacks is None else list(attacks)
-    named = [a for a in attacks if isinstance(a, str)]
-    if named and eps is None:
-        raise ValueError(
-            "`eps` must be given for attacks by name, whose budgets depend on "
-            f"the data set. Received: eps=None for {named}"
-        )
+    for name in [a for a in attacks if isinstance(a, str)]:
+        own = "eps" in _names.read(name)[1]
+        if own == (eps is not None):
+            raise ValueError(
+                "The budget of an attack by name must be given once, as `eps` "
+                "or in the name, as it depends on the data set. Received: "
+                f"eps={eps!r} for {name!r}"
+            )
     resolved = [
         _by_name(a, eps).with_bounds(bounds) if isinstance(a, str) else a
         for a in attacks

@@ -4,6 +4,7 @@ import dataclasses
 from fractions import Fraction
 
 import keras_wp as kwp
+from keras_wp import _names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +25,6 @@ _PUBLISHED = {
     ("trades", "cifar10"): Published(0.031, 10, 0.007),
     ("mart", "cifar10"): Published(0.031, 10, 0.007),
 }
-# PGD10 and PGD50 are in the paper's Table 2, but not in its Table 1; C&W100
-# is for processors.
-_MORE_STEPS = {
-    "pgd10": ("pgd20", 10),
-    "pgd50": ("pgd20", 50),
-    "cw100": ("cw1000", 100),
-}
-# What may follow a name, if it is not a loss.
-_OPTIONS = {"published": {"published_sign": True}}
 
 
 def budgets(images):
@@ -41,30 +33,26 @@ def budgets(images):
 
 
 def by_name(config, name, images):
-    """An attack of Table 1, `"pgd20"`, or with another loss, `"pgd20-dlr"`.
+    """An attack of the paper, `"pgd20-paper"`, or any other, `"apgd-dlr"`.
 
-    `"mta100-published"` is the multi-target attack as the published
+    `"mta100-paper-published"` is the multi-target attack as the published
     script has it. The iterations are limited to `config.max_attack_steps`, and
     the attack's label then says to how many; that of `"autoattack"` is
     AutoAttack for the standard suite only.
     """
-    base, _, option = name.partition("-")
-    base, steps = _MORE_STEPS.get(base, (base, None))
-    changes = {"steps": steps} if steps else {}
-    changes |= _OPTIONS.get(option, {"loss": option} if option else {})
-    if base != "fgsm":
-        changes["seed"] = config.seed
     try:
-        attack = kwp.attacks.get(base, budgets(images))
-        attack = dataclasses.replace(attack, **changes)
-    except (TypeError, ValueError) as error:
+        attack = kwp.attacks.get(name, budgets(images))
+    except ValueError as error:
         raise SystemExit(f"--attacks={name}: {error}") from None
+    if not isinstance(attack, kwp.attacks.FGSM):
+        attack = dataclasses.replace(attack, seed=config.seed)
     return _limited(attack, config.max_attack_steps)
 
 
 def named(config, images):
     """The attacks of the evaluation."""
-    found = [by_name(config, name, images) for name in config.attacks]
+    names = _names.split(",".join(config.attacks))
+    found = [by_name(config, name, images) for name in names]
     if config.eps and all(attack.norm != "linf" for attack in found):
         raise SystemExit(
             "--eps is for attacks in l-infinity. Received: --attacks="

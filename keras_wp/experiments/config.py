@@ -107,9 +107,9 @@ class Config:
     resume: bool = option(False, "Continue the run in output_dir.")
     attacks: tuple[str, ...] = option(
         (),
-        "Attacks to evaluate with: names of Table 1, such as pgd20; with "
-        "another loss, as pgd20-margin; as its published script has it, "
-        "mta100-published; autoattack.",
+        "Attacks to evaluate with, as keras_wp.attacks.get knows them: as the "
+        "paper has them, pgd20-paper; with another loss, pgd20-paper-margin; "
+        "as its published script has it, mta100-paper-published; autoattack.",
     )
     adaptive: bool = option(False, "Try attacks that fit the model, too.")
     eval_images: int = option(
@@ -159,14 +159,20 @@ EXPERIMENTS = {
         dataset="mnist",
         # Cross-entropy alone is fooled by logits that are large or saturate;
         # the margin is not.
-        attacks=("fgsm", "pgd40", "pgd40-margin"),
+        attacks=("fgsm", "pgd40-paper", "pgd40-paper-margin"),
         eps=("0.1", "0.2", "0.3"),
         eval_images=1000,
         output_dir="runs/mnist_small_cnn",
     ),
     "cifar10_small_cnn": Config(
         dataset="cifar10",
-        attacks=("pgd20", "pgd20-margin", "pgd100", "deepfool50", "mta100"),
+        attacks=(
+            "pgd20-paper",
+            "pgd20-paper-margin",
+            "pgd100-paper",
+            "deepfool50",
+            "mta100-paper",
+        ),
         output_dir="runs/cifar10_small_cnn",
     ),
     "cifar10_wrn": Config(
@@ -174,7 +180,7 @@ EXPERIMENTS = {
         network="wide_resnet",
         augment=True,
         decay=0.9,
-        attacks=("pgd20", "pgd20-margin", "deepfool50", "cw1000"),
+        attacks=("pgd20-paper", "pgd20-paper-margin", "deepfool50", "cw1000"),
         output_dir="runs/cifar10_wrn",
     ),
     "cifar100_wrn": Config(
@@ -182,7 +188,13 @@ EXPERIMENTS = {
         network="wide_resnet",
         augment=True,
         decay=0.9,
-        attacks=("pgd20", "pgd20-margin", "pgd100", "deepfool50", "cw1000"),
+        attacks=(
+            "pgd20-paper",
+            "pgd20-paper-margin",
+            "pgd100-paper",
+            "deepfool50",
+            "cw1000",
+        ),
         output_dir="runs/cifar100_wrn",
     ),
 }

@@ -82,8 +82,8 @@ def test_constants_are_those_of_the_paper_and_of_autoattack():
     constants = (attack.steps, attack.alpha_max, attack.eta, attack.beta)
     assert constants == (100, 0.1, 1.05, 0.9)
     assert (attack.final_search, attack.restarts) == (3, 1)
-    assert attack.label == "FAB100"
-    assert FAB(targets=9, norm="l2").label == "FAB-T100-l2"
+    assert attack.label == "FAB"
+    assert FAB(targets=9, norm="l2").label == "FAB-T-l2"
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -240,7 +240,7 @@ def test_names_tell_attacks_apart():
     assert MultiTarget(eps=1.0, steps=100).label == "MTA100"
     margin = MultiTarget(eps=1.0, steps=9, loss="margin", norm="l2")
     assert margin.label == "MTA9-margin-l2"
-    assert published(steps=3).label == "MTA3-published"
+    assert published(steps=3).label == "MTA3-published:step_size=9"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from commands import EVALUATE, run
 
 import keras_wp as kwp
-from keras_wp.cli import arguments
+from keras_wp.cli import arguments, evaluate
+from keras_wp.cli.main import parser
 
 
 @pytest.mark.once
@@ -32,6 +33,79 @@ def test_other_budgets_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError) as error:
         arguments.budgets(text)
     assert str(error.value).endswith(f"Received: {text!r}")
+
+
+def parsed(*words):
+    args = parser().parse_args(["evaluate", "m.keras", *words])
+    evaluate.check_options(args)
+    return args
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "words, names",
+    [
+        ([], ["pgd40", "autoattack"]),
+        (
+            ["--attacks", "pgd:steps=50,restarts=3,square:queries=9,fgsm"],
+            ["pgd:steps=50,restarts=3", "square:queries=9", "fgsm"],
+        ),
+        (
+            [
+                "--norm",
+                "l2",
+                "--attacks",
+                "pgd40,fgsm-linf:seed=1,cw,apgd:rho=.5",
+            ],
+            ["pgd40:norm=l2", "fgsm-linf:seed=1", "cw:norm=l2"]
+            + ["apgd:rho=.5,norm=l2"],
+        ),
+    ],
+)
+def test_attacks_are_read_by_name(words, names):
+    args = parsed(*words, "--data", "mnist")
+    assert args.attacks == names
+    for name in names:
+        kwp.attacks.get(name, args.budgets)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ["--data", "mnist", "--attacks", "cw", "--norm", "linf"],
+            "The argument norm of cw must be one of l2. Received: "
+            "'cw:norm=linf'",
+        ),
+        (
+            ["--data", "svhn_cropped"],
+            "--eps must be given, as in --eps 8/255, for data that have no "
+            "usual budget: only mnist, mnist5k, cifar10, cifar100 have. "
+            "Received: no --eps for 'svhn_cropped'",
+        ),
+        (
+            ["--data", "mnist", "--attacks", "fgsm:eps=0.1", "--eps", "0.1"],
+            "The budget of an attack must be given once, by --eps or in its "
+            "name. Received: both, for 'fgsm:eps=0.1'",
+        ),
+        (
+            ["--data", "mnist", "--attacks", "fgsm,cw", "--eps", "linf=0.1"],
+            "--eps must hold budgets in the norms of the attacks. Received: "
+            "linf for attacks in l2 and linf",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_gets_one_sentence(words, message):
+    with pytest.raises(ValueError) as error:
+        parsed(*words)
+    assert str(error.value) == message
+
+
+@pytest.mark.once
+def test_a_budget_in_the_name_will_do():
+    args = parsed("--data", "svhn_cropped", "--attacks", "fgsm:eps=8/255")
+    assert kwp.attacks.get(args.attacks[0], args.budgets).eps == 8 / 255
 
 
 @pytest.fixture

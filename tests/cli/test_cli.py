@@ -7,12 +7,12 @@ import sys
 
 import keras
 import pytest
-from commands import EVALUATE, run
+from commands import EVALUATE, PLAINLY, run
 from helpers import ROOT, plainly, tiny_cnn
 
 import keras_wp as kwp
-from keras_wp import _startup
-from keras_wp.cli import compare, evaluate
+from keras_wp import _startup, attacks
+from keras_wp.cli import attacking, compare
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +45,33 @@ def test_evaluate_shows_and_writes_the_report(models, tmp_path, capsys):
 def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
     asked = {}
 
-    def evaluate(model, data, attacks, **options):
-        asked.update(options, attacks=attacks, count=len(data[0]))
+    def evaluate(model, data, chosen, **options):
+        asked.update(options, attacks=chosen, count=len(data[0]))
         raise ValueError("enough")
 
-    monkeypatch.setattr("keras_wp.cli.evaluate.evaluate_model", evaluate)
+    monkeypatch.setattr("keras_wp.cli.attacking.evaluate_model", evaluate)
     code = run(
         *["evaluate", models / "a.keras", "--dataset", "mnist", "--limit", 7],
-        *["--eps", "linf=2/255,8/255,l2=1", "--batch-size", 5, "--seed", 3],
+        *["--eps", "linf=2/255,8/255", "--batch-size", 5, "--seed", 3],
         *["--resume-dir", tmp_path / "r", "--audit", "--adaptive"],
         *["--save-adversarial", tmp_path / "a.npz"],
     )
     assert code == 2
     assert asked == {
-        "attacks": ["pgd40", "autoattack"],
+        "attacks": [
+            attacks.get("pgd40", "mnist"),
+            attacks.get("autoattack", "mnist"),
+        ],
         "count": 7,
-        "eps": {"linf": [2 / 255, 8 / 255], "l2": [1.0]},
+        "eps": {"linf": [2 / 255, 8 / 255]},
         "batch_size": 5,
         "seed": 3,
         "resume_dir": tmp_path / "r",
         "save_adversarial": tmp_path / "a.npz",
         "audit": True,
         "adaptive": True,
+        "inputs": None,
+        "output": None,
     }
 
 
@@ -74,6 +79,7 @@ def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
 def test_data_set_gives_the_budget(models, tmp_path, capsys):
     path = tmp_path / "report.json"
     args = ["--dataset", "cifar10", "--attacks", "fgsm", "--report", path]
+    args += PLAINLY
     assert run("evaluate", models / "a.keras", *args) == 0
     assert kwp.Report.from_json(path)["FGSM"].eps == 8 / 255
     assert "linf 8/255" in capsys.readouterr().out
@@ -86,7 +92,7 @@ def test_interrupted_evaluation_says_how_to_go_on(
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_wp.cli.evaluate.evaluate_model", interrupt)
+    monkeypatch.setattr("keras_wp.cli.attacking.evaluate_model", interrupt)
     model = models / "a.keras"
     assert run("evaluate", model, *EVALUATE) == 130
     assert capsys.readouterr().err == (
@@ -103,6 +109,7 @@ def test_compare_counts_the_same_images(models, images, tmp_path, capsys):
     path = tmp_path / "comparison.json"
     a, b = models / "a.keras", models / "b.keras"
     options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.05"]
+    options += ["--bounds", "0,1", *PLAINLY]
     assert run("compare", a, b, *options, "--report", path) == 0
     assert "B: b.keras" in capsys.readouterr().out
     loaded = json.loads(path.read_text())
@@ -150,7 +157,7 @@ def test_compare_asks_for_a_common_budget_before_it_attacks(
     model = keras.saving.load_model(models / "a.keras")
     path = tmp_path / "a.json"
     plainly(model, images, [kwp.attacks.FGSM(eps=0.1)]).to_json(path)
-    monkeypatch.setattr(evaluate, "evaluate_model", None)
+    monkeypatch.setattr(attacking, "evaluate_model", None)
     options = ["--dataset", "mnist", "--attacks", "fgsm", "--eps", "0.2,0.05"]
     assert run("compare", path, models / "b.keras", *options) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -196,10 +203,10 @@ def test_package_runs_as_a_program(models):
         ("nosuch", "Unable to import backend : nosuch"),
     ],
 )
-def test_missing_backend_is_one_sentence(backend, reason, tmp_path):
+def test_missing_backend_is_one_sentence(models, backend, reason, tmp_path):
     (tmp_path / "jax.py").write_text("raise ImportError('No jax is here')")
     done = subprocess.run(
-        [sys.executable, "-m", "keras_wp", "info", "a.keras"],
+        [sys.executable, "-m", "keras_wp", "info", str(models / "a.keras")],
         capture_output=True,
         text=True,
         check=False,
@@ -217,11 +224,10 @@ def test_missing_backend_is_one_sentence(backend, reason, tmp_path):
 @pytest.mark.filterwarnings("default:A budget:UserWarning")
 def test_warning_is_one_sentence(models, capsys):
     given = "--dataset", "mnist", "--attacks", "fgsm", "--eps", "8"
-    assert run("evaluate", models / "a.keras", *given) == 0
+    assert run("evaluate", models / "a.keras", *given, *PLAINLY) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "keras_wp: warning: A budget in linf of 8 is larger than the range of "
-        "the pixels, (0.0, 1.0), so that any image is within it: is it in "
-        "other units?"
+        "keras_wp: warning: A budget in linf of 8 is larger than half of the "
+        "range of the pixels, (0.0, 1.0): is it in other units?"
     ]
 
 
@@ -257,34 +263,36 @@ def test_quiet_start_needs_no_stderr(monkeypatch):
 BAD = {
     "no model": (
         ["evaluate", "no.keras", *EVALUATE],
-        "MODEL must be a .keras file or the directory of a SavedModel. "
+        "MODEL must be a .keras or .h5 file, or the directory of a SavedModel. "
         "Received: 'no.keras', which is not there",
     ),
     "other directory": (
         ["info", "."],
-        "MODEL must be a .keras file or the directory of a SavedModel. "
+        "MODEL must be a .keras or .h5 file, or the directory of a SavedModel. "
         "Received: '.', which is another directory",
     ),
     "torn model": (
         ["info", "torn.keras"],
-        "MODEL must be a .keras file that is whole, or the directory of a "
-        "SavedModel. Received: 'torn.keras'",
+        "MODEL must be a .keras or .h5 file, or the directory of a SavedModel, "
+        "and whole. Received: 'torn.keras', which is not what Keras writes as "
+        ".keras",
     ),
     "no data set": (
         ["evaluate", "a.keras"],
-        "--dataset must name the images to attack, such as mnist5k or cifar10. "
-        "Received: no --dataset",
+        "--data must say which images to attack, such as mnist5k, cifar10, an "
+        ".npz file or a folder. Received: no --data",
     ),
     "attack": (
-        ["evaluate", "a.keras", "--dataset", "mnist", "--attacks", "pgd3"],
-        "argument --attacks: expected names among fgsm, pgd20, pgd40, pgd100, "
-        "pgd200, cw1000, mta100, mta200, deepfool50, autoattack. Received: "
-        "pgd3 (see keras_wp evaluate -h)",
+        ["evaluate", "a.keras", "--dataset", "mnist", "--attacks", "pdg3"],
+        "argument --attacks: An attack must be named as one of fgsm, pgd, "
+        "apgd, mta, square, fab, deepfool, cw, autoattack, with steps, options "
+        "or arguments, as in pgd40, apgd-dlr or square:queries=1000. "
+        "Received: 'pdg3' (see python -m keras_wp evaluate -h)",
     ),
     "eps": (
         ["evaluate", "a.keras", *EVALUATE[:-1], "8/0"],
         "argument --eps: expected numbers or fractions above 0, such as 0.3 "
-        "or 8/255. Received: '8/0' (see keras_wp evaluate -h)",
+        "or 8/255. Received: '8/0' (see python -m keras_wp evaluate -h)",
     ),
     "norms": (
         ["evaluate", "a.keras", "--dataset", "mnist", "--eps", "0.1"]
@@ -295,7 +303,7 @@ BAD = {
     "limit": (
         ["evaluate", "a.keras", *EVALUATE, "--limit", "0"],
         "argument --limit: expected an integer of at least 1. Received: '0' "
-        "(see keras_wp evaluate -h)",
+        "(see python -m keras_wp evaluate -h)",
     ),
     "suffix": (
         ["evaluate", "a.keras", *EVALUATE, "--report", "report.pdf"],

@@ -242,8 +242,11 @@ def test_plain_callable_is_accepted(model, data):
 
 def test_attacks_by_name_take_the_budget_given(model, data):
     report = evaluate(model, data, ["pgd20", "fgsm"], eps=0.05)
-    assert report["PGD20"].attack["step_size"] == 0.0031
+    assert report["PGD20"].attack["step_size"] is None
     assert report["FGSM"].eps == 0.05
+    same(report, evaluate(model, data, "pgd20, fgsm", eps=0.05))
+    with_own = evaluate(model, data, "pgd:steps=20,eps=0.05,fgsm:eps=0.05")
+    same(report, with_own)
 
 
 def test_settings_are_those_of_the_run(model, data):

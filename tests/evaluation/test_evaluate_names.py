@@ -125,8 +125,15 @@ BAD_ARGUMENTS = {
     ),
     "name without eps": (
         {"attacks": ["pgd20"]},
-        "`eps` must be given for attacks by name, whose budgets depend on the "
-        "data set. Received: eps=None for ['pgd20']",
+        "The budget of an attack by name must be given once, as `eps` or in "
+        "the name, as it depends on the data set. Received: eps=None for "
+        "'pgd20'",
+    ),
+    "name with two budgets": (
+        {"attacks": "fgsm,pgd20:eps=0.1", "eps": 0.3},
+        "The budget of an attack by name must be given once, as `eps` or in "
+        "the name, as it depends on the data set. Received: eps=0.3 for "
+        "'pgd20:eps=0.1'",
     ),
     "eps": (
         {"eps": [0.1, -0.1]},

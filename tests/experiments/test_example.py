@@ -102,7 +102,7 @@ def test_example_shows_training_and_a_table_and_nothing_else(finished):
     assert [line.split()[0] for line in lines[2 : 2 + EPOCHS]] == [
         str(epoch) for epoch in range(1, EPOCHS + 1)
     ]
-    for attack in ("FGSM", "PGD40"):
+    for attack in ("FGSM", "PGD40:step_size=0.01"):
         assert attack in result.stdout
     assert lines[-1] == (
         f"Written to {folder}: model.keras, saved_model and report.html, "
@@ -130,7 +130,11 @@ def test_report_has_every_attack_at_every_eps(finished):
     found = [(result["name"], result["eps"]) for result in report["results"]]
     assert sorted(found) == [
         (name, eps)
-        for name in ("FGSM", "PGD40", "PGD40-margin")
+        for name in (
+            "FGSM",
+            "PGD40-margin:step_size=0.01",
+            "PGD40:step_size=0.01",
+        )
         for eps in (0.1, 0.3)
     ]
     environment = report["environment"]

@@ -211,15 +211,23 @@ def test_what_cannot_be_compared_is_one_sentence(given, message, tmp_path):
 
 
 def test_labels_say_what_is_run():
-    names = ["autoattack", "mta100", "mta100-published", "cw100", "pgd40-dlr"]
-    whole = ["AutoAttack", "MTA100", "MTA100-published", "C&W100", "PGD40-dlr"]
-    fewer = ["AutoAttack(50, 50)", "MTA50", "MTA50-published", "C&W50"]
+    names = [
+        "autoattack",
+        "mta100",
+        "mta100-paper-published",
+        "cw100",
+        "pgd40-dlr",
+    ]
+    step = ":step_size=0.0031"
+    whole = ["AutoAttack", "MTA100", f"MTA100-published{step}", "C&W100"]
+    fewer = ["AutoAttack:steps=50,queries=50", "MTA50"]
+    fewer += [f"MTA50-published{step}", "C&W50"]
     digits = np.zeros((1, 28, 28, 1))
     # What is called AutoAttack is the standard suite only.
     for limit, expected in (
-        (None, whole),
+        (None, [*whole, "PGD40-dlr"]),
         (50, [*fewer, "PGD40-dlr"]),
-        (5000, whole),
+        (5000, [*whole, "PGD40-dlr"]),
     ):
         chosen = config.Config(max_attack_steps=limit)
         found = [attacks.by_name(chosen, name, digits) for name in names]
@@ -315,8 +323,14 @@ def test_growing_epochs_run_from_end_to_end(tmp_path):
         for method in ("Plain", "WP, ReLU", "WP, Tanh", "MMC", "AdvTraining")
         for epochs in (1, 2)
     ]
-    assert found["attacks"]["AutoAttack"]["as_run"] == "AutoAttack(2, 2)"
-    assert found["attacks"]["MTA, as published"]["as_run"] == "MTA2-published"
+    assert (
+        found["attacks"]["AutoAttack"]["as_run"]
+        == "AutoAttack:steps=2,queries=2"
+    )
+    assert (
+        found["attacks"]["MTA, as published"]["as_run"]
+        == "MTA2-published:step_size=0.01"
+    )
     for row in found["rows"]:
         mean = row["mean"]
         assert mean["worst_case"] <= min(mean["PGD"], mean["AutoAttack"])
@@ -347,5 +361,5 @@ def test_heads_are_compared_from_end_to_end(script, small_cifar, tmp_path):
     for row in found["rows"]:
         for run in row["runs"]:
             right = {k: v.count("1") for k, v in run["outcomes"].items()}
-            assert right["worst case"] <= right["AutoAttack(2, 2)"]
-            assert right["AutoAttack(2, 2)"] <= right["clean"]
+            assert right["worst case"] <= right["AutoAttack:steps=2,queries=2"]
+            assert right["AutoAttack:steps=2,queries=2"] <= right["clean"]

@@ -107,8 +107,8 @@ def test_table_tells_what_it_depends_on(finished, tmp_path):
         "python -m keras_wp.experiments table --table=4 "
     )
     row = found["rows"][2]
-    assert row["cited"]["mta200"] == 88.31
-    assert row["measured"]["attacks"]["pgd200"]["as_run"] == "PGD50"
+    assert row["cited"]["mta200-paper"] == 88.31
+    assert row["measured"]["attacks"]["pgd200-paper"]["as_run"] == "PGD50"
     assert row["measured"]["worst_case"] == pytest.approx(10.0)
 
 

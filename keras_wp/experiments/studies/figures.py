@@ -34,7 +34,7 @@ SWEEP = {
 }
 # Points of Figure 3.
 POINTS = {"paper": 10_000, "gpu": 2000, "cpu": 1000, "smoke": 20}
-ATTACK = {"cifar10_small_cnn": "pgd20", "mnist_small_cnn": "pgd40"}
+ATTACK = {"cifar10_small_cnn": "pgd20-paper", "mnist_small_cnn": "pgd40-paper"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -102,19 +102,19 @@ EPOCHS = {
 # By heading, PGD first.
 ATTACKS = {
     "mnist_small_cnn": {
-        "PGD": "pgd40",
+        "PGD": "pgd40-paper",
         "DeepFool": "deepfool50",
         "C&W": "cw1000",
-        "MTA": "mta200",
-        "MTA, as published": "mta200-published",
+        "MTA": "mta200-paper",
+        "MTA, as published": "mta200-paper-published",
         "AutoAttack": "autoattack",
     },
     "cifar10_small_cnn": {
-        "PGD": "pgd20",
+        "PGD": "pgd20-paper",
         "DeepFool": "deepfool50",
         "C&W": "cw1000",
-        "MTA": "mta100",
-        "MTA, as published": "mta100-published",
+        "MTA": "mta100-paper",
+        "MTA, as published": "mta100-paper-published",
         "AutoAttack": "autoattack",
     },
 }

@@ -88,30 +88,42 @@ def _cited(attacks, clean, *accuracies):
     return {"clean": clean, **dict(zip(attacks, accuracies, strict=True))}
 
 
-_WIDE = ("pgd20", "deepfool50", "cw1000")
-_TABLE_3 = ("pgd20", "pgd100", "deepfool50", "cw1000")
-_TABLE_4 = ("pgd40", "pgd200", "deepfool50", "cw1000", "mta200")
-_TABLE_5 = ("pgd20", "pgd100", "deepfool50", "cw1000", "mta100")
+_WIDE = ("pgd20-paper", "deepfool50", "cw1000")
+_TABLE_3 = ("pgd20-paper", "pgd100-paper", "deepfool50", "cw1000")
+_TABLE_4 = (
+    "pgd40-paper",
+    "pgd200-paper",
+    "deepfool50",
+    "cw1000",
+    "mta200-paper",
+)
+_TABLE_5 = (
+    "pgd20-paper",
+    "pgd100-paper",
+    "deepfool50",
+    "cw1000",
+    "mta100-paper",
+)
 
 TABLES = {
     "2": Table(
         "CIFAR-10, WRN-34-10 (MMC: ResNet-32)",
         "cifar10_wrn",
         {
-            "pgd20": "PGD20",
-            "pgd10": "PGD10",
-            "pgd50": "PGD50",
+            "pgd20-paper": "PGD20",
+            "pgd10-paper": "PGD10",
+            "pgd50-paper": "PGD50",
             "deepfool50": "DeepFool",
             "cw1000": "C&W",
-            "pgd20-margin": "PGD20, margin",
+            "pgd20-paper-margin": "PGD20, margin",
         },
         (
-            Row("AdvTraining", AT, {"clean": 87.30, "pgd20": 47.04}),
-            Row("MART", MART, {"clean": 84.17, "pgd20": 58.56}),
+            Row("AdvTraining", AT, {"clean": 87.30, "pgd20-paper": 47.04}),
+            Row("MART", MART, {"clean": 84.17, "pgd20-paper": 58.56}),
             Row(
                 "MMC",
                 {"network": "resnet32", **MMC},
-                {"clean": 92.70, "pgd10": 36.00, "pgd50": 24.80},
+                {"clean": 92.70, "pgd10-paper": 36.00, "pgd50-paper": 24.80},
             ),
             Row("TRADES", TRADES, _cited(_WIDE, 84.92, 56.61, 61.38, 81.24)),
             Row("Ours", OURS, _cited(_WIDE, 94.10, 78.40, 79.92, 83.42)),
@@ -121,11 +133,11 @@ TABLES = {
         "CIFAR-100, WRN-34-10",
         "cifar100_wrn",
         {
-            "pgd20": "PGD20",
-            "pgd100": "PGD100",
+            "pgd20-paper": "PGD20",
+            "pgd100-paper": "PGD100",
             "deepfool50": "DeepFool",
             "cw1000": "C&W",
-            "pgd20-margin": "PGD20, margin",
+            "pgd20-paper-margin": "PGD20, margin",
         },
         (
             Row(
@@ -139,12 +151,12 @@ TABLES = {
         "MNIST, small network",
         "mnist_small_cnn",
         {
-            "pgd40": "PGD40",
-            "pgd200": "PGD200",
+            "pgd40-paper": "PGD40",
+            "pgd200-paper": "PGD200",
             "deepfool50": "DeepFool",
             "cw1000": "C&W",
-            "mta200": "MTA200",
-            "pgd40-margin": "PGD40, margin",
+            "mta200-paper": "MTA200",
+            "pgd40-paper-margin": "PGD40, margin",
         },
         (
             Row(
@@ -169,12 +181,12 @@ TABLES = {
         "CIFAR-10, small network",
         "cifar10_small_cnn",
         {
-            "pgd20": "PGD20",
-            "pgd100": "PGD100",
+            "pgd20-paper": "PGD20",
+            "pgd100-paper": "PGD100",
             "deepfool50": "DeepFool",
             "cw1000": "C&W",
-            "mta100": "MTA100",
-            "pgd20-margin": "PGD20, margin",
+            "mta100-paper": "MTA100",
+            "pgd20-paper-margin": "PGD20, margin",
         },
         (
             Row(

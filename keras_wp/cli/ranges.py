@@ -1,0 +1,136 @@
+"""The range of pixels that a model was made for, where nobody says it.
+
+Its first layers may tell, and so may the images that it classifies correctly.
+"""
+
+import math
+
+import numpy as np
+
+from keras_wp._units import Units
+from keras_wp.audit import model_checks
+from keras_wp.cli import files
+from keras_wp.cli.pixels import USUAL, Pixels
+from keras_wp.engine import predict
+from keras_wp.inspection.classifier import Classifier
+from keras_wp.inspection.view import View
+
+# So many images tell.
+_IMAGES = 256
+# Layers that leave pixels in their range.
+_PASSING = frozenset(
+    ("InputLayer", "Resizing", "Reshape", "Permute", "ZeroPadding2D")
+)
+
+
+def found(model, images, output=None):
+    """The `Pixels` that suit a model; says so where that is a guess.
+
+    What its first layers tell; or the first of the usual ranges, that of the
+    data before all, in which it does not classify clearly fewer images
+    correctly than in another.
+
+    Args:
+        model: A model that returns a value for each class.
+        images: `Images` with pixels in [0, 1].
+        output: Which output of several are the classes.
+
+    Raises:
+        ValueError: If no usual range makes the model better than chance.
+    """
+    own = Pixels(*images.bounds)
+    usual = list(dict.fromkeys([own, *(Pixels(*bounds) for bounds in USUAL)]))
+    x, y = _sample(images)
+    if told := _told(model):
+        return told
+    judged = [_correct(model, pixels, x, y, output) for pixels in usual]
+    if None in judged:
+        return own
+    classes = judged[0][1]
+    right = {p: r for p, (r, _) in zip(usual, judged, strict=True)}
+    most = max(right.values(), key=lambda r: r.sum())
+    good = [p for p in usual if not _clearly_more(most, right[p])]
+    if any(model_checks.chance(most, classes)):
+        raise ValueError(
+            f"The model classifies {most.mean():.0%} of {len(x)} images "
+            "correctly, as if by chance, whether pixels lie in "
+            f"{', '.join(map(str, usual))}: say with --bounds (and --mean, "
+            "--std) what it takes, or --bounds 0,1 to attack it as it is. "
+            f"Received: {classes} classes and no --bounds"
+        )
+    shares = [f"{right[p].mean():.0%} in {p}" for p in usual]
+    if good[0] != own or most.sum() > right[own].sum():
+        files.note(
+            f"pixels are given to the model in {good[0]}. Of {len(x)} images "
+            f"it classifies correctly {', '.join(shares)}. Say --bounds if "
+            "that is wrong."
+        )
+    return good[0]
+
+
+def _clearly_more(one, other):
+    """Whether one of two is right on more of the same images, beyond chance."""
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    return gained - lost > 2 * math.sqrt(gained + lost)
+
+
+def _sample(images):
+    """The first images and labels."""
+    pair = images.data
+    if not isinstance(pair, tuple):
+        batches, count = [], 0
+        for x, y in pair:
+            batches.append((x, y))
+            count += len(x)
+            if count >= _IMAGES:
+                break
+        pair = map(np.concatenate, zip(*batches, strict=True))
+    x, y = (np.asarray(part)[:_IMAGES] for part in pair)
+    if y.ndim == 2:
+        y = y[:, 0] if y.shape[1] == 1 else y.argmax(-1)
+    return x, y
+
+
+def _correct(model, pixels, x, y, output):
+    """Which images are classified correctly, and among how many classes.
+
+    None if the model cannot be asked: `evaluate` then says why.
+    """
+    units = Units(Pixels().bounds, pixels.inputs, pixels.of(x))
+    classifier = Classifier(model, View(units, pixels.inputs, output))
+    try:
+        classifier.settle(x)
+        logits = predict.logits(classifier, x, _IMAGES)
+    except ValueError:
+        return None
+    return logits.argmax(-1) == y, logits.shape[-1]
+
+
+def _told(model):
+    """The range that the first layers of a model are made for, or None."""
+    inputs = getattr(model, "inputs", None)
+    if isinstance(inputs, list) and "int" in str(inputs[0].dtype):
+        return Pixels(*USUAL[1])
+    layers = [model]
+    while layers:
+        first, *layers = layers
+        kind = type(first).__name__
+        if kind == "Rescaling":
+            reach = 255 * max(_plain(first.scale))
+            # To [0, 1], to [-1, 1], or to a few standard deviations.
+            return Pixels(*USUAL[1 if reach <= 10 else 0])
+        if kind == "Normalization":
+            mean = getattr(first, "input_mean", None)
+            if mean is None:
+                return None
+            return Pixels(*USUAL[1 if max(_plain(mean)) > 2 else 0])
+        inner = getattr(first, "layers", None)
+        if isinstance(inner, list):
+            layers = [*inner, *layers]
+        elif kind not in _PASSING and not kind.startswith("Random"):
+            return None
+    return None
+
+
+def _plain(values):
+    return np.abs(np.asarray(values, np.float64)).ravel().tolist()
