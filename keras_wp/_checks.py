@@ -159,15 +159,21 @@ def labels(y, count, num_classes):
     return y.astype(np.int32)
 
 
-def batch_labels(y):
+def batch_labels(y, num_classes=None):
     """A batch of labels, tensors perhaps in a graph, as int32 of shape `(N,)`.
 
+    Args:
+        y: Labels `(N,)` or `(N, 1)`; one-hot `(N, num_classes)`.
+        num_classes: The number of classes; None to refuse one-hot labels.
+
     Raises:
-        ValueError: If they are known not to be of the shape `(N,)` or `(N, 1)`.
+        ValueError: If they are known not to be of these shapes.
     """
     shape = getattr(y, "shape", ())
     # In a graph, TensorFlow may not know how many axes there are.
     shape = (None,) if getattr(shape, "rank", 1) is None else tuple(shape)
+    if len(shape) == 2 and shape[1] == num_classes and shape[1] != 1:
+        return ops.cast(ops.argmax(y, axis=-1), "int32")
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
         received = f"shape {shape}" if hasattr(y, "shape") else "none"
         hint = " (one-hot labels? take their argmax)" if len(shape) == 2 else ""
@@ -176,6 +182,11 @@ def batch_labels(y):
             f"{received}{hint}"
         )
     return ops.cast(ops.reshape(y, (-1,)), "int32")
+
+
+def undefended(model):
+    """The model inside a defense, in whose place it is trained; or itself."""
+    return getattr(model, "undefended", model)
 
 
 def are_probabilities(values):

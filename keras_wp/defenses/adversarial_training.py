@@ -4,9 +4,12 @@ Source: Madry et al., "Towards deep learning models resistant to adversarial
 attacks" (ICLR 2018).
 """
 
+import keras
+
 from keras_wp.defenses.base import Defense
 
 
+@keras.saving.register_keras_serializable(package="keras_wp")
 class AdversarialTraining(Defense):
     """Trains on attacked images in place of the clean ones.
 
@@ -43,4 +46,5 @@ class AdversarialTraining(Defense):
     def training_loss(self, x, x_adv, y, sample_weight):
         del x
         logits, penalty = self.train_pass(x_adv)
-        return self.loss(y, logits, sample_weight) + penalty, logits
+        loss = self.compiled_loss(y, logits, sample_weight)
+        return loss + penalty, {"robust": logits}

@@ -4,11 +4,14 @@ Source: Wang et al., "Improving adversarial robustness requires revisiting
 misclassified examples" (ICLR 2020).
 """
 
+import keras
+
 from keras_wp import objectives
 from keras_wp._checks import check_positive
 from keras_wp.defenses.base import Defense
 
 
+@keras.saving.register_keras_serializable(package="keras_wp")
 class MART(Defense):
     """Trains on attacked images, and more on those that are misclassified.
 
@@ -64,4 +67,9 @@ class MART(Defense):
         divergence = objectives.kl_divergence(clean, logits)
         values = objectives.boosted_cross_entropy(logits, y)
         values += self.beta * divergence * wrongness
-        return self.image_mean(values, sample_weight) + penalty, logits
+        loss = self.image_mean(values, sample_weight) + penalty
+        return loss, {"clean": clean, "robust": logits}
+
+    def get_config(self):
+        """The arguments that make an equal defense."""
+        return {**super().get_config(), "beta": self.beta}

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+from keras_wp import _checks
 from keras_wp.inspection.recorder import (
     Recorder,
     Step,
@@ -247,6 +248,7 @@ def dissect(model, shape=None):
     Returns:
         An `Anatomy`. What cannot be opened at all is its only step.
     """
+    model = _checks.undefended(model)
     source = KerasTensor((None, *(shape or ())), "float32")
     if shape is None:
         inputs = getattr(model, "inputs", None)
