@@ -30,7 +30,7 @@ def tolerance(eps, bounds):
     return TOLERANCE * max(*(abs(bound) for bound in span(bounds)), eps)
 
 
-def images(x, bounds, slack=TOLERANCE):
+def images(x, bounds, slack=TOLERANCE, hint=None):
     """Images as float32 within the bounds.
 
     Args:
@@ -38,6 +38,7 @@ def images(x, bounds, slack=TOLERANCE):
         bounds: Lowest and highest value of a pixel: numbers, or arrays that
             broadcast against an image.
         slack: By how much they may be outside, from rounding.
+        hint: Says what images outside may be.
 
     Raises:
         ValueError: If they are not floating-point, not finite, or outside the
@@ -69,7 +70,7 @@ def images(x, bounds, slack=TOLERANCE):
         told = bounds if not np.ndim(low) and not np.ndim(high) else "given"
         raise ValueError(
             f"Images must lie within the bounds {told}. Received: values "
-            f"from {x.min():g} to {x.max():g}{_hint(x)}"
+            f"from {x.min():g} to {x.max():g}{(hint or _hint)(x)}"
         )
     return np.clip(x, low, high)
 
@@ -162,12 +163,10 @@ def labels(y, count, num_classes):
 def batch_labels(y, num_classes=None):
     """A batch of labels, tensors perhaps in a graph, as int32 of shape `(N,)`.
 
-    Args:
-        y: Labels `(N,)` or `(N, 1)`; one-hot `(N, num_classes)`.
-        num_classes: The number of classes; None to refuse one-hot labels.
+    Those of the shape `(N, num_classes)` are one-hot.
 
     Raises:
-        ValueError: If they are known not to be of these shapes.
+        ValueError: If they are known to be of another shape than `(N, 1)`.
     """
     shape = getattr(y, "shape", ())
     # In a graph, TensorFlow may not know how many axes there are.
@@ -182,11 +181,6 @@ def batch_labels(y, num_classes=None):
             f"{received}{hint}"
         )
     return ops.cast(ops.reshape(y, (-1,)), "int32")
-
-
-def undefended(model):
-    """The model inside a defense, in whose place it is trained; or itself."""
-    return getattr(model, "undefended", model)
 
 
 def are_probabilities(values):

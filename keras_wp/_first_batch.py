@@ -62,50 +62,42 @@ def check(batch, model, bounds, classifier=None, ignored=None):
         ignored: A label to be passed over, or None.
     """
     x, y = batch
-    images = _checks.images(as_images(x, bounds), bounds)
+    images = _checks.images(as_images(x, bounds), bounds, hint=_hint)
     _checks.image_shape(model, images.shape[1:])
     classes = _checks.num_classes(model)
     if classifier is not None and model.built:
         logits = ops.convert_to_numpy(classifier(images[:_PASSED]))
         _checks.logits(logits, model)
+        if _checks.are_probabilities(logits):
+            raise ValueError(
+                "The model must return logits, not probabilities: pass "
+                "`keras_wp.convert.to_logits(model)`. Received: outputs that "
+                "are not negative and sum to 1"
+            )
         classes = logits.shape[-1]
     if y is None:
         raise ValueError(
             "Labels must be integers, one for each image. Received: none"
         )
     if classes is not None:
-        y = as_labels(y, classes)
+        y = _checks.class_labels(y)
+        y = y.astype(np.int32) if y.dtype == bool else y
         y = y if ignored is None else y[y != ignored]
         if len(y):
             _checks.labels(y, len(y), classes)
+
+
+def _hint(x):
+    """What images outside of the bounds may be."""
+    if x.min() >= 0 and 1 < x.max() <= 255:
+        return " (up to 255? then give the attack bounds=(0, 255))"
+    return ""
 
 
 def as_images(x, bounds):
     """Images as they are; those of integers within (0, 255) as float32."""
     whole = np.issubdtype(x.dtype, np.integer)
     return x.astype(np.float32) if whole and bounds == (0, 255) else x
-
-
-def as_labels(y, classes):
-    """Labels `(N,)`: those given, also as a column or one-hot.
-
-    Raises:
-        ValueError: If rows `(N, classes)` are not one-hot.
-    """
-    if y.dtype == bool:
-        y = y.astype(np.int32)
-    if y.ndim == 2 and y.shape[1] == 1:
-        return y[:, 0]
-    if y.ndim != 2 or y.shape[1] != classes:
-        return y
-    hard = np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()
-    if not hard:
-        raise ValueError(
-            f"Labels of the shape (N, {classes}) must be one-hot: a 1, and "
-            "zeros. Received: others, such as "
-            f"{[float(value) for value in y[0][:4]]}"
-        )
-    return y.argmax(-1)
 
 
 def _pair(batch):

@@ -3,16 +3,15 @@
 import keras
 from keras import ops
 
-from keras_wp import _checks
+from keras_wp._compiled import takes_probabilities
 from keras_wp.attacks import Attack
-from keras_wp.inspection.anatomy import dissect
-
-_SQUASHING = {"softmax", "sigmoid"}
+from keras_wp.inspection.anatomy import dissect, undefended
+from keras_wp.inspection.endings import squashed
 
 
 def check_model(model):
     """Raise a ValueError unless one can train this model against attacks."""
-    defended = _checks.undefended(model) is not model
+    defended = undefended(model) is not model
     if not isinstance(model, keras.Model) or defended:
         raise ValueError(
             "Argument `model` must be a Keras model, and no defense. "
@@ -26,16 +25,12 @@ def check_model(model):
             f"{inputs[0].dtype}"
         )
     anatomy = dissect(model)
-    last = anatomy.maker(anatomy.output)
-    if last is None:
-        return  # It does not tell what it ends in.
-    operation = anatomy.steps[last].operation
-    name = getattr(operation, "__name__", type(operation).__name__).lower()
-    if name in _SQUASHING:
+    ending = squashed(anatomy) if anatomy.steps else None
+    if ending is not None:
         raise ValueError(
             "Argument `model` must return logits, not probabilities: pass "
             "`keras_wp.convert.to_logits(model)`, which shares its weights. "
-            f"Received: a model that ends in a {name}"
+            f"Received: a model that ends in a {ending.kind}"
         )
 
 
@@ -66,7 +61,7 @@ def check_loss(loss):
             "and logits, such as SparseCategoricalCrossentropy("
             f"from_logits=True). Received: loss={loss!r}"
         )
-    if not getattr(loss, "from_logits", True):
+    if takes_probabilities(loss):
         raise ValueError(
             "Argument `loss` must take logits: give it `from_logits=True`. "
             f"Received: {type(loss).__name__} with from_logits=False"

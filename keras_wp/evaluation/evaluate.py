@@ -17,6 +17,7 @@ from keras_wp.evaluation.progress import Progress
 from keras_wp.evaluation.runner import Session
 from keras_wp.evaluation.save_adversarial import check_path, save
 from keras_wp.inputs import of as described
+from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.view import View, whole_numbers
 from keras_wp.reports import findings as findings_of
@@ -121,7 +122,7 @@ def evaluate(
     ... )
     >>> print(report)
     """
-    inputs = described(inputs)
+    model, inputs = undefended(model), described(inputs)
     data = Data(data, _axes(model), output)
     raw = data.first()
     bounds = request.bounds_of_names(inputs, raw, eps)

@@ -14,7 +14,6 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_wp import _checks
 from keras_wp.inspection.recorder import (
     Recorder,
     Step,
@@ -237,6 +236,11 @@ def _is_head(step):
     )
 
 
+def undefended(model):
+    """The model inside a defense, in whose place it is trained; or itself."""
+    return getattr(model, "undefended", model)
+
+
 def dissect(model, shape=None):
     """Take a model apart. Outside of a trace.
 
@@ -248,7 +252,7 @@ def dissect(model, shape=None):
     Returns:
         An `Anatomy`. What cannot be opened at all is its only step.
     """
-    model = _checks.undefended(model)
+    model = undefended(model)
     source = KerasTensor((None, *(shape or ())), "float32")
     if shape is None:
         inputs = getattr(model, "inputs", None)

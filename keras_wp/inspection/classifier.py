@@ -47,7 +47,6 @@ class Classifier:
                 "`model` must be a Keras model or a callable that maps images "
                 f"to logits. Received: model={model!r}"
             )
-        model = _checks.undefended(model)
         self._is_layer = isinstance(model, keras.layers.Layer)
         self.view = View() if view is None else view
         # Lambdas and bound methods often have no other owner.

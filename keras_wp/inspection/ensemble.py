@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.endings import mean_of
 
 # Methods of a model that stand for it, and have no gradients.
@@ -28,12 +29,12 @@ def meant(model, classifier):
     """The model that is to be attacked.
 
     Args:
-        model: A model, its method `predict`, or a list of models.
+        model: A model, a defense, a method `predict`, or a list of models.
         classifier: Makes a `Classifier` of each of a list.
     """
     if isinstance(model, (list, tuple)) and model and all(map(callable, model)):
         return Ensemble(map(classifier, model))
     owner = getattr(model, "__self__", None)
     if isinstance(owner, keras.Model) and model.__name__ in _CALLS:
-        return owner
-    return model
+        model = owner
+    return undefended(model)

@@ -82,7 +82,11 @@ UNKNOWN = (
         (X - 0.5, Y, OUTSIDE),
         (X, Y + 1, UNKNOWN),
         (X, Y - 1, UNKNOWN),
-        (X, 0.9 * EYE[Y] + 0.1 / CLASSES, "Labels of the shape (N, 4) must be"),
+        (
+            X,
+            0.9 * EYE[Y] + 0.1 / CLASSES,
+            f"Labels must be integers of the shape ({len(Y)},). Received: ",
+        ),
         (X, Y + 0.5, "Labels must be integers. Received: dtype float"),
         (
             np.repeat(X, 2, axis=1),
