@@ -6,6 +6,7 @@ from keras_wp import _startup as _startup  # Before what it keeps quiet.
 from keras_wp import attacks as attacks
 from keras_wp import augmentation as augmentation
 from keras_wp import callbacks as callbacks
+from keras_wp import convert as convert
 from keras_wp import datasets as datasets
 from keras_wp import defenses as defenses
 from keras_wp import initializers as initializers
