@@ -1,5 +1,7 @@
 """Other ends for existing networks."""
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
@@ -249,3 +251,10 @@ def test_other_ends_are_refused():
         )
         == "The model must end in a Dense layer. Received: one without"
     )
+
+
+def test_examples_of_the_docstrings():
+    result = doctest.testmod(
+        convert, extraglobs={"keras_wp": keras_wp, "keras": keras}
+    )
+    assert result == doctest.TestResults(failed=0, attempted=6)

@@ -14,8 +14,9 @@ class AdversarialTraining(Defense):
     """Trains on attacked images in place of the clean ones.
 
     The loss is the compiled one, `L(y, f(x_adv))`, plus the model's own
-    penalties. Metrics in training are measured on the same logits: the
-    training `accuracy` is that under the attack.
+    penalties. Metrics in training are measured on the same logits, and are
+    called `robust_accuracy` and so on; those of clean images are known after
+    an evaluation, as `val_clean_accuracy`.
 
     `BatchNormalization` sees one pass a step, of the attacked images.
 
@@ -40,7 +41,8 @@ class AdversarialTraining(Defense):
     >>> defense = keras_wp.defenses.AdversarialTraining(model, attack)
     >>> defense.compile("adam", metrics=["accuracy"])
     >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
-    >>> model.save("robust.keras")
+    >>> defense.save("defense.keras")  # To be trained further.
+    >>> model.save("robust.keras")  # The model inside, to be used.
     """
 
     def training_loss(self, x, x_adv, y, sample_weight):

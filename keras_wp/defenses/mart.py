@@ -24,7 +24,7 @@ class MART(Defense):
     argument of a logarithm, against overflow; here it is computed from the
     logits, and needs nothing.) The compiled loss is what `evaluate` shows; it
     has no part in training. Metrics in training are measured on the logits of
-    the attacked images.
+    both passes, as `clean_accuracy`, `robust_accuracy` and so on.
 
     `BatchNormalization` sees two passes a step: of the clean images, then of
     the attacked ones.

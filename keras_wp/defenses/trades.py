@@ -22,7 +22,8 @@ class TRADES(Defense):
     `L(y, f(x)) + beta * mean(KL(softmax(f(x)) || softmax(f(x_adv))))`, plus
     the model's own penalties. `x_adv` is found by PGD on that divergence, from
     `x` with a little normal noise; the clean prediction there is the model's
-    in inference mode. Metrics in training are measured on the clean logits.
+    in inference mode. Metrics in training are measured on the logits of both
+    passes, as `clean_accuracy`, `robust_accuracy` and so on.
 
     `BatchNormalization` sees two passes a step: of the clean images, then of
     the attacked ones. (In the authors' code it sees the clean ones once more,
