@@ -26,8 +26,10 @@ class Attacked(keras.Model):
     def call(self, x):
         return self.inner(x)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, **kwargs):
-        if kwargs.get("training"):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if training:
             x = ATTACK(self.inner, x, y)
         return super().compute_loss(x=x, y=y, y_pred=self.inner(x))
 
