@@ -7,7 +7,7 @@ from helpers import linear_model, message_of, random_images, to_numpy
 from trained import CLASSES, DEFENSES, SHAPE, SHIFT, Shift, X, Y, compiled
 
 from keras_wp import attacks
-from keras_wp.defenses import MART, AdversarialTraining
+from keras_wp.defenses import MART, TRADES, AdversarialTraining
 
 KERNEL = np.random.default_rng(0).normal(size=(*SHAPE, CLASSES))
 EYE = np.eye(CLASSES)
@@ -111,7 +111,7 @@ def test_unsound_data_are_refused_before_a_step(form, x, y, told):
 def test_a_generator_loses_no_batch():
     parts = [(X[:3], Y[:3]), (X[3:5], Y[3:5]), (X[5:], Y[5:])]
     losses = [
-        compiled(MART(linear(), SHIFT))
+        eager(MART(linear(), SHIFT))
         .fit(
             (part for part in some),
             steps_per_epoch=len(some),
@@ -149,39 +149,48 @@ def test_a_batch_by_hand_is_looked_at_too():
     assert unmoved(defense)
 
 
+def eager(defense, loss=None, **arguments):
+    """Without a graph, which takes longer to make than to run."""
+    defense.compile(
+        keras.optimizers.SGD(0.0), loss, run_eagerly=True, **arguments
+    )
+    return defense
+
+
 @pytest.mark.parametrize(
-    "kind, form",
-    [(kind, "arrays") for kind in DEFENSES]
-    + [(MART, form) for form in FORMS if form != "arrays"],
+    "kind, form, make",
+    [(kind, "arrays", eager) for kind in DEFENSES]
+    + [(MART, form, eager) for form in ("tensors", "sequence", "generator")]
+    + [(MART, "dataset", compiled)],
 )
-def test_labels_may_be_a_column_or_one_hot(kind, form):
+def test_labels_may_be_a_column_or_one_hot(kind, form, make):
     losses = [
-        fit(compiled(kind(linear(), SHIFT)), form, X, y)["loss"]
+        fit(make(kind(linear(), SHIFT)), form, X, y)["loss"]
         for y in (Y, Y[:, None], EYE[Y].astype(np.float32))
     ]
     np.testing.assert_allclose(losses, losses[0][0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("kind", DEFENSES)
+@pytest.mark.parametrize("kind", [AdversarialTraining, TRADES])
 def test_a_loss_and_metrics_may_be_of_one_hot_labels(kind, one_hot):
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    defense = kind(linear(), SHIFT)
-    defense.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
-    other = kind(linear(), SHIFT)
-    other.compile(
-        keras.optimizers.SGD(0.0),
-        loss,
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
-    expected = compiled(kind(linear(), SHIFT), metrics=["accuracy"])
+    metric = keras.metrics.CategoricalAccuracy(name="accuracy")
     y = EYE[Y].astype(np.float32) if one_hot else Y
-    wanted = expected.fit(X, Y, validation_data=(X, Y), verbose=0).history
-    for trained in (defense, other):
-        found = trained.fit(X, y, validation_data=(X, y), verbose=0).history
-        assert found.keys() == wanted.keys()
+    wanted, *found = (
+        eager(kind(linear(), SHIFT), *arguments, metrics=metrics)
+        .fit(X, labels, validation_data=(X, labels), verbose=0)
+        .history
+        for labels, arguments, metrics in (
+            (Y, (), ["accuracy"]),
+            (y, (loss,), ["accuracy"]),
+            (y, (loss,), [metric]),
+        )
+    )
+    for history in found:
+        assert history.keys() == wanted.keys()
         for name, value in wanted.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-5)
+            np.testing.assert_allclose(history[name], value, rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["arrays", "dataset"])
