@@ -207,9 +207,7 @@ class Defense(Measured, abc.ABC):
         return self.model.export(filepath, *args, **kwargs)
 
     def get_config(self):
-        """The arguments that make an equal defense.
-
-        A subclass with arguments of its own adds them.
+        """The arguments that make an equal one; a subclass adds its own.
 
         Raises:
             ValueError: If the attack cannot be saved.
@@ -237,10 +235,17 @@ class Defense(Measured, abc.ABC):
                 batch,
                 self.model,
                 self.attack.bounds,
-                self._view,
+                self._view if self._is_on_one_device() else None,
                 getattr(self.loss, "ignore_class", None),
             )
         return x
+
+    def _is_on_one_device(self):
+        """Whether the model can be called without a graph."""
+        try:
+            return self._view.devices() == _backend.ANYWHERE
+        except ValueError:  # They are those of several processes.
+            return False
 
     def _defend(self, x, y, clean_logits, sample_weight):
         x = checks.images(x, self.attack.bounds)

@@ -52,7 +52,8 @@ def evaluate(
             to logits `(N, K)`. One whose variables lie on several devices
             (made in the scope of a `tf.distribute.MirroredStrategy`, or under
             `keras.distribution.DataParallel` on JAX) is attacked on all of
-            them; so is a callable within such a scope.
+            them; so is a callable within such a scope. Of a defense, the
+            model inside.
         data: `(x, y)` arrays, or a dataset of `(x, y)` batches that can be
             read more than once, such as a `tf.data.Dataset`; images within
             the attacks' bounds, integer labels. Datasets are streamed.

@@ -269,7 +269,7 @@ class Epochs(keras.callbacks.Callback):
 
 # What a history calls the logs of a model or of a defense, if it has them.
 _RECORDED = {
-    "accuracy": ("clean_accuracy", "training_robust_accuracy", "accuracy"),
+    "accuracy": ("accuracy", "clean_accuracy", "training_robust_accuracy"),
     "val_accuracy": ("val_clean_accuracy", "val_accuracy"),
 }
 
@@ -286,7 +286,7 @@ def recorded(logs, unmeasured):
         # Of another epoch; or, in a defense alone, of the training's attack.
         measured = record.pop("robust_accuracy", None)
         record.pop("val_robust_accuracy", None)
-        if measured is not None:
+        if measured is not None and "accuracy" not in record:
             record.setdefault("training_robust_accuracy", measured)
     for name, sources in _RECORDED.items():
         found = [record[source] for source in sources if source in record]

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from commands import run
 from helpers import (
     linear_model,
     message_of,
@@ -109,8 +110,16 @@ def test_evaluations_and_attacks_see_the_model_inside(tmp_path):
     np.testing.assert_allclose(
         to_numpy(attack(loaded, x, y)), to_numpy(attack(model, x, y)), atol=1e-6
     )
-    geometries = [keras_wp.head_geometry(some) for some in (model, loaded)]
-    assert geometries[0] == geometries[1]
+    first, second = (keras_wp.head_geometry(some) for some in (model, loaded))
+    assert first.summary() == second.summary()
+
+
+@pytest.mark.once
+def test_the_command_line_reads_a_defense(tmp_path, capsys):
+    path = tmp_path / "defense.keras"
+    MART(tiny_cnn(), ATTACK).save(path)
+    assert run("info", path) == 0
+    assert "Last layer" in capsys.readouterr().out
 
 
 def test_a_model_saved_from_inside_is_that_model(tmp_path):

@@ -142,13 +142,14 @@ def test_outputs_that_are_no_logits_are_refused():
     ) in message_of(defense.train_on_batch, X, Y)
 
 
-def test_too_few_classes_for_the_attack_are_refused():
-    model = linear_model(KERNEL[..., :3])
-    attack = attacks.PGD(eps=0.1, steps=1, loss="dlr")
-    defense = compiled(AdversarialTraining(model, attack))
-    assert message_of(defense.train_on_batch, X, Y % 3) == (
-        "PGD1-dlr needs a model of at least 4 classes. Received: 3"
-    )
+def test_an_attack_on_few_classes_trains_on_the_margin():
+    losses = []
+    for loss in ("dlr", "margin"):
+        model = linear_model(np.arange(18.0, dtype="f4").reshape(*SHAPE, 3))
+        attack = attacks.PGD(eps=0.1, steps=1, loss=loss, random_start=False)
+        defense = compiled(AdversarialTraining(model, attack))
+        losses.append(float(defense.train_on_batch(X, Y % 3)))
+    assert losses[0] == pytest.approx(losses[1])
 
 
 TWO_DEVICES = """
