@@ -30,7 +30,7 @@ def tolerance(eps, bounds):
     return TOLERANCE * max(*(abs(bound) for bound in span(bounds)), eps)
 
 
-def images(x, bounds, slack=TOLERANCE):
+def images(x, bounds, slack=TOLERANCE, hint=None):
     """Images as float32 within the bounds.
 
     Args:
@@ -38,6 +38,7 @@ def images(x, bounds, slack=TOLERANCE):
         bounds: Lowest and highest value of a pixel: numbers, or arrays that
             broadcast against an image.
         slack: By how much they may be outside, from rounding.
+        hint: Says what images outside may be.
 
     Raises:
         ValueError: If they are not floating-point, not finite, or outside the
@@ -69,7 +70,7 @@ def images(x, bounds, slack=TOLERANCE):
         told = bounds if not np.ndim(low) and not np.ndim(high) else "given"
         raise ValueError(
             f"Images must lie within the bounds {told}. Received: values "
-            f"from {x.min():g} to {x.max():g}{_hint(x)}"
+            f"from {x.min():g} to {x.max():g}{(hint or _hint)(x)}"
         )
     return np.clip(x, low, high)
 
@@ -159,15 +160,19 @@ def labels(y, count, num_classes):
     return y.astype(np.int32)
 
 
-def batch_labels(y):
+def batch_labels(y, num_classes=None):
     """A batch of labels, tensors perhaps in a graph, as int32 of shape `(N,)`.
 
+    Those of the shape `(N, num_classes)` are one-hot.
+
     Raises:
-        ValueError: If they are known not to be of the shape `(N,)` or `(N, 1)`.
+        ValueError: If they are known to be of another shape than `(N, 1)`.
     """
     shape = getattr(y, "shape", ())
     # In a graph, TensorFlow may not know how many axes there are.
     shape = (None,) if getattr(shape, "rank", 1) is None else tuple(shape)
+    if len(shape) == 2 and shape[1] == num_classes and shape[1] != 1:
+        return ops.cast(ops.argmax(y, axis=-1), "int32")
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
         received = f"shape {shape}" if hasattr(y, "shape") else "none"
         hint = " (one-hot labels? take their argmax)" if len(shape) == 2 else ""

@@ -1,38 +1,53 @@
 """Callbacks for training."""
 
-import keras
-import numpy as np
+import math
+import warnings
 
-from keras_wp import _checks
+import keras
+from keras import ops
+
 from keras_wp._checks import check_at_least
 from keras_wp.attacks import Attack
-from keras_wp.defenses import Defense
 from keras_wp.evaluation import evaluate
+from keras_wp.evaluation.data import Data
 
 
 class RobustAccuracy(keras.callbacks.Callback):
     """Measures the accuracy under an attack every so many epochs.
 
-    At the end of epochs `every`, `2 * every` and so on, `robust_accuracy`
-    (on `data`) and `val_robust_accuracy` (on `validation_data`) are added to
-    the logs, as `keras_wp.evaluate` finds them: `fit` returns them in its
-    history, with one number for each of these epochs. Callbacks that are to
-    see them, such as `keras.callbacks.TensorBoard`, come after this one in
-    the list.
+    Before the training, and at the end of epochs `every`, `2 * every` and so
+    on, it measures `robust_accuracy` (on `data`) and `val_robust_accuracy`
+    (on `validation_data`) as `keras_wp.evaluate` finds them. Every epoch's
+    logs, and so the history that `fit` returns, have the last value measured;
+    the first epochs, that of the model before it was trained. Whatever
+    `evaluate` refuses is refused before the first step.
+
+    Callbacks that are to see the values, such as `keras.callbacks.CSVLogger`,
+    `EarlyStopping`, `ModelCheckpoint` and `TensorBoard`, come after this one
+    in the list. Those that monitor them need `mode="max"`.
 
     With a defense (`keras_wp.defenses`), it is the inner model that is
-    attacked. The images meet the same random numbers each time.
+    attacked. The defense's own `robust_accuracy`, if it was compiled with an
+    accuracy, is that of the images it trains on, in training mode: it is then
+    called `training_robust_accuracy` in the logs. The images meet the same
+    random numbers each time.
+
+    A model that can no longer be measured, as its weights are no longer
+    finite, has the value NaN from then on, with one warning.
 
     Args:
-        data: `(x, y)` arrays or a dataset of such pairs, the same each
-            time: a part of the training set, for the training curve.
+        data: `(x, y)` arrays or a dataset of such pairs that ends, the same
+            each time: a part of the training set, for the training curve.
         attack: A `keras_wp.attacks.Attack`.
         every: Number of epochs between measurements, at least 1.
         validation_data: As `data`, a part of the test set; or `None`.
         batch_size: As in `keras_wp.evaluate`.
+        inputs: As in `keras_wp.evaluate`.
+        output: As in `keras_wp.evaluate`.
 
     Raises:
-        ValueError: If an argument is not as described.
+        ValueError: If an argument is not as described; when training begins,
+            if the data or the model cannot be evaluated.
 
     Source: Xu, Li and Yang, "Improve Adversarial Robustness via Weight
     Penalization on Classification Layer", Figure 4.
@@ -46,11 +61,19 @@ class RobustAccuracy(keras.callbacks.Callback):
     ...     validation_data=(x_test[:1000], y_test[:1000]),
     ... )
     >>> history = model.fit(x_train, y_train, epochs=400, callbacks=[curves])
-    >>> history.history["val_robust_accuracy"]
+    >>> history.history["val_robust_accuracy"][19::20]
     """
 
     def __init__(
-        self, data, attack, every=20, validation_data=None, batch_size=128
+        self,
+        data,
+        attack,
+        every=20,
+        validation_data=None,
+        batch_size=128,
+        *,
+        inputs=None,
+        output=None,
     ):
         super().__init__()
         check_at_least(1, every=every)
@@ -62,42 +85,82 @@ class RobustAccuracy(keras.callbacks.Callback):
         self._data = {"robust_accuracy": data}
         if validation_data is not None:
             self._data["val_robust_accuracy"] = validation_data
+        for some in self._data.values():
+            Data(some, output=output)  # Which says what it cannot read.
         self._attack = attack
         self._every = every
-        self._batch_size = batch_size
+        self._options = {
+            "batch_size": batch_size,
+            "inputs": inputs,
+            "output": output,
+        }
+        self._values = {}
 
     def on_train_begin(self, logs=None):
-        """Looks at arrays of data before they are needed.
+        """Measures the model as it is.
 
         Raises:
-            ValueError: If they are not images within the bounds of the attack,
-                or not one integer label for each.
+            ValueError: If the data or the model cannot be evaluated.
         """
-        model = self._attacked()
-        for data in self._data.values():
-            if isinstance(data, tuple) and len(data) == 2:
-                x, y = map(np.asarray, data)
-                _checks.images(x, self._attack.bounds)
-                _checks.image_shape(model, x.shape[1:])
-                if classes := _checks.num_classes(model):
-                    _checks.labels(y, len(x), classes)
+        self._values = self._measured()
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is None or (epoch + 1) % self._every:
-            return
-        for name, data in self._data.items():
-            report = evaluate(
-                self._attacked(),
+        if (epoch + 1) % self._every == 0:
+            try:
+                self._values = self._measured()
+            except ValueError as error:
+                # Whatever else could be refused was, before the training.
+                if not any(map(math.isnan, self._values.values())):
+                    warnings.warn(
+                        "RobustAccuracy cannot measure the model any longer "
+                        f"and is NaN from epoch {epoch + 1} on: {error}",
+                        stacklevel=2,
+                    )
+                self._values = dict.fromkeys(self._data, math.nan)
+        if logs is not None:
+            for name, value in self._values.items():
+                if name in logs:
+                    logs[f"training_{name}"] = logs[name]
+                logs[name] = value
+
+    def _measured(self):
+        return {
+            name: evaluate(
+                self.model,
                 data,
                 [self._attack],
-                batch_size=self._batch_size,
                 progress=False,
                 adaptive=False,
                 audit=False,
-            )
-            logs[name] = report.robust_accuracy
+                **self._options,
+            ).robust_accuracy
+            for name, data in self._data.items()
+        }
 
-    def _attacked(self):
-        """The model in training, or that inside of a defense."""
-        defended = isinstance(self.model, Defense)
-        return self.model.model if defended else self.model
+
+class Penalty(keras.callbacks.Callback):
+    """Adds the penalty of the weights to the logs, apart from the loss.
+
+    At the end of each epoch, `penalty` is the sum of what the regularizers
+    make of the model's weights, such as `keras_wp.SimplexRegularizer` of the
+    kernel of a `keras_wp.RobustHead`. `val_loss - penalty` is then the
+    compiled loss on the validation data; for the cross-entropy as a metric,
+    compile with `keras.metrics.SparseCategoricalCrossentropy(
+    from_logits=True)`.
+
+    A defense measures its penalty itself, in every step, and keeps that.
+    Callbacks that are to see it come after this one in the list.
+
+    Example:
+
+    >>> history = model.fit(x, y, callbacks=[keras_wp.callbacks.Penalty()])
+    >>> history.history["penalty"]
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and "penalty" not in logs:
+            logs["penalty"] = sum(
+                float(ops.convert_to_numpy(weight.regularizer(weight)))
+                for weight in self.model.trainable_weights
+                if weight.regularizer is not None
+            )

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_wp import simplex
+from keras_wp import _compiled, simplex
 from keras_wp.regularizers import SimplexRegularizer
 
 
@@ -50,7 +50,9 @@ class RobustHead(keras.layers.Layer):
 
     Raises:
         ValueError: If an argument is out of its range; when built, if
-            `features` is unknown or less than `units - 1`.
+            `features` is unknown or less than `units - 1`; when training
+            begins, if it ends a model that is compiled with a loss of
+            probabilities, such as `"sparse_categorical_crossentropy"`.
 
     Reference:
         Xu, Li and Yang, "Improve adversarial robustness via weight
@@ -111,6 +113,7 @@ class RobustHead(keras.layers.Layer):
 
     def call(self, inputs):
         """Returns the logits of `inputs`."""
+        _compiled.refuse_probabilities(self)
         return self.dense(self.activation(inputs))
 
     def compute_output_shape(self, input_shape):
@@ -173,7 +176,9 @@ class MaxMahalanobisHead(keras.layers.Layer):
 
     Raises:
         ValueError: If an argument is out of its range; when built, if
-            `features` is unknown or less than `units - 1`.
+            `features` is unknown or less than `units - 1`; when training
+            begins, if it ends a model that is compiled with a loss of
+            probabilities, such as `"sparse_categorical_crossentropy"`.
 
     Reference:
         Pang et al., "Rethinking softmax cross-entropy loss for adversarial
@@ -203,6 +208,7 @@ class MaxMahalanobisHead(keras.layers.Layer):
 
     def call(self, inputs):
         """Returns the logits of `inputs`."""
+        _compiled.refuse_probabilities(self)
         centers = ops.cast(self.centers, inputs.dtype)
         # Not by the binomial formula: it cancels near a center.
         delta = inputs[:, None, :] - centers[None]

@@ -12,6 +12,7 @@ from keras_wp import simplex
 # Spacing of the numbers just above 1, of the types a kernel may have.
 _EPSILON = {"float64": 2**-52, "float16": 2**-10, "bfloat16": 2**-7}
 _EPSILON_FLOAT32 = 2**-23
+_HALF = {"float16", "bfloat16"}
 
 
 @keras.saving.register_keras_serializable(package="keras_wp")
@@ -33,6 +34,11 @@ class SimplexRegularizer(keras.regularizers.Regularizer):
     The penalty is computed in float32 (in float64 if the kernel is float64)
     whatever the dtype policy, to a few units in the last place even next to
     the optimum, and also where matrices are multiplied in TensorFloat-32.
+
+    Keras reads a layer's `kernel_regularizer` when the layer is built, and
+    not again: setting the attribute later does nothing. A built layer gets a
+    penalty by `layer.kernel.regularizer = SimplexRegularizer()`; set
+    `layer.kernel_regularizer` as well, for it to be saved.
 
     Args:
         s: Length of a class weight, a positive number. Defaults to `0.1`.
@@ -95,7 +101,10 @@ class SimplexRegularizer(keras.regularizers.Regularizer):
             ops.sqrt(ops.where(optimal, ops.ones_like(square), square)),
         )
         scale = scale * unit
-        return self.alpha * (norm * scale * scale)
+        penalty = self.alpha * (norm * scale * scale)
+        # Where losses are in half precision, Keras adds up those of one type.
+        floatx = keras.config.floatx()
+        return ops.cast(penalty, floatx) if floatx in _HALF else penalty
 
     def get_config(self):
         """Returns the arguments that make an equal one."""

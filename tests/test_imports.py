@@ -21,13 +21,14 @@ WING = {
 }
 # A part may import those of the floors below, and of its own.
 FLOORS = (
-    {"_version", "_startup", "_backend", "_checks", "_noise", "inputs"},
-    {"_units"},
+    {"_version", "_startup", "_backend", "_checks", "_noise", "inputs"}
+    | {"_compiled"},
+    {"_units", "_first_batch"},
     {"_kinds"},
     {"_names"},
     {"simplex", "objectives"},
     {"norms", "inspection"} | WING,
-    {"engine"},
+    {"engine", "convert"},
     {"reports"},
     {"attacks"},
     {"defenses", "audit"},

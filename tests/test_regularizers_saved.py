@@ -10,7 +10,8 @@ import pytest
 from helpers import message_of
 from processes import run_python
 
-from keras_wp import SimplexRegularizer, regularizers
+from keras_wp import RobustHead, SimplexRegularizer, attacks, regularizers
+from keras_wp.defenses import TRADES
 
 TWO_DEVICES = """
 import json, sys
@@ -144,3 +145,59 @@ def test_examples_of_the_docstrings():
     results = doctest.testmod(regularizers)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def dense_model():
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+
+
+def test_a_built_layer_is_penalized_through_its_kernel(rng, tmp_path):
+    model = dense_model()
+    dense = model.layers[-1]
+    dense.kernel_regularizer = SimplexRegularizer(alpha=2.0)
+    assert not model.losses
+    dense.kernel.regularizer = dense.kernel_regularizer
+    assert len(model.losses) == 1
+    x, y = rng.random((32, 6)), np.arange(32) % 3
+    model.compile(
+        keras.optimizers.SGD(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    penalty = float(model.losses[0])
+    entropy = float(
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+            y, model(x)
+        )
+    )
+    (loss,) = model.fit(x, y, verbose=0, batch_size=32).history["loss"]
+    assert loss == pytest.approx(penalty + entropy, rel=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert float(loaded.losses[0]) == pytest.approx(float(model.losses[0]))
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+def test_a_head_trains_where_losses_are_in_half_precision(floatx, rng):
+    before = keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
+    try:
+        model = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(4), RobustHead(3)]
+        )
+        model.compile(
+            keras.optimizers.SGD(0.01),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        x, y = rng.random((32, 6)), np.arange(32) % 3
+        losses = model.fit(x, y, verbose=0, epochs=3).history["loss"]
+        assert losses[-1] < losses[0]
+        if floatx == "float16":
+            # JAX makes float32 of whole numbers where floatx is bfloat16.
+            defense = TRADES(model, attacks.PGD(eps=0.1, steps=2))
+            defense.compile(keras.optimizers.SGD(0.01), metrics=["accuracy"])
+            history = defense.fit(x, y, verbose=0, epochs=3).history
+            assert history["penalty"][-1] < history["penalty"][0]
+            assert np.isfinite(history["loss"]).all()
+    finally:
+        keras.config.set_floatx(before)

@@ -4,15 +4,19 @@ Source: Madry et al., "Towards deep learning models resistant to adversarial
 attacks" (ICLR 2018).
 """
 
+import keras
+
 from keras_wp.defenses.base import Defense
 
 
+@keras.saving.register_keras_serializable(package="keras_wp")
 class AdversarialTraining(Defense):
     """Trains on attacked images in place of the clean ones.
 
     The loss is the compiled one, `L(y, f(x_adv))`, plus the model's own
-    penalties. Metrics in training are measured on the same logits: the
-    training `accuracy` is that under the attack.
+    penalties. Metrics in training are measured on the same logits, and are
+    called `robust_accuracy` and so on; those of clean images are known after
+    an evaluation, as `val_clean_accuracy`.
 
     `BatchNormalization` sees one pass a step, of the attacked images.
 
@@ -37,10 +41,12 @@ class AdversarialTraining(Defense):
     >>> defense = keras_wp.defenses.AdversarialTraining(model, attack)
     >>> defense.compile("adam", metrics=["accuracy"])
     >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
-    >>> model.save("robust.keras")
+    >>> defense.save("defense.keras")  # To be trained further.
+    >>> model.save("robust.keras")  # The model inside, to be used.
     """
 
     def training_loss(self, x, x_adv, y, sample_weight):
         del x
         logits, penalty = self.train_pass(x_adv)
-        return self.loss(y, logits, sample_weight) + penalty, logits
+        loss = self.compiled_loss(y, logits, sample_weight)
+        return loss + penalty, {"robust": logits}

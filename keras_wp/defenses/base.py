@@ -2,7 +2,7 @@
 
 A defense is one method of a subclass of `Defense`:
 
-    training_loss(x, x_adv, y, sample_weight) -> (loss, logits)
+    training_loss(x, x_adv, y, sample_weight) -> (loss, {pass: logits})
 
 It passes images through the model with `train_pass`, in the order in which
 `BatchNormalization` is to see them. Everything else is here.
@@ -12,19 +12,18 @@ import abc
 import random
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_wp import _backend, _checks, _noise
+from keras_wp import _backend, _checks, _first_batch, _noise
 from keras_wp.defenses import checks
+from keras_wp.defenses.measured import Measured
+from keras_wp.defenses.measures import labels_for
+from keras_wp.defenses.saving import deserialize_attack, serialize_attack
 from keras_wp.engine.problem import Problem
 from keras_wp.inspection.classifier import Classifier
 
-# How many images `fit` looks at before it starts.
-_EXAMINED = 1000
 
-
-class Defense(keras.Model, abc.ABC):
+class Defense(Measured, abc.ABC):
     """The base of all defenses: a model to train in place of another.
 
     Compile and fit it like any model; what learns is `model`, the model
@@ -38,30 +37,38 @@ class Defense(keras.Model, abc.ABC):
       are the same again after `keras.utils.set_random_seed`, and on any
       number of replicas; the attack's `seed` has no part in them.
     - Regularizers and other losses of the inner model are counted once.
-    - `save` and `export` write the inner model alone. `save_weights` and
-      `load_weights` are of both, with the optimizer, for a training that is
-      to be taken up again.
+    - Labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, K)`; images
+      floating-point, or integers where the attack's bounds are (0, 255).
+      `fit` looks at a first batch of any kind of data before it starts. A
+      label out of range in a later batch makes the loss NaN.
+    - `save` writes the defense: with the attack, the optimizer and what was
+      compiled, and the model inside. `keras.saving.load_model` returns a
+      defense that continues as it was. Attacks and `keras_wp.evaluate` take
+      the model inside in its place. `export` writes the model inside alone.
     - With `run_eagerly=True` a step costs one forward pass more.
 
+    In training the logs have `loss`; the model's own `penalty`;
+    `robust_cross_entropy`, of the attacked images; and a compiled metric
+    `m` as `robust_m`. A defense that passes the clean images in training has
+    `clean_cross_entropy` and `clean_m`, too. These are of the passes in
+    training mode that the loss is made of, running means over the epoch.
+    Evaluation has `loss` and `clean_m`: `val_loss` and `val_clean_m` are of
+    clean images in inference mode, penalty included.
+
     Args:
-        model: A Keras model that maps images `(N, ...)`, floating-point and
-            within the attack's bounds, to logits `(N, K)`.
+        model: A Keras model that maps images `(N, ...)`, within the attack's
+            bounds, to logits `(N, K)`.
         attack: A `keras_wp.attacks.Attack`: untargeted, and one that
             stays within a budget of its own.
         name: Name of the model.
 
     Raises:
         ValueError: If `model` or `attack` is not as described; in training,
-            if labels are not integers `(N,)` or images not floating-point.
+            if labels or images are not.
     """
 
     def __init__(self, model, attack, name=None):
-        if not isinstance(model, keras.Model) or isinstance(model, Defense):
-            raise ValueError(
-                "Argument `model` must be a Keras model, and no defense. "
-                f"Received: {type(model).__name__}"
-            )
-        checks.check_logits(model)
+        checks.check_model(model)
         checks.check_attack(attack)
         # The inner model casts for itself; and its policy says whether the
         # loss is to be scaled.
@@ -94,50 +101,42 @@ class Defense(keras.Model, abc.ABC):
             sample_weight: None, or a weight for each image.
 
         Returns:
-            `(loss, logits)`: a scalar, and `(N, K)` float32.
+            `(loss, logits)`: a scalar; and the logits `(N, K)` float32 of the
+            pass of the attacked images, as `logits["robust"]`, and of that of
+            the clean ones, if there is one, as `logits["clean"]`.
         """
 
-    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
-        """Configures the training.
-
-        Args:
-            optimizer: As in `keras.Model.compile`.
-            loss: A `keras.losses.Loss` of integer labels and logits. Defaults
-                to `SparseCategoricalCrossentropy(from_logits=True)`.
-            **kwargs: The other arguments of `keras.Model.compile`, but
-                `loss_weights`.
-
-        Raises:
-            ValueError: If `loss` is something else.
-        """
-        if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        checks.check_loss(loss)
-        if kwargs.get("loss_weights") is not None:
-            raise ValueError(
-                "A defense has one loss, and takes no `loss_weights`. "
-                f"Received: loss_weights={kwargs['loss_weights']!r}"
-            )
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+    @property
+    def undefended(self):
+        """The model inside: what attacks and evaluations are to see."""
+        return self.model
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the inner model, as `keras.Model.fit` does.
 
         Raises:
-            ValueError: If `x` is an array of images that are not of the
-                model's shape, or the first of which are not within the bounds
-                of the attack; or if `y` is an array of labels that are not
-                classes of the model.
+            ValueError: If the first images are not of the model's shape or
+                not within the bounds of the attack, if labels are not classes
+                of the model, or if it returns probabilities.
         """
-        if isinstance(x, np.ndarray):
-            _checks.images(x[:_EXAMINED], self.attack.bounds)
-            _checks.image_shape(self.model, x.shape[1:])
-        classes = _checks.num_classes(self.model)
-        ignored = getattr(self.loss, "ignore_class", None)
-        whole = isinstance(y, np.ndarray) and y.dtype != bool
-        if whole and classes and ignored is None:
-            _checks.labels(y, len(y), classes)
+        x = self._examine(x, y)
+        others = kwargs.get("validation_data")
+        if isinstance(others, (tuple, list)):
+            self._examine(*others[:2])
+        elif others is not None:
+            kwargs["validation_data"] = self._examine(others)
         return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, return_dict=False, **kwargs):
+        """One step of training, as `keras.Model.train_on_batch` does it.
+
+        A list has the loss and what was compiled; a dictionary, all that is
+        measured.
+        """
+        if not self._measures.begun:
+            self._examine(x, y)
+        logs = super().train_on_batch(x, y, *args, return_dict=True, **kwargs)
+        return logs if return_dict else self._measures.listed(logs)
 
     def call(self, inputs):
         """The inner model's logits in inference mode, in training too.
@@ -155,23 +154,18 @@ class Defense(keras.Model, abc.ABC):
         Metrics are updated here too: on JAX the logits of a training step
         exist nowhere else.
         """
-        labels = _checks.batch_labels(y)
+        classes = y_pred.shape[-1]
+        labels = _checks.batch_labels(y, classes)
         if training:
             loss, logits = self._defend(x, labels, y_pred, sample_weight)
         else:
-            loss, logits = (
-                super().compute_loss(x, y, y_pred, sample_weight, training),
-                y_pred,
+            targets = labels_for(self.loss, labels, classes)
+            loss = super().compute_loss(
+                x, targets, y_pred, sample_weight, training
             )
-        super().compute_metrics(x, y, logits, sample_weight)
+            logits = {"clean": y_pred}
+        self._measures.update(labels, logits, sample_weight)
         return loss
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """What `compute_loss` has measured."""
-        if all(getattr(metric, "built", True) for metric in self.metrics):
-            return self.get_metrics_result()
-        # Keras calls this before any loss to have the metrics built.
-        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def train_pass(self, x):
         """Pass images through the model in training mode.
@@ -192,7 +186,13 @@ class Defense(keras.Model, abc.ABC):
                 variable.assign(after)
         penalty = sum(ops.sum(ops.cast(loss, "float32")) for loss in losses)
         penalty = ops.reshape(ops.cast(penalty, "float32"), (1,))
+        self._measures.penalties.append(penalty)
         return ops.cast(logits, "float32"), self.image_mean(penalty)
+
+    def compiled_loss(self, y, logits, sample_weight=None):
+        """The compiled loss, with the labels in the form that it takes."""
+        targets = labels_for(self.loss, y, logits.shape[-1])
+        return self.loss(targets, logits, sample_weight)
 
     def image_mean(self, values, sample_weight=None):
         """The weighted mean over the images, as Keras takes it of losses.
@@ -202,30 +202,59 @@ class Defense(keras.Model, abc.ABC):
         """
         return self._mean(values, values, sample_weight)
 
-    def save(self, filepath, *args, **kwargs):
-        """Saves the inner model, as `keras.Model.save` does."""
-        return self.model.save(filepath, *args, **kwargs)
-
     def export(self, filepath, *args, **kwargs):
         """Exports the inner model, as `keras.Model.export` does."""
         return self.model.export(filepath, *args, **kwargs)
 
     def get_config(self):
-        """Refuses: the inner model is what can be saved."""
-        raise ValueError(
-            "A defense has no configuration of its own: save its inner model, "
-            "by `defense.save(path)` or `defense.model.save(path)`, and wrap "
-            "that after loading. Received: a call of `get_config` of "
-            f"{type(self).__name__}"
+        """The arguments that make an equal one; a subclass adds its own.
+
+        Raises:
+            ValueError: If the attack cannot be saved.
+        """
+        return {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "attack": serialize_attack(self.attack),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The defense with this configuration."""
+        model = keras.saving.deserialize_keras_object(
+            config["model"], custom_objects
         )
+        attack = deserialize_attack(config["attack"], custom_objects)
+        return cls(**{**config, "model": model, "attack": attack})
+
+    def _examine(self, x, y=None):
+        """Look at a first batch; returns the data to pass on for `x`."""
+        batch, x = _first_batch.first(x, y)
+        if batch is not None:
+            _first_batch.check(
+                batch,
+                self.model,
+                self.attack.bounds,
+                self._view if self._is_on_one_device() else None,
+                getattr(self.loss, "ignore_class", None),
+            )
+        return x
+
+    def _is_on_one_device(self):
+        """Whether the model can be called without a graph."""
+        try:
+            return self._view.devices() == _backend.ANYWHERE
+        except ValueError:  # They are those of several processes.
+            return False
 
     def _defend(self, x, y, clean_logits, sample_weight):
-        x = checks.images(x)
+        x = checks.images(x, self.attack.bounds)
+        classes = clean_logits.shape[-1]
         if self.attack.needs_clean_logits:
             clean_logits = ops.stop_gradient(clean_logits)
         else:
             # Not `zeros_like`: a graph may keep the pass for its shape.
-            shape = (ops.shape(x)[0], clean_logits.shape[-1])
+            shape = (ops.shape(x)[0], classes)
             clean_logits = ops.zeros(shape, "float32")
         problem = Problem(
             self._view,
@@ -241,7 +270,14 @@ class Defense(keras.Model, abc.ABC):
         frozen = [(v, ops.stop_gradient(t)) for v, t in _values(self.model)]
         with keras.StatelessScope(frozen), _backend.dividing():
             x_adv = self.attack.perturb(problem)
-        return self.training_loss(x, x_adv, y, sample_weight)
+        penalties = self._measures.penalties = []
+        loss, logits = self.training_loss(x, x_adv, y, sample_weight)
+        self._measures.update_training(y, logits, penalties)
+        if getattr(self.loss, "ignore_class", None) is None:
+            # Where nobody can be told, training must not go on unseen.
+            known = ops.all((y >= 0) & (y < classes))
+            loss = ops.where(known, loss, float("nan"))
+        return loss, logits
 
     def _keys(self, x):
         """Keys for the images that no other step has."""

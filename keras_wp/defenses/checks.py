@@ -3,26 +3,34 @@
 import keras
 from keras import ops
 
+from keras_wp._compiled import takes_probabilities
 from keras_wp.attacks import Attack
+from keras_wp.inspection.anatomy import dissect, undefended
+from keras_wp.inspection.endings import squashed
 
 
-def check_logits(model):
-    """Raise a ValueError if a model ends in a softmax or a sigmoid."""
-    if not getattr(model, "outputs", None):
-        return  # It does not tell what its last layer is.
-    last = model.layers[-1]
-    if last.output is not model.outputs[0]:
-        return  # An operation follows.
-    layers = keras.layers
-    squashed = isinstance(last, (layers.Activation, layers.Dense)) and (
-        last.activation
-        in (keras.activations.softmax, keras.activations.sigmoid)
-    )
-    if squashed or isinstance(last, layers.Softmax):
+def check_model(model):
+    """Raise a ValueError unless one can train this model against attacks."""
+    defended = undefended(model) is not model
+    if not isinstance(model, keras.Model) or defended:
         raise ValueError(
-            "Argument `model` must return logits, not probabilities: remove "
-            "its final activation. Received: a model that ends in "
-            f"{last.name!r}"
+            "Argument `model` must be a Keras model, and no defense. "
+            f"Received: {type(model).__name__}"
+        )
+    inputs = getattr(model, "inputs", None)
+    if isinstance(inputs, list) and "float" not in inputs[0].dtype:
+        raise ValueError(
+            "Argument `model` must take floating-point images, as no gradient "
+            f"passes a cast to integers. Received: an input of the type "
+            f"{inputs[0].dtype}"
+        )
+    anatomy = dissect(model)
+    ending = squashed(anatomy) if anatomy.steps else None
+    if ending is not None:
+        raise ValueError(
+            "Argument `model` must return logits, not probabilities: pass "
+            "`keras_wp.convert.to_logits(model)`, which shares its weights. "
+            f"Received: a model that ends in a {ending.kind}"
         )
 
 
@@ -53,23 +61,25 @@ def check_loss(loss):
             "and logits, such as SparseCategoricalCrossentropy("
             f"from_logits=True). Received: loss={loss!r}"
         )
-    if not getattr(loss, "from_logits", True):
+    if takes_probabilities(loss):
         raise ValueError(
             "Argument `loss` must take logits: give it `from_logits=True`. "
             f"Received: {type(loss).__name__} with from_logits=False"
         )
 
 
-def images(x):
+def images(x, bounds):
     """A batch of images as float32.
 
     Raises:
-        ValueError: If they are not one tensor of floating-point numbers.
+        ValueError: If they are not one tensor of floating-point numbers, or
+            of integers for the bounds (0, 255).
     """
     dtype = getattr(x, "dtype", type(x).__name__)
     if hasattr(x, "dtype"):
         dtype = keras.backend.standardize_dtype(dtype)
-    if "float" not in dtype:
+    whole = "int" in dtype and bounds == (0, 255)
+    if "float" not in dtype and not whole:
         raise ValueError(
             "Images must be one tensor of floating-point numbers within the "
             f"attack's bounds. Received: {dtype}"

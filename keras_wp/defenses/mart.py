@@ -4,11 +4,14 @@ Source: Wang et al., "Improving adversarial robustness requires revisiting
 misclassified examples" (ICLR 2020).
 """
 
+import keras
+
 from keras_wp import objectives
 from keras_wp._checks import check_positive
 from keras_wp.defenses.base import Defense
 
 
+@keras.saving.register_keras_serializable(package="keras_wp")
 class MART(Defense):
     """Trains on attacked images, and more on those that are misclassified.
 
@@ -21,7 +24,7 @@ class MART(Defense):
     argument of a logarithm, against overflow; here it is computed from the
     logits, and needs nothing.) The compiled loss is what `evaluate` shows; it
     has no part in training. Metrics in training are measured on the logits of
-    the attacked images.
+    both passes, as `clean_accuracy`, `robust_accuracy` and so on.
 
     `BatchNormalization` sees two passes a step: of the clean images, then of
     the attacked ones.
@@ -64,4 +67,9 @@ class MART(Defense):
         divergence = objectives.kl_divergence(clean, logits)
         values = objectives.boosted_cross_entropy(logits, y)
         values += self.beta * divergence * wrongness
-        return self.image_mean(values, sample_weight) + penalty, logits
+        loss = self.image_mean(values, sample_weight) + penalty
+        return loss, {"clean": clean, "robust": logits}
+
+    def get_config(self):
+        """The arguments that make an equal defense."""
+        return {**super().get_config(), "beta": self.beta}

@@ -6,12 +6,15 @@ and accuracy" (ICML 2019).
 
 import dataclasses
 
+import keras
+
 from keras_wp import objectives
 from keras_wp._checks import check_positive
 from keras_wp.attacks import PGD
 from keras_wp.defenses.base import Defense
 
 
+@keras.saving.register_keras_serializable(package="keras_wp")
 class TRADES(Defense):
     """Trains clean accuracy, and predictions that an attack cannot move.
 
@@ -19,7 +22,8 @@ class TRADES(Defense):
     `L(y, f(x)) + beta * mean(KL(softmax(f(x)) || softmax(f(x_adv))))`, plus
     the model's own penalties. `x_adv` is found by PGD on that divergence, from
     `x` with a little normal noise; the clean prediction there is the model's
-    in inference mode. Metrics in training are measured on the clean logits.
+    in inference mode. Metrics in training are measured on the logits of both
+    passes, as `clean_accuracy`, `robust_accuracy` and so on.
 
     `BatchNormalization` sees two passes a step: of the clean images, then of
     the attacked ones. (In the authors' code it sees the clean ones once more,
@@ -68,6 +72,10 @@ class TRADES(Defense):
         logits, penalty = self.train_pass(x)
         attacked, _ = self.train_pass(x_adv)
         divergence = objectives.kl_divergence(logits, attacked)
-        loss = self.loss(y, logits, sample_weight) + penalty
+        loss = self.compiled_loss(y, logits, sample_weight) + penalty
         loss += self.beta * self.image_mean(divergence, sample_weight)
-        return loss, logits
+        return loss, {"clean": logits, "robust": attacked}
+
+    def get_config(self):
+        """The arguments that make an equal defense."""
+        return {**super().get_config(), "beta": self.beta}

@@ -13,6 +13,7 @@ from keras_wp.engine.judge import Judge
 from keras_wp.engine.slots import Image
 from keras_wp.engine.stream import run
 from keras_wp.inputs import of as described
+from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.view import View, whole_numbers
 from keras_wp.objectives import predicted
@@ -23,7 +24,9 @@ _LOOKED_AT = 8
 
 def attack_images(attack, model, x, y, inputs=None, output=None):
     """What `attack(model, x, y)` does; see `Attack.__call__`."""
-    raw, inputs = ops.convert_to_numpy(x), described(inputs)
+    model, inputs = undefended(model), described(inputs)
+    raw = _on_host(x, "x")
+    _on_host(y, "y")
     units = Units(attack.bounds, inputs, raw, whole_numbers(model))
     attack = attack.with_bounds(units.bounds)
     eps = getattr(attack, "eps", None)
@@ -111,6 +114,24 @@ def attack_images(attack, model, x, y, inputs=None, output=None):
     if isinstance(x, np.ndarray):
         return result
     return ops.convert_to_tensor(result)
+
+
+def _on_host(values, name):
+    """A tensor's or an array's values as a NumPy array.
+
+    Raises:
+        ValueError: If it stands for values that are not known yet.
+    """
+    try:
+        return ops.convert_to_numpy(values)
+    except Exception as error:
+        if not hasattr(values, "dtype"):
+            raise
+        raise ValueError(
+            "An attack is called outside of compiled functions, such as a "
+            "`train_step` or `dataset.map`: to train, use a defense of "
+            f"keras_wp.defenses. Received: a symbolic {name}"
+        ) from error
 
 
 def _like(raw, image, x_adv, units):

@@ -17,6 +17,7 @@ from keras_wp.evaluation.progress import Progress
 from keras_wp.evaluation.runner import Session
 from keras_wp.evaluation.save_adversarial import check_path, save
 from keras_wp.inputs import of as described
+from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.view import View, whole_numbers
 from keras_wp.reports import findings as findings_of
@@ -51,7 +52,8 @@ def evaluate(
             to logits `(N, K)`. One whose variables lie on several devices
             (made in the scope of a `tf.distribute.MirroredStrategy`, or under
             `keras.distribution.DataParallel` on JAX) is attacked on all of
-            them; so is a callable within such a scope.
+            them; so is a callable within such a scope. Of a defense, the
+            model inside.
         data: `(x, y)` arrays, or a dataset of `(x, y)` batches that can be
             read more than once, such as a `tf.data.Dataset`; images within
             the attacks' bounds, integer labels. Datasets are streamed.
@@ -121,7 +123,7 @@ def evaluate(
     ... )
     >>> print(report)
     """
-    inputs = described(inputs)
+    model, inputs = undefended(model), described(inputs)
     data = Data(data, _axes(model), output)
     raw = data.first()
     bounds = request.bounds_of_names(inputs, raw, eps)

@@ -242,7 +242,8 @@ class Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self._started
-        record = {name: float(value) for name, value in logs.items()}
+        every = self._run.config.robust_every
+        record = recorded(logs, every is None or (epoch + 1) % every)
         angle = min_angle(self.model)
         if angle is not None:
             record["min_angle"] = angle
@@ -264,6 +265,33 @@ class Epochs(keras.callbacks.Callback):
             _save(self._run, _snapshot(epoch + 1), _inner(self.model).save)
         # Last, and in one file: its step counter is the epoch to resume at.
         _save(self._run, "checkpoint.weights.h5", self.model.save_weights)
+
+
+# What a history calls the logs of a model or of a defense, if it has them.
+_RECORDED = {
+    "accuracy": ("accuracy", "clean_accuracy", "training_robust_accuracy"),
+    "val_accuracy": ("val_clean_accuracy", "val_accuracy"),
+}
+
+
+def recorded(logs, unmeasured):
+    """Logs of an epoch as a history has them.
+
+    Args:
+        logs: What Keras hands to callbacks.
+        unmeasured: Whether `RobustAccuracy` has not measured in this epoch.
+    """
+    record = {name: float(value) for name, value in logs.items()}
+    if unmeasured:
+        # Of another epoch; or, in a defense alone, of the training's attack.
+        measured = record.pop("robust_accuracy", None)
+        record.pop("val_robust_accuracy", None)
+        if measured is not None and "accuracy" not in record:
+            record.setdefault("training_robust_accuracy", measured)
+    for name, sources in _RECORDED.items():
+        found = [record[source] for source in sources if source in record]
+        record.update({name: found[0]} if found else {})
+    return record
 
 
 def _save(run, name, save):

@@ -242,6 +242,11 @@ def _is_head(step):
     )
 
 
+def undefended(model):
+    """The model inside a defense, in whose place it is trained; or itself."""
+    return getattr(model, "undefended", model)
+
+
 def dissect(model, shape=None):
     """Take a model apart. Outside of a trace.
 
@@ -253,6 +258,7 @@ def dissect(model, shape=None):
     Returns:
         An `Anatomy`. What cannot be opened at all is its only step.
     """
+    model = undefended(model)
     source = KerasTensor((None, *(shape or ())), "float32")
     if shape is None:
         inputs = getattr(model, "inputs", None)

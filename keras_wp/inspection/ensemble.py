@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.endings import mean_of
 
 # Methods of a model that stand for it, and have no gradients.
@@ -31,7 +32,7 @@ def meant(model, classifier):
         ValueError: If it is a module of PyTorch in training mode.
 
     Args:
-        model: A model, its method `predict`, or a list of models.
+        model: A model, a defense, a method `predict`, or a list of models.
         classifier: Makes a `Classifier` of each of a list.
     """
     if isinstance(model, (list, tuple)) and model and all(map(callable, model)):
@@ -43,5 +44,5 @@ def meant(model, classifier):
         )
     owner = getattr(model, "__self__", None)
     if isinstance(owner, keras.Model) and model.__name__ in _CALLS:
-        return owner
-    return model
+        model = owner
+    return undefended(model)

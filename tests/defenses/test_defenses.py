@@ -91,9 +91,27 @@ def test_a_step_trains_on_what_the_attack_makes_of_the_images(
     attacked = linear_logits(kernel, bias, X + 0.25)
     expected = numpy_loss(kind, clean, attacked, Y, WEIGHTS)
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
-    measured = clean if kind is TRADES else attacked
-    accuracy = np.average(measured.argmax(-1) == Y, weights=WEIGHTS)
-    np.testing.assert_allclose(logs["accuracy"], accuracy, rtol=1e-6)
+    passes = {"robust": attacked}
+    if kind is not AdversarialTraining:
+        passes["clean"] = clean
+    rows = np.arange(COUNT)
+    measured = {"loss", "penalty"}
+    for name, logits in passes.items():
+        accuracy = np.average(logits.argmax(-1) == Y, weights=WEIGHTS)
+        found = logs[f"{name}_accuracy"]
+        np.testing.assert_allclose(found, accuracy, rtol=1e-6)
+        found = logs[f"{name}_cross_entropy"]
+        expected = -log_softmax(logits)[rows, Y].mean()
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        measured |= {f"{name}_accuracy", f"{name}_cross_entropy"}
+    assert set(logs) == measured
+    listed = defense.train_on_batch(X, Y, WEIGHTS)
+    names = [name for name in ("clean", "robust") if name in passes]
+    np.testing.assert_allclose(
+        listed,
+        [logs["loss"], *(logs[f"{name}_accuracy"] for name in names)],
+        rtol=1e-6,
+    )
 
 
 def test_pgd_runs_in_the_step_as_by_itself(kernel, bias):
@@ -179,8 +197,9 @@ def test_penalties_of_the_model_are_counted_once(kind, kernel, bias):
     # Of the first pass: that of the clean images, if there is one.
     activity = attacked if kind is AdversarialTraining else clean
     expected = numpy_loss(kind, clean, attacked, Y)
-    expected += 0.3 * (kernel**2).sum()
-    expected += 0.01 * (activity**2).sum() / COUNT
+    penalty = 0.3 * (kernel**2).sum() + 0.01 * (activity**2).sum() / COUNT
+    np.testing.assert_allclose(logs["penalty"], penalty, rtol=1e-5)
+    expected += penalty
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 
@@ -233,10 +252,12 @@ def test_evaluation_and_prediction_are_those_of_the_model():
     ).history
     expected = model.evaluate(X, Y, verbose=0, return_dict=True)
     found = defense.evaluate(X, Y, verbose=0, return_dict=True)
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+    assert found.keys() == {"loss", "clean_accuracy"}
+    for name, value in found.items():
+        expected_value = expected[name.removeprefix("clean_")]
+        np.testing.assert_allclose(value, expected_value, rtol=1e-5)
         np.testing.assert_allclose(history[f"val_{name}"], value, rtol=1e-5)
+    assert "clean_accuracy" not in history
     np.testing.assert_allclose(
         defense.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-6
     )
@@ -305,17 +326,6 @@ def test_training_works_under_a_mixed_policy(policy, backend):
     assert np.abs(after - before).max() > 0
 
 
-def test_saving_writes_the_inner_model(tmp_path):
-    model, x = tiny_cnn(), random_images(4)
-    defense = compiled(MART(model, SHIFT))
-    defense.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is type(model)
-    np.testing.assert_allclose(
-        to_numpy(loaded(x)), to_numpy(model(x)), atol=1e-6
-    )
-
-
 def test_exporting_writes_the_inner_model(tmp_path, backend):
     if backend != "tensorflow":
         pytest.skip("test_layers exports from JAX too")
@@ -346,14 +356,6 @@ def test_weights_of_a_defense_take_training_up_again(tmp_path, kernel, bias):
     again = fresh()
     again.load_weights(tmp_path / "defense.weights.h5")
     assert steps(again) == pytest.approx(expected, rel=1e-6)
-
-
-def test_saving_the_defense_itself_is_refused():
-    assert message_of(TRADES(tiny_cnn(), SHIFT).get_config) == (
-        "A defense has no configuration of its own: save its inner model, by "
-        "`defense.save(path)` or `defense.model.save(path)`, and wrap that "
-        "after loading. Received: a call of `get_config` of TRADES"
-    )
 
 
 @pytest.mark.parametrize("model", [None, len, keras.layers.Dense(2)])

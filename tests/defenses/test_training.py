@@ -85,49 +85,23 @@ def test_a_loss_of_probabilities_is_refused():
     )
 
 
-def test_labels_that_are_no_integers_are_refused():
-    defense = compiled(AdversarialTraining(tiny_cnn(), SHIFT))
-    x = random_images(5)
-    assert message_of(defense.train_on_batch, x, np.eye(5)) == (
-        "Labels must be integers of the shape (N,). Received: shape (5, 5) "
-        "(one-hot labels? take their argmax)"
-    )
-
-
-def test_labels_may_be_a_column(kernel, bias):
-    losses = [
-        float(
-            compiled(
-                AdversarialTraining(linear_model(kernel, bias), SHIFT)
-            ).train_on_batch(X, y)
-        )
-        for y in (Y, Y[:, None])
-    ]
-    assert losses[0] == pytest.approx(losses[1])
-
-
-def test_images_of_integers_are_refused():
-    defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
-    pixels = np.zeros((2, *SHAPE), np.uint8)
-    assert message_of(defense.train_on_batch, pixels, np.zeros(2)) == (
-        "Images must be one tensor of floating-point numbers within the "
-        "attack's bounds. Received: uint8"
-    )
-
-
 @pytest.mark.parametrize(
-    "last",
+    "last, kind",
     [
-        keras.layers.Softmax(name="last"),
-        keras.layers.Activation("sigmoid", name="last"),
-        keras.layers.Dense(3, activation="softmax", name="last"),
+        ([keras.layers.Softmax()], "softmax"),
+        ([keras.layers.Activation("sigmoid")], "sigmoid"),
+        ([keras.layers.Dense(3, activation="softmax")], "softmax"),
+        ([keras.layers.Dense(3), keras.layers.Lambda(ops.softmax)], "softmax"),
     ],
 )
-def test_models_of_probabilities_are_refused(last):
-    model = keras.Sequential([tiny_cnn(), last])
+@pytest.mark.parametrize("nested", [False, True])
+def test_models_of_probabilities_are_refused(last, kind, nested):
+    last = [keras.Sequential(last)] if nested else last
+    model = keras.Sequential([tiny_cnn(), *last])
     assert message_of(AdversarialTraining, model, SHIFT) == (
-        "Argument `model` must return logits, not probabilities: remove its "
-        "final activation. Received: a model that ends in 'last'"
+        "Argument `model` must return logits, not probabilities: pass "
+        "`keras_wp.convert.to_logits(model)`, which shares its weights. "
+        f"Received: a model that ends in a {kind}"
     )
 
 
@@ -157,28 +131,6 @@ def test_a_class_to_ignore_and_bool_labels_are_not_refused():
     assert np.isfinite(loss)
 
 
-def test_images_outside_the_bounds_are_refused():
-    defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
-    assert message_of(defense.fit, 255 * np.ones((2, *SHAPE)), [0, 1]) == (
-        "Images must lie within the bounds (0.0, 1.0). Received: values from "
-        "255 to 255"
-    )
-
-
-def test_arrays_of_another_shape_or_class_are_refused():
-    defense = compiled(AdversarialTraining(linear_model(KERNEL), SHIFT))
-    x = np.zeros((2, *SHAPE), np.float32)
-    assert message_of(defense.fit, x, np.array([0, CLASSES])) == (
-        f"Labels must lie in [0, {CLASSES}), as the model has {CLASSES} "
-        f"classes. Received: labels from 0 to {CLASSES}"
-    )
-    wide = np.repeat(x, 2, axis=1)
-    assert message_of(defense.fit, wide, np.array([0, 1])) == (
-        f"The model takes images of the shape {SHAPE}. Received: images of "
-        f"the shape {wide.shape[1:]}"
-    )
-
-
 KERNEL = np.ones((*SHAPE, CLASSES), np.float32)
 
 
@@ -190,13 +142,14 @@ def test_outputs_that_are_no_logits_are_refused():
     ) in message_of(defense.train_on_batch, X, Y)
 
 
-def test_too_few_classes_for_the_attack_are_refused():
-    model = linear_model(KERNEL[..., :3])
-    attack = attacks.PGD(eps=0.1, steps=1, loss="dlr")
-    defense = compiled(AdversarialTraining(model, attack))
-    assert message_of(defense.train_on_batch, X, Y % 3) == (
-        "PGD1-dlr needs a model of at least 4 classes. Received: 3"
-    )
+def test_an_attack_on_few_classes_trains_on_the_margin():
+    losses = []
+    for loss in ("dlr", "margin"):
+        model = linear_model(np.arange(18.0, dtype="f4").reshape(*SHAPE, 3))
+        attack = attacks.PGD(eps=0.1, steps=1, loss=loss, random_start=False)
+        defense = compiled(AdversarialTraining(model, attack))
+        losses.append(float(defense.train_on_batch(X, Y % 3)))
+    assert losses[0] == pytest.approx(losses[1])
 
 
 TWO_DEVICES = """
