@@ -39,6 +39,7 @@ def euclidean(x):
     Dividing by the largest entry first keeps the squares from overflowing,
     and from vanishing where all entries are tiny.
     """
+    x = ops.convert_to_tensor(x)
     largest = ops.max(ops.abs(x), axis=_axes(x), keepdims=True)
     scale = ops.where(largest > 0, largest, ops.ones_like(largest))
     squares = ops.sum(ops.square(x / scale), axis=_axes(x))

@@ -203,6 +203,7 @@ class APGD(GradientAscent):
         # Iteration 0 only records the loss that the run starts from.
         times = np.asarray([0, *checkpoints(self.steps)], np.int32)
         lengths = np.diff(times, prepend=0).astype(np.float32)
+        times, lengths = map(ops.convert_to_tensor, (times, lengths))
         hits = state["iteration"][:, None] == times
         due = ops.any(hits, axis=-1)
         length = ops.sum(ops.cast(hits, "float32") * lengths, axis=-1)

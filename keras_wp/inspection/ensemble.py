@@ -37,7 +37,8 @@ def meant(model, classifier):
     """
     if isinstance(model, (list, tuple)) and model and all(map(callable, model)):
         return Ensemble(map(classifier, model))
-    if getattr(model, "training", None) is True and hasattr(model, "eval"):
+    foreign = not isinstance(model, keras.Layer) and hasattr(model, "eval")
+    if foreign and getattr(model, "training", None) is True:
         raise ValueError(
             "The model must be in inference mode: call its `eval()` before. "
             f"Received: a {type(model).__name__} in training mode"
