@@ -323,17 +323,6 @@ def test_label_tells_the_kind(options, label):
     assert APGD(eps=EPS, **options).label == label
 
 
-@pytest.mark.parametrize("options", [{}, {"targets": 9}])
-def test_dlr_needs_four_classes(options, rng):
-    model = linear_model(rng.normal(size=(6, 3)).astype("float32"))
-    attack = APGD(eps=EPS, loss="dlr", **options)
-    with pytest.raises(ValueError) as error:
-        attack(model, np.zeros((1, 6), np.float32), [0])
-    assert str(error.value) == (
-        f"{attack.label} needs a model of at least 4 classes. Received: 3"
-    )
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
