@@ -19,6 +19,7 @@ from keras_wp.reports import (
     listing,
     pictures,
     signals,
+    text,
     wording,
 )
 from keras_wp.reports.findings import gravest_first
@@ -70,6 +71,8 @@ def report_page(report, class_names=None, title=None):
         verdict=verdict(report),
         findings=gravest_first(report.findings),
         count=len(report),
+        told=text.inside(report),
+        columns=_columns(report),
         rows=list(_rows(report)),
         curves=list(filter(None, drawn)),
         samples=pictures.gallery(report, name),
@@ -145,10 +148,23 @@ def _tiles(report):
         yield {**robust, "least": least}
 
 
+def _columns(report):
+    """The titles of a report's table."""
+    names = ["attack", "still right", None]
+    names += ["median distance"] if _smallest(report) else []
+    return [*names, "steps per image", "zero gradients", "in bytes", "seconds"]
+
+
+def _smallest(report):
+    """Whether any attack looks for the smallest perturbation."""
+    return any(result.minimum_norm for result in report.results)
+
+
 def _rows(report):
     """The rows of a report's table: titles of groups, and accuracies."""
+    few = _smallest(report)
 
-    def row(name, right, kind=None, cells=("",) * 5):
+    def row(name, right, kind=None, cells=("",) * (4 + few)):
         right, count = int(right.sum()), len(report)
         tone = f"tone-{kind}" if kind else "tone"
         bar = {"bar": charts.bar(right, count), "tone": tone}
@@ -160,7 +176,8 @@ def _rows(report):
         yield {"group": wording.within(norm, eps)}
         for result in report.results:
             if (result.norm, result.eps) == (norm, eps):
-                yield row(result.name, result.robust, cells=_cells(result))
+                cells = _cells(result)[not few :]
+                yield row(result.name, result.robust, cells=cells)
         yield row("worst case", report.robust(norm, eps or math.inf), "worst")
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from keras_wp.reports import wording
 
-# What is thinner is a signal of several channels.
-_THIN = 4
+# What is so thin and so long is a signal of several channels.
+_THIN, _LONG = 4, 16
 
 
 def gallery(report, name):
@@ -68,7 +68,8 @@ def drawable(image):
         `(H, W)` or `(H, W, 3)`; None for an array of another shape.
     """
     if image.ndim == 2:
-        return image if min(image.shape) > _THIN else None
+        thin = min(image.shape) <= _THIN and max(image.shape) >= _LONG
+        return None if thin else image
     if image.ndim != 3:
         return None
     if image.shape[-1] not in (1, 3):
