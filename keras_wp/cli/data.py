@@ -5,6 +5,7 @@ import random
 import zipfile
 from typing import NamedTuple
 
+from keras_wp import _kinds
 from keras_wp.cli import arguments, models, pixels
 
 _PAIRS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"))
@@ -66,7 +67,9 @@ def check(args):
             "--data must say which images to attack, such as mnist5k, cifar10, "
             "an .npz file or a folder. Received: no --data"
         )
-    path = pathlib.Path(args.data)
+    path = _path(args.data)
+    if path is None:
+        return
     if path.is_dir():
         _listed(path)
     elif path.suffix == ".npz":
@@ -101,17 +104,24 @@ def load(args, model):
     """
     from keras_wp import datasets
 
-    path = pathlib.Path(args.data)
+    path = _path(args.data)
     shape = models.image_shape(model)
-    if path.is_dir():
+    if path is not None and path.is_dir():
         return _folder(path, args.limit, shape, models.num_classes(model))
-    if path.suffix == ".npz":
+    if path is not None and path.suffix == ".npz":
         return _arrays(path, args.limit, shape)
     name = args.data.removeprefix("tfds:")
     _, (x, y) = datasets.load(name, args.data_dir)
     x, y = x[: args.limit], y[: args.limit]
     names = _CIFAR10 if name == "cifar10" else None
     return Images((x, y), f"{name}, test, {len(x)} images", names)
+
+
+def _path(name):
+    """The path that data may be at; None for what names a data set."""
+    if name in _kinds.BUDGETS or name.startswith("tfds:"):
+        return None
+    return pathlib.Path(name)
 
 
 def _pair(path, names):
@@ -131,6 +141,12 @@ def _arrays(path, limit, shape):
     with np.load(path, allow_pickle=False) as file:
         pair = _pair(path, set(file.files))
         x, y = (file[name][:limit] for name in pair)
+    if x.dtype.kind not in "fiub" or not x.size or len(x) != len(y):
+        raise ValueError(
+            "--data must have numbers for images, and as many labels. "
+            f"Received: {len(x)} of type {x.dtype} and {len(y)} labels in "
+            f"{str(path)!r}"
+        )
     # The axis of the channel, which gray images often lack.
     if len(shape) == x.ndim and shape[-1] == 1:
         x = x[..., None]

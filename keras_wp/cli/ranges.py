@@ -13,14 +13,11 @@ from keras_wp.cli import files
 from keras_wp.cli.pixels import USUAL, Pixels
 from keras_wp.engine import predict
 from keras_wp.inspection.classifier import Classifier
+from keras_wp.inspection.ranges import takes_bytes
 from keras_wp.inspection.view import View
 
 # So many images tell.
 _IMAGES = 256
-# Layers that leave pixels in their range.
-_PASSING = frozenset(
-    ("InputLayer", "Resizing", "Reshape", "Permute", "ZeroPadding2D")
-)
 
 
 def found(model, images, output=None):
@@ -107,30 +104,7 @@ def _correct(model, pixels, x, y, output):
 
 
 def _told(model):
-    """The range that the first layers of a model are made for, or None."""
+    """The range that a model tells that it is made for, or None."""
     inputs = getattr(model, "inputs", None)
-    if isinstance(inputs, list) and "int" in str(inputs[0].dtype):
-        return Pixels(*USUAL[1])
-    layers = [model]
-    while layers:
-        first, *layers = layers
-        kind = type(first).__name__
-        if kind == "Rescaling":
-            reach = 255 * max(_plain(first.scale))
-            # To [0, 1], to [-1, 1], or to a few standard deviations.
-            return Pixels(*USUAL[1 if reach <= 10 else 0])
-        if kind == "Normalization":
-            mean = getattr(first, "input_mean", None)
-            if mean is None:
-                return None
-            return Pixels(*USUAL[1 if max(_plain(mean)) > 2 else 0])
-        inner = getattr(first, "layers", None)
-        if isinstance(inner, list):
-            layers = [*inner, *layers]
-        elif kind not in _PASSING and not kind.startswith("Random"):
-            return None
-    return None
-
-
-def _plain(values):
-    return np.abs(np.asarray(values, np.float64)).ravel().tolist()
+    whole = isinstance(inputs, list) and "int" in str(inputs[0].dtype)
+    return Pixels(*USUAL[1]) if whole or takes_bytes(model) else None

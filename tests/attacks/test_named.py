@@ -121,15 +121,6 @@ def test_each_part_meets_the_survivors_only(linear_case, monkeypatch):
     assert met[labels[-1]]
 
 
-def test_fewer_than_four_classes_are_refused(rng):
-    model = linear_model(rng.normal(size=(16, 3)).astype("float32"))
-    with pytest.raises(ValueError) as error:
-        AutoAttack(eps=EPS)(model, np.zeros((1, 16), np.float32), [0])
-    assert str(error.value) == (
-        "AutoAttack needs a model of at least 4 classes. Received: 3"
-    )
-
-
 def test_config_tells_what_was_run():
     config = json.loads(json.dumps(AutoAttack(eps=EPS, seed=5).config()))
     assert config["attack"] == "AutoAttack"

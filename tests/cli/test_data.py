@@ -177,6 +177,48 @@ def test_what_cannot_be_read_gets_one_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    "x, y, received",
+    [
+        (np.zeros((0, 6, 6, 1)), [], "0 of type float64 and 0 labels"),
+        (np.zeros((3, 6, 6, 1)), [0], "3 of type float64 and 1 labels"),
+        (np.array(["a.png"]), [0], "1 of type <U5 and 1 labels"),
+    ],
+)
+def test_what_are_no_images_gets_one_sentence(tmp_path, x, y, received):
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    with pytest.raises(ValueError) as error:
+        data._arrays(tmp_path / "data.npz", None, ())
+    assert str(error.value) == (
+        "--data must have numbers for images, and as many labels. Received: "
+        f"{received} in {str(tmp_path / 'data.npz')!r}"
+    )
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "name, is_data_set",
+    [
+        ("mnist", True),
+        ("tfds:imagenet2012_subset/10pct", True),
+        ("svhn_cropped", True),
+        ("./mnist", False),
+    ],
+)
+def test_data_sets_are_not_mistaken_for_files(
+    tmp_path, monkeypatch, name, is_data_set
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist" / "0").mkdir(parents=True)  # Without an image.
+    args = argparse.Namespace(data=name)
+    if is_data_set:
+        data.check(args)
+    else:
+        with pytest.raises(ValueError, match="a folder for each class"):
+            data.check(args)
+
+
+@pytest.mark.once
 def test_too_few_classes_of_a_folder_are_refused(rgb, tmp_path):
     x, _, names = rgb
     write(tmp_path / "photos", x, np.arange(30) % 3, names)

@@ -122,13 +122,13 @@ def first(*layers):
     [
         ([keras.layers.Rescaling(1 / 255)], BYTES),
         ([keras.layers.Rescaling(1 / 127.5, offset=-1)], BYTES),
-        ([keras.layers.Rescaling(2.0, offset=-1)], Pixels()),
+        ([keras.layers.Rescaling(2.0, offset=-1)], None),
         (
             [keras.layers.RandomFlip(), keras.layers.Rescaling(1 / 255)],
             BYTES,
         ),
         ([keras.layers.Normalization(mean=[120.0], variance=[9.0])], BYTES),
-        ([keras.layers.Normalization(mean=[0.4], variance=[0.1])], Pixels()),
+        ([keras.layers.Normalization(mean=[0.4], variance=[0.1])], None),
         ([first(keras.layers.Rescaling(1 / 255)).layers[0]], BYTES),
         ([keras.layers.Conv2D(2, 3), keras.layers.Rescaling(1 / 255)], None),
     ],
