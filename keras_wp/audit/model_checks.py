@@ -71,6 +71,24 @@ def denied(results):
         )
 
 
+def short_steps(results):
+    """Attacks whose steps, all together, are shorter than their budget."""
+    for result in results:
+        step, steps = (result.attack.get(k) for k in ("step_size", "steps"))
+        if not step or not steps or not result.eps:
+            continue
+        if result.minimum_norm or step * steps >= result.eps:
+            continue
+        yield Finding(
+            "warning",
+            f"{result.name} can move an image by {step * steps:.3g} at most, "
+            f"less than its budget of {result.eps:.3g}: its accuracy is too "
+            "high. Leave out `step_size`, and it fits the budget.",
+            {"attack": result.name, "reach": step * steps, "eps": result.eps},
+            "short_steps",
+        )
+
+
 def chance(correct, classes):
     """A model that does no better than guessing on the images as they are.
 

@@ -217,6 +217,7 @@ def evaluate(
             findings = (
                 *model_checks.chance(clean.correct, classes),
                 *model_checks.pixels(model, units, inputs is not None),
+                *model_checks.short_steps(report.results),
             )
             if clean.draws is None:
                 findings += tuple(model_checks.denied(report.results))

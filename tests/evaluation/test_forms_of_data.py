@@ -221,3 +221,29 @@ def test_checked_numerics_are_named(tmp_path):
     script.write_text(CHECKED)
     done = run_python(script, str(SUPPORT))
     assert "tf.debugging.disable_check_numerics()" in done.stdout
+
+
+def test_steps_that_cannot_cross_the_ball_are_a_finding(model, pairs):
+    short = PGD(eps=0.3, steps=20, step_size=0.0031)
+    report = plainly(model, pairs, [short, PGD(eps=0.3, steps=20)])
+    found = [f for f in report.findings if f.check == "short_steps"]
+    assert [f.evidence["attack"] for f in found] == [short.label]
+    assert found[0].evidence["reach"] == pytest.approx(0.062)
+
+
+def test_a_model_no_better_than_chance_is_no_sound_number(model, pairs):
+    x, y = random_images(200), np.arange(200) % 5
+    found = plainly(model, (x, y), ATTACK).findings
+    assert [f.check for f in found] == ["chance"]
+    assert plainly(model, pairs, ATTACK).findings == ()
+
+
+def test_a_model_for_bytes_is_doubted_on_pixels_up_to_1(model, pairs):
+    x = keras.Input((6, 6, 1))
+    scaled = keras.Model(x, model(keras.layers.Rescaling(1 / 255)(x)))
+    y = to_numpy(scaled(pairs[0])).argmax(-1)
+    found = plainly(scaled, (pairs[0], y), ATTACK).findings
+    assert [f.check for f in found] == ["pixels"]
+    inputs = kwp.Inputs(bounds=(0, 1))
+    found = plainly(scaled, (pairs[0], y), ATTACK, inputs=inputs).findings
+    assert found == ()
