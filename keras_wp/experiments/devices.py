@@ -76,12 +76,8 @@ def set_up(config):
             "Attacks run in one process: leave out --robust_every. "
             f"Received: --num_processes={config.num_processes}"
         )
-    cpus = _split_cpu(backend, config.num_logical_devices)
-    if config.distribute == "none":
-        return Devices()
-    devices = (
-        _mirrored(cpus) if config.distribute == "mirrored" else _jax(config)
-    )
+    make = _tensorflow if backend == "tensorflow" else _jax
+    devices = make(config, config.num_logical_devices)
     if config.batch_size % devices.count:
         raise SystemExit(
             f"--batch_size must be divisible by the {devices.count} devices. "
@@ -90,14 +86,28 @@ def set_up(config):
     return devices
 
 
-def _mirrored(cpus):
+def _tensorflow(config, split):
     import tensorflow as tf
 
+    cpus = None
+    if split:
+        (cpu, *_) = tf.config.list_physical_devices("CPU")
+        parts = [tf.config.LogicalDeviceConfiguration()] * split
+        tf.config.set_logical_device_configuration(cpu, parts)
+        cpus = [f"CPU:{i}" for i in range(split)]
+    if config.distribute == "none":
+        return Devices()
     strategy = tf.distribute.MirroredStrategy(cpus)
     return Devices(strategy.num_replicas_in_sync, strategy)
 
 
-def _jax(config):
+def _jax(config, split):
+    if split:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", split)
+    if config.distribute == "none":
+        return Devices()
     if config.num_processes > 1:
         keras.distribution.initialize(
             config.coordinator, config.num_processes, config.process_id
@@ -110,21 +120,3 @@ def _jax(config):
         process=config.process_id,
         processes=config.num_processes,
     )
-
-
-def _split_cpu(backend, count):
-    """Make `count` devices of the CPU; their names, for TensorFlow."""
-    if count is None:
-        return None
-    if backend == "jax":
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", count)
-        return None
-    import tensorflow as tf
-
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * count,
-    )
-    return [f"CPU:{i}" for i in range(count)]

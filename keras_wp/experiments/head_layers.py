@@ -60,18 +60,13 @@ class AnnealedHead(kwp.RobustHead):
 class SquaredSimplex(keras.regularizers.Regularizer):
     """The penalty `alpha * ||kernel^T kernel - Sigma||_F^2 / ||Sigma||_F`.
 
-    It is that of `keras_wp.SimplexRegularizer` where the kernel is zero, and
-    its gradient fades towards the optimum.
-
-    Args:
-        s: Length of a class weight.
-        alpha: Weight of the penalty.
+    It is that of `keras_wp.SimplexRegularizer(s, alpha)` where the kernel is
+    zero, and its gradient fades towards the optimum.
     """
 
     def __init__(self, s=0.1, alpha=100.0):
         self._norm = kwp.SimplexRegularizer(s, alpha=1.0)
-        self.s = s
-        self.alpha = alpha
+        self.s, self.alpha = s, alpha
 
     def __call__(self, x):
         sigma = np.linalg.norm(kwp.simplex.gram(x.shape[-1], self.s))
@@ -96,26 +91,17 @@ class Limit(keras.layers.Layer):
 
     The mean of `weight * max(|u| - limit, 0)^2` is added to the loss of
     training.
-
-    Args:
-        limit: Where the penalty begins.
-        weight: Its weight.
-        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, limit=3.0, weight=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.limit = limit
-        self.weight = weight
+        self.limit, self.weight = limit, weight
 
     def call(self, inputs, training=False):
         if training:
             excess = ops.relu(ops.abs(inputs) - self.limit)
             self.add_loss(self.weight * ops.mean(ops.square(excess)))
         return inputs
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
     def get_config(self):
         config = {"limit": self.limit, "weight": self.weight}
@@ -126,19 +112,15 @@ class Limit(keras.layers.Layer):
 class Sphere(keras.layers.Layer):
     """Gives features one length: `radius * u / ||u||_2`.
 
+    With `learned` it is multiplied by a factor that is learned.
+
     Source: Pang et al., "Boosting adversarial training with hypersphere
     embedding" (NeurIPS 2020), without its margin.
-
-    Args:
-        radius: The length.
-        learned: Whether it is multiplied by a factor that is learned.
-        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, radius, learned=False, **kwargs):
         super().__init__(**kwargs)
-        self.radius = radius
-        self.learned = learned
+        self.radius, self.learned = radius, learned
 
     def build(self, input_shape):
         self.factor = self.add_weight(
@@ -150,9 +132,6 @@ class Sphere(keras.layers.Layer):
         # Zeros have no direction, and stay.
         length = ops.sqrt(ops.maximum(square, 1e-12))
         return inputs * (self.radius * self.factor / length)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
     def get_config(self):
         config = {"radius": self.radius, "learned": self.learned}

@@ -2,7 +2,8 @@
 
 A variant differs from the robust head in one thing. It is a function from a
 network that ends in its features, as they come out of the last batch
-normalization, and from what makes a robust head, to logits.
+normalization, and from `new`, to logits. `new(kind, **arguments)` makes a
+robust head, or one of another kind, with other arguments.
 """
 
 import functools
@@ -41,27 +42,24 @@ def build(network, head, **arguments):
 
 
 def _build(network, head, activation, **arguments):
+    # As the package's own heads: in full precision under a mixed policy.
+    dtype = keras.config.dtype_policy().variable_dtype
     if activation == "leaky_relu":
         # The authors' framework has another slope than Keras.
-        activation = keras.layers.LeakyReLU(
-            LEAKY_SLOPE, dtype=keras.config.dtype_policy().variable_dtype
-        )
+        activation = keras.layers.LeakyReLU(LEAKY_SLOPE, dtype=dtype)
     arguments["activation"] = activation
     if head not in VARIANTS:
         return network(head=head, **arguments)
     trunk = network(head=keras.layers.Identity(), **arguments)
-    # As the package's own heads: in full precision under a mixed policy.
-    new = functools.partial(
-        kwp.RobustHead,
-        arguments["num_classes"],
-        s=arguments["s"],
-        alpha=arguments["alpha"],
-        activation=arguments["activation"],
-        name="head",
-        dtype=keras.config.dtype_policy().variable_dtype,
-    )
+    shared = {name: arguments[name] for name in ("s", "alpha", "activation")}
+    shared |= {"name": "head", "dtype": dtype}
+    new = functools.partial(_head, arguments["num_classes"], **shared)
     logits = VARIANTS[head](trunk, new)
     return keras.Model(trunk.input, logits, name=trunk.name)
+
+
+def _head(units, kind=kwp.RobustHead, **arguments):
+    return kind(units, **arguments)
 
 
 def depends_on_length(head):
@@ -75,95 +73,6 @@ def callbacks(model, epochs):
     return [Annealing(head, epochs)] if hasattr(head, "anneal") else []
 
 
-def _rising(trunk, new):
-    """The penalty's weight rises from 0 to alpha, linearly."""
-    return _of_kind(AnnealedHead, new, rising=True)(trunk.output)
-
-
-def _falling(trunk, new):
-    """The penalty's weight falls from alpha to 0, linearly."""
-    return _of_kind(AnnealedHead, new, rising=False)(trunk.output)
-
-
-def _squared(trunk, new):
-    """The penalty squared: it fades next to the optimum."""
-    return _of_kind(SquaredHead, new)(trunk.output)
-
-
-def _vertices(trunk, new):
-    """Class weights that start at the vertices of the simplex."""
-    return _at_vertices(trunk, new, trainable=True)
-
-
-def _frozen(trunk, new):
-    """Class weights at the vertices of the simplex, and not trained."""
-    return _at_vertices(trunk, new, trainable=False)
-
-
-def _limited(trunk, new):
-    """Pre-activations beyond 3 are penalized."""
-    return new()(Limit(dtype=new.keywords["dtype"])(trunk.output))
-
-
-def _fixed_norm(trunk, new):
-    """The last batch normalization does not learn a scale."""
-    layer = keras.layers.BatchNormalization(
-        momentum=BATCH_NORM_MOMENTUM, scale=False
-    )
-    return new()(layer(_before_norm(trunk)))
-
-
-def _no_norm(trunk, new):
-    """No batch normalization before the head."""
-    return new()(_before_norm(trunk))
-
-
-def _sphere(trunk, new):
-    """Features of one length, so that logits lie within 15 of 0."""
-    return _on_sphere(trunk, new, learned=False)
-
-
-def _sphere_learned(trunk, new):
-    """Features of one length, which is learned."""
-    return _on_sphere(trunk, new, learned=True)
-
-
-VARIANTS = {
-    "rising": _rising,
-    "falling": _falling,
-    "squared": _squared,
-    "vertices": _vertices,
-    "frozen": _frozen,
-    "limited": _limited,
-    "fixed-norm": _fixed_norm,
-    "no-norm": _no_norm,
-    "sphere": _sphere,
-    "sphere-learned": _sphere_learned,
-}
-
-
-def _of_kind(kind, new, **more):
-    """A head of a class of this module, with the arguments of `new`."""
-    return kind(*new.args, **new.keywords, **more)
-
-
-def _at_vertices(trunk, new, trainable):
-    vertices = kwp.initializers.SimplexVertices(new.keywords["s"])
-    return new(kernel_initializer=vertices, trainable=trainable)(trunk.output)
-
-
-def _on_sphere(trunk, new, learned):
-    radius = _SPHERE / new.keywords["s"]
-    sphere = Sphere(radius, learned, dtype=new.keywords["dtype"])
-    return new(activation=sphere)(trunk.output)
-
-
-def _before_norm(trunk):
-    """What the batch normalization normalizes that ends a network."""
-    *_, norm, _ = trunk.layers
-    return norm.input
-
-
 class Annealing(keras.callbacks.Callback):
     """Tells a head how far the training has come."""
 
@@ -174,3 +83,52 @@ class Annealing(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._head.anneal(epoch / self._last if self._last else 1.0)
+
+
+def _at_vertices(trunk, new, **arguments):
+    vertices = kwp.initializers.SimplexVertices(new.keywords["s"])
+    return new(kernel_initializer=vertices, **arguments)(trunk.output)
+
+
+def _limited(trunk, new):
+    return new()(Limit(dtype=new.keywords["dtype"])(trunk.output))
+
+
+def _fixed_norm(trunk, new):
+    norm = keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, scale=False
+    )
+    return new()(norm(_before_norm(trunk)))
+
+
+def _before_norm(trunk):
+    """What the batch normalization normalizes that ends a network."""
+    *_, norm, _ = trunk.layers
+    return norm.input
+
+
+def _on_sphere(trunk, new, learned):
+    radius = _SPHERE / new.keywords["s"]
+    sphere = Sphere(radius, learned, dtype=new.keywords["dtype"])
+    return new(activation=sphere)(trunk.output)
+
+
+VARIANTS = {
+    # The penalty's weight rises from 0 to alpha, linearly, or falls to 0.
+    "rising": lambda trunk, new: new(AnnealedHead)(trunk.output),
+    "falling": lambda trunk, new: new(AnnealedHead, rising=False)(trunk.output),
+    # The penalty squared: it fades next to the optimum.
+    "squared": lambda trunk, new: new(SquaredHead)(trunk.output),
+    # Class weights that start at the vertices of the simplex; or stay there.
+    "vertices": _at_vertices,
+    "frozen": lambda trunk, new: _at_vertices(trunk, new, trainable=False),
+    # Pre-activations beyond 3 are penalized.
+    "limited": _limited,
+    # The last batch normalization does not learn a scale; or is not there.
+    "fixed-norm": _fixed_norm,
+    "no-norm": lambda trunk, new: new()(_before_norm(trunk)),
+    # Features of one length, so that logits lie within 15 of 0; or of one
+    # that is learned.
+    "sphere": lambda trunk, new: _on_sphere(trunk, new, learned=False),
+    "sphere-learned": lambda trunk, new: _on_sphere(trunk, new, learned=True),
+}

@@ -6,8 +6,16 @@ import typing
 
 from absl import app, flags
 
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    tuple[str, ...]: flags.DEFINE_list,
+}
 
-def option(default, text, choices=None, least=None):
+
+def option(default, text, choices=None, least=None, role=None):
     """A field of a configuration, which is a flag, too.
 
     Args:
@@ -15,9 +23,27 @@ def option(default, text, choices=None, least=None):
         text: What `--help` says of it.
         choices: The values that it may have, or None.
         least: The least value that it may have, or None.
+        role: What it is for, in a word that `of_role` knows it by.
     """
-    metadata = {"text": text, "choices": choices, "least": least}
+    metadata = {"text": text, "choices": choices, "least": least, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def of_role(options, *roles):
+    """The names of the fields that have one of these roles."""
+    fields = dataclasses.fields(options)
+    return [field.name for field in fields if field.metadata["role"] in roles]
+
+
+def one_of(known, **given):
+    """End the program unless each of an option's values is a known one."""
+    ((name, values),) = given.items()
+    wrong = [value for value in values if value not in known]
+    if wrong or not values:
+        raise SystemExit(
+            f"--{name} must be of {', '.join(known)}. "
+            f"Received: {','.join(wrong) or 'none'}"
+        )
 
 
 def as_flags(values):
@@ -35,43 +61,30 @@ def define(options, values):
     """Define a flag for each field of a dataclass, among absl's `values`."""
     kinds = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
-        told, kind = field.metadata, _plain(kinds[field.name])
-        common = {
-            "name": field.name,
-            "default": getattr(options, field.name),
-            "help": told["text"],
-            "flag_values": values,
-        }
-        if told["choices"] is not None:
-            flags.DEFINE_enum(enum_values=list(told["choices"]), **common)
-        elif kind is bool:
-            flags.DEFINE_bool(**common)
-        elif kind is str:
-            flags.DEFINE_string(**common)
-        elif kind is int:
-            flags.DEFINE_integer(lower_bound=told["least"], **common)
-        elif kind is float:
-            flags.DEFINE_float(lower_bound=told["least"], **common)
-        else:
-            flags.DEFINE_list(**{**common, "default": [*common["default"]]})
-
-
-def _plain(kind):
-    """The type itself of one that may be None, too."""
-    if isinstance(kind, types.UnionType):
-        return next(k for k in typing.get_args(kind) if k is not type(None))
-    return kind
+        kind, told = kinds[field.name], field.metadata
+        default, more = getattr(options, field.name), {}
+        if isinstance(kind, types.UnionType):  # It may be None, too.
+            kind, _ = typing.get_args(kind)
+        define = _DEFINE[kind]
+        if told["choices"]:
+            define, more = flags.DEFINE_enum, {"enum_values": told["choices"]}
+        elif kind in (int, float):
+            more = {"lower_bound": told["least"]}
+        elif isinstance(default, tuple):
+            default = [*default]
+        more |= {"default": default, "help": told["text"]}
+        define(field.name, flag_values=values, **more)
 
 
 def given(options, values):
     """The fields that a parsed command line gives: `{field: value}`."""
-    found = {}
-    for field in dataclasses.fields(options):
-        flag = values[field.name]
-        if not flag.using_default_value:
-            several = isinstance(flag.value, list)
-            found[field.name] = tuple(flag.value) if several else flag.value
-    return found
+    return {
+        field.name: tuple(flag.value)
+        if isinstance(flag.value, list)
+        else flag.value
+        for field in dataclasses.fields(options)
+        if not (flag := values[field.name]).using_default_value
+    }
 
 
 def parse(options, words):
@@ -91,6 +104,7 @@ def run(main, options, argv):
         options: An instance of a dataclass whose fields are made by `option`.
         argv: The program's name, and its arguments.
     """
-    values = flags.FLAGS
-    define(options, values)
-    app.run(lambda left: main(options, given(options, values), left[1:]), argv)
+    define(options, flags.FLAGS)
+    app.run(
+        lambda left: main(options, given(options, flags.FLAGS), left[1:]), argv
+    )

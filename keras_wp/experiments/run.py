@@ -1,18 +1,4 @@
-"""A run of an experiment: its folder, its beginning and its end.
-
-A run lives in a folder:
-
-    settings.json            what it was started with
-    checkpoint.weights.h5    the state after the last whole epoch
-    history.json             one record per epoch
-    snapshots/               the model after --snapshots
-    model.keras              the trained model
-    saved_model/             the same for TensorFlow Serving
-    evaluation/              verdicts as they come
-    report.html              the result, to read
-    report.json, report.md   the same, to compute with and to paste
-    record.json              what the result depends on
-"""
+"""A run of an experiment: its folder, its beginning and its end."""
 
 import dataclasses
 import functools
@@ -27,6 +13,7 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp import _startup
+from keras_wp.cli import files
 from keras_wp.experiments import attacks, config, devices, heads, options
 from keras_wp.experiments.publish import record
 from keras_wp.models.small_cnn import (
@@ -36,18 +23,19 @@ from keras_wp.models.small_cnn import (
     GREY_WIDTHS,
 )
 
+# What a run leaves in its folder.
 _STATE = (
-    "settings.json",
-    "checkpoint.weights.h5",
-    "history.json",
-    "snapshots",
-    "model.keras",
-    "saved_model",
-    "evaluation",
-    "report.html",
-    "report.json",
-    "report.md",
-    "record.json",
+    "settings.json",  # what it was started with
+    "checkpoint.weights.h5",  # the state after the last whole epoch
+    "history.json",  # one record per epoch
+    "snapshots",  # the model after --snapshots
+    "model.keras",  # the trained model
+    "saved_model",  # the same for TensorFlow Serving
+    "evaluation",  # verdicts as they come
+    "report.html",  # the result, to read
+    "report.json",  # the same, to compute with
+    "report.md",  # the same, to paste
+    "record.json",  # what the result depends on
 )
 # The small network's convolutions, and its dense layers.
 _SIZES = {
@@ -58,7 +46,7 @@ _SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder, the devices that train, and the number of classes.
+    """A run, as far as it is known when it starts.
 
     Attributes:
         config: What it was asked for.
@@ -97,7 +85,6 @@ def start(experiment, given):
     if changes:
         print(f"--preset={chosen.preset} stands for {' '.join(changes)}")
     _check(chosen)
-    attacks.eps(chosen)
     shared = devices.set_up(chosen)
     keras.config.set_dtype_policy(chosen.precision)
     keras.utils.set_random_seed(chosen.seed)
@@ -105,16 +92,18 @@ def start(experiment, given):
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    train, test = _load_data(chosen)
+    try:
+        train, test = kwp.datasets.load(chosen.dataset, chosen.data_dir)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     # What they do not know ends the run now, not after the training.
     attacks.named(chosen, train[0])
     # Of all the data: a few images may lack a class.
     num_classes = int(train[1].max()) + 1
     train = tuple(array[: chosen.train_images] for array in train)
     test = tuple(array[: chosen.test_images] for array in test)
-    run = Run(
-        chosen, pathlib.Path(chosen.output_dir), shared, num_classes, changes
-    )
+    folder = pathlib.Path(chosen.output_dir)
+    run = Run(chosen, folder, shared, num_classes, changes)
     settings = {
         **chosen.settings(),
         "backend": keras.backend.backend(),
@@ -127,6 +116,7 @@ def start(experiment, given):
 
 def _check(chosen):
     """End the run if values do not go together."""
+    attacks.eps(chosen)
     if chosen.defense == "mart" and chosen.head == "mmc":
         raise SystemExit(
             "--defense=mart has a loss of its own, and cannot train "
@@ -138,13 +128,6 @@ def _check(chosen):
             "--snapshots must be numbers of epochs. Received: "
             f"{','.join(chosen.snapshots)}"
         )
-
-
-def _load_data(chosen):
-    try:
-        return kwp.datasets.load(chosen.dataset, chosen.data_dir)
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(str(error)) from None
 
 
 def _prepare_folder(run, settings):
@@ -163,7 +146,8 @@ def _prepare_folder(run, settings):
         return
     old = [run.path(name) for name in _STATE if run.path(name).exists()]
     if any(item != path for item in old):
-        kept = _unused(run.folder)
+        kept = (run.path(f"earlier-{n}") for n in itertools.count(1))
+        kept = next(path for path in kept if not path.exists())
         print(
             f"Starting afresh: the earlier run in {run.folder} is moved to "
             f"{kept} (--resume would have continued it)."
@@ -173,12 +157,6 @@ def _prepare_folder(run, settings):
             item.rename(kept / item.name)
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
-
-
-def _unused(folder):
-    """The first of `earlier-1`, `earlier-2`, ... that is not in a folder."""
-    names = (folder / f"earlier-{n}" for n in itertools.count(1))
-    return next(path for path in names if not path.exists())
 
 
 def differences(earlier, settings):
@@ -210,13 +188,11 @@ def write_json(path, value):
 
 def network_arguments(run, images):
     """What every network of `keras_wp.models` takes."""
+    names = ("head", "activation", "s", "alpha")
     return {
         "input_shape": images.shape[1:],
         "num_classes": run.num_classes,
-        "head": run.config.head,
-        "activation": run.config.activation,
-        "s": run.config.s,
-        "alpha": run.config.alpha,
+        **{name: getattr(run.config, name) for name in names},
         "mean": images.mean(axis=(0, 1, 2), dtype=np.float64),
         "std": images.std(axis=(0, 1, 2), dtype=np.float64),
     }
@@ -224,20 +200,21 @@ def network_arguments(run, images):
 
 def network(run, images):
     """The network of a run, untrained, for these images."""
-    arguments = network_arguments(run, images)
-    if run.config.network == "resnet32":
-        return heads.build(kwp.models.resnet32, **arguments)
-    if run.config.network == "wide_resnet":
-        size = run.config.depth, run.config.width
+    config = run.config
+    if config.network == "resnet32":
+        make = kwp.models.resnet32
+    elif config.network == "wide_resnet":
+        size = config.depth, config.width
         make = functools.partial(kwp.models.wide_resnet, *size)
-        return heads.build(make, **arguments)
-    widths, dense = _SIZES[attacks.budgets(images)]
-    return heads.build(
-        kwp.models.small_cnn,
-        widths=[width // run.config.narrow for width in widths],
-        dense=[width // run.config.narrow for width in dense],
-        **arguments,
-    )
+    else:
+        widths, dense = (
+            [width // config.narrow for width in widths]
+            for widths in _SIZES[attacks.budgets(images)]
+        )
+        make = functools.partial(
+            kwp.models.small_cnn, widths=widths, dense=dense
+        )
+    return heads.build(make, **network_arguments(run, images))
 
 
 def evaluate(run, model, test):
@@ -258,33 +235,19 @@ def evaluate(run, model, test):
         progress=sys.stdout.isatty(),
     )
     print(report)
+    told = f"{source}, test, {len(report)} images"
+    told = {"dataset": told, "command": record.command()}
     report = dataclasses.replace(
-        report,
-        environment={
-            **report.environment,
-            "dataset": f"{source}, test, {len(report)} images",
-            "command": record.command(),
-        },
+        report, environment={**report.environment, **told}
     )
-    report.to_html(run.path("report.html"))
-    report.to_json(run.path("report.json"))
-    run.path("report.md").write_text(report.to_markdown())
+    for suffix in files.SUFFIXES:
+        files.write(report, run.path(f"report{suffix}"))
     with _startup.without_stderr():
         model.export(run.path("saved_model"), verbose=False)
-    write_json(run.path("record.json"), _dependencies(run, report, source))
-    names = "model.keras, saved_model and report.html, .json and .md"
-    print(f"\nWritten to {run.folder}: {names}")
-    return report
-
-
-def _dependencies(run, report, source):
     # A snapshot has cost nothing: its run counts the epochs.
     trained = [] if run.config.snapshot_of else run.read("history.json")
-    return {
-        "command": record.command(),
-        "commit": record.commit(),
-        "versions": record.versions(),
-        "device": record.device(),
+    depends_on = {
+        **record.process(),
         "data": source,
         "preset_changes": run.preset_changes,
         "seed": run.config.seed,
@@ -293,3 +256,7 @@ def _dependencies(run, report, source):
             "evaluation": sum(result.seconds for result in report.results),
         },
     }
+    write_json(run.path("record.json"), depends_on)
+    names = "model.keras, saved_model and report.html, .json and .md"
+    print(f"\nWritten to {run.folder}: {names}")
+    return report

@@ -1,7 +1,11 @@
-"""Training that a killed process can take up again, to the same numbers."""
+"""Training that a killed process can take up again, to the same numbers.
+
+Not by `keras.callbacks.BackupAndRestore`: it keeps the weights and the number
+of the epoch in two files, which disagree if it is killed in between, and the
+data must know the epoch before `fit` begins.
+"""
 
 import dataclasses
-import functools
 import pathlib
 import shutil
 import sys
@@ -22,6 +26,14 @@ from keras_wp.experiments.run import (
 )
 
 DECAY_EPOCHS = 60
+# By their names in `--defense`.
+DEFENSES = {
+    "at": kwp.defenses.AdversarialTraining,
+    "trades": kwp.defenses.TRADES,
+    "mart": kwp.defenses.MART,
+}
+# Weights as published, where they are not the defense's default.
+_BETA = {("trades", "mnist"): 1.0}
 _TITLES = "epoch       loss   accuracy       test  min. angle       time"
 
 
@@ -62,13 +74,13 @@ def _take_snapshot(run):
     if not snapshot.exists():
         raise SystemExit(
             f"--snapshot_of needs a run with --snapshots={epochs}. "
-            f"Received: {source.folder}, which has no {_snapshot(epochs)}"
+            f"Received: {folder}, which has no {_snapshot(epochs)}"
         )
     ours = of_training(run.read("settings.json"))
     if changed := differences(source.read("settings.json"), ours):
         raise SystemExit(
             "--snapshot_of needs a run that was trained in the same way. "
-            f"Received: {source.folder}, which has {changed}"
+            f"Received: {folder}, which has {changed}"
         )
     if heads.depends_on_length(run.config.head):
         raise SystemExit(
@@ -76,11 +88,11 @@ def _take_snapshot(run):
             f"Received: --head={run.config.head}"
         )
     if run.devices.writes:
-        history = source.read("history.json")[: run.config.epochs]
+        history = source.read("history.json")[:epochs]
         write_json(run.path("history.json"), history)
-        copy = functools.partial(shutil.copyfile, snapshot)
-        write_whole(run.path("model.keras"), copy)
-    print(f"The model after epoch {run.config.epochs} of {source.folder}.")
+        model = run.path("model.keras")
+        write_whole(model, lambda to: shutil.copyfile(snapshot, to))
+    print(f"The model after epoch {epochs} of {folder}.")
 
 
 def _snapshot(epoch):
@@ -92,32 +104,12 @@ def defend(config, model, images):
     """The model to train: the network itself, or a defense around it."""
     if config.defense == "none":
         return model
-    make = DEFENSES[config.defense]
-    return make(config, model, images)
-
-
-def _adversarial_training(config, model, images):
+    beta = config.beta
+    if beta is None:
+        beta = _BETA.get((config.defense, attacks.budgets(images)))
+    given = {} if beta is None or config.defense == "at" else {"beta": beta}
     attack = attacks.in_training(config, images)
-    return kwp.defenses.AdversarialTraining(model, attack)
-
-
-def _trades(config, model, images):
-    beta = 1.0 if attacks.budgets(images) == "mnist" else 6.0
-    beta = beta if config.beta is None else config.beta
-    return kwp.defenses.TRADES(model, attacks.in_training(config, images), beta)
-
-
-def _mart(config, model, images):
-    beta = 5.0 if config.beta is None else config.beta
-    return kwp.defenses.MART(model, attacks.in_training(config, images), beta)
-
-
-# By their names in `--defense`.
-DEFENSES = {
-    "at": _adversarial_training,
-    "trades": _trades,
-    "mart": _mart,
-}
+    return DEFENSES[config.defense](model, attack, **given)
 
 
 def loss_of(config):
@@ -151,35 +143,45 @@ def _validation_batch_size(run, data):
 
 
 def _fit(run, model, train_data, test_data):
-    batch_size = _batch_size(run, train_data)
+    config, batch_size = run.config, _batch_size(run, train_data)
     steps = len(train_data[0]) // batch_size
     history, first_epoch = _restore(run, model)
     part = {"part": run.devices.process, "parts": run.devices.processes}
     batches = kwp.datasets.batches(
         *train_data,
         batch_size,
-        seed=run.config.seed,
+        seed=config.seed,
         first_epoch=first_epoch,
-        augment=run.config.augment,
+        augment=config.augment,
         **part,
     )
     validation = kwp.datasets.batches(
         *test_data, _validation_batch_size(run, test_data), seed=None, **part
     )
+    callbacks = heads.callbacks(_inner(model), config.epochs)
+    if config.robust_every:  # Figure 4's curves: both sets under attack.
+        count = config.eval_images or len(test_data[0])
+        known, new = (
+            tuple(array[:count] for array in data)
+            for data in (train_data, test_data)
+        )
+        curves = kwp.callbacks.RobustAccuracy(
+            known,
+            attacks.of_curves(config, train_data[0]),
+            every=config.robust_every,
+            validation_data=new,
+        )
+        callbacks.append(curves)
     print(f"Training on {len(train_data[0])} images.{_angle_sentence(model)}")
     print(_TITLES)
     model.fit(
         batches,
         shuffle=False,
         steps_per_epoch=steps,
-        epochs=run.config.epochs,
+        epochs=config.epochs,
         initial_epoch=first_epoch,
         validation_data=validation,
-        callbacks=[
-            *_robustness(run.config, train_data, test_data),
-            *heads.callbacks(_inner(model), run.config.epochs),
-            Epochs(run, history, steps),
-        ],
+        callbacks=[*callbacks, Epochs(run, history, steps)],
         verbose=0,
     )
 
@@ -208,21 +210,6 @@ def iterations(model):
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
-def _robustness(config, train_data, test_data):
-    """Figure 4's curves: both sets under attack."""
-    if config.robust_every is None:
-        return []
-    count = config.eval_images or len(test_data[0])
-    return [
-        kwp.callbacks.RobustAccuracy(
-            tuple(array[:count] for array in train_data),
-            attacks.of_curves(config, train_data[0]),
-            every=config.robust_every,
-            validation_data=tuple(array[:count] for array in test_data),
-        )
-    ]
-
-
 class Epochs(keras.callbacks.Callback):
     """What happens after an epoch: report and checkpoint."""
 
@@ -231,7 +218,6 @@ class Epochs(keras.callbacks.Callback):
         self._run = run
         self._history = history
         self._steps = steps
-        self._snapshots = {int(epoch) for epoch in run.config.snapshots}
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
@@ -242,16 +228,15 @@ class Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self._started
-        every = self._run.config.robust_every
-        record = recorded(logs, every is None or (epoch + 1) % every)
-        angle = min_angle(self.model)
-        if angle is not None:
-            record["min_angle"] = angle
+        record = {name: float(value) for name, value in logs.items()}
+        shown = ""
+        if (kernel := _class_weights(self.model)) is not None:
+            angle = float(np.degrees(kwp.simplex.min_angle(kernel)))
+            record["min_angle"], shown = angle, f"{angle:.2f}°"
         record["seconds"] = seconds
         record["iterations"] = iterations(self.model)
         self._history.append(record)
         lead = "\r" if sys.stdout.isatty() else ""
-        shown = "" if angle is None else f"{angle:.2f}°"
         print(
             f"{lead}{epoch + 1:>5} {record['loss']:>10.4f} "
             f"{record['accuracy']:>10.2%} {record['val_accuracy']:>10.2%} "
@@ -260,7 +245,7 @@ class Epochs(keras.callbacks.Callback):
         )
         if self._run.devices.writes:
             write_json(self._run.path("history.json"), self._history)
-        if epoch + 1 in self._snapshots:
+        if epoch + 1 in map(int, self._run.config.snapshots):
             self._run.path("snapshots").mkdir(exist_ok=True)
             _save(self._run, _snapshot(epoch + 1), _inner(self.model).save)
         # Last, and in one file: its step counter is the epoch to resume at.
@@ -311,17 +296,13 @@ def _inner(model):
     return getattr(model, "model", model)
 
 
-def min_angle(model):
-    """Degrees between the closest class weights; None if there are none."""
-    kernel = getattr(_inner(model).get_layer("head"), "kernel", None)
-    if kernel is None:
-        return None
-    return float(np.degrees(kwp.simplex.min_angle(kernel)))
+def _class_weights(model):
+    """Those of the head; None if there are none."""
+    return getattr(_inner(model).get_layer("head"), "kernel", None)
 
 
 def _angle_sentence(model):
-    kernel = getattr(_inner(model).get_layer("head"), "kernel", None)
-    if kernel is None:
+    if (kernel := _class_weights(model)) is None:
         return ""
     ideal = np.degrees(kwp.simplex.ideal_angle(kernel.shape[-1]))
     return f" The class weights are {ideal:.2f}° apart at best."
