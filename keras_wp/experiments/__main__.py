@@ -4,22 +4,15 @@ import sys
 
 from keras_wp.experiments import train
 from keras_wp.experiments.config import EXPERIMENTS
-from keras_wp.experiments.publish import render
-from keras_wp.experiments.studies import (
-    compare_heads,
-    figures,
-    growing_epochs,
-    tables,
-)
+from keras_wp.experiments.publish import results
+from keras_wp.experiments.studies.compare_heads import CompareHeads
+from keras_wp.experiments.studies.figures import Figures
+from keras_wp.experiments.studies.growing_epochs import GrowingEpochs
+from keras_wp.experiments.studies.tables import Tables
 
-COMMANDS = {
-    "train": train.command,
-    "table": tables.command,
-    "figure": figures.command,
-    "growing-epochs": growing_epochs.command,
-    "compare-heads": compare_heads.command,
-    "render": render.command,
-}
+COMMANDS = {"train": train.command, "render": results.command}
+for study in (Tables, Figures, GrowingEpochs, CompareHeads):
+    COMMANDS[study.kind] = study.command
 USAGE = f"""\
 python -m keras_wp.experiments COMMAND [--flag=value ...]
 

@@ -9,56 +9,41 @@ import dataclasses
 import functools
 
 from keras_wp.experiments import heads, options
-from keras_wp.experiments.options import option
+from keras_wp.experiments.options import asked, option, place
 
-# What a preset changes in every experiment, on a data set, in a network.
+# What a preset stands for in every experiment, on a data set, in a network.
 PRESETS = {
     "paper": {},
-    "gpu": {"every": {"epochs": 100, "eval_images": 1000}},
+    "gpu": {"every": "--epochs=100 --eval_images=1000"},
     "cpu": {
-        "every": {
-            "epochs": 10,
-            "train_images": 2000,
-            "test_images": 1000,
-            "attack_steps": 5,
-            "eval_images": 100,
-            "max_attack_steps": 50,
-        },
+        "every": "--epochs=10 --train_images=2000 --test_images=1000 "
+        "--attack_steps=5 --eval_images=100 --max_attack_steps=50",
         # With few images and epochs, nothing is learned at the paper's 0.3.
-        "mnist": {"dataset": "mnist5k", "attack_eps": 0.1},
-        "wide_resnet": {"depth": 10, "width": 2},
+        "mnist": "--dataset=mnist5k --attack_eps=0.1",
+        "wide_resnet": "--depth=10 --width=2",
     },
     "smoke": {
-        "every": {
-            "epochs": 1,
-            "train_images": 16,
-            "test_images": 4,
-            "batch_size": 8,
-            "attack_steps": 1,
-            "eval_images": 4,
-            "max_attack_steps": 2,
-        },
-        "mnist": {"dataset": "mnist5k"},
+        "every": "--epochs=1 --train_images=16 --test_images=4 --batch_size=8 "
+        "--attack_steps=1 --eval_images=4 --max_attack_steps=2",
+        "mnist": "--dataset=mnist5k",
     },
 }
 _NETWORKS = ("small_cnn", "wide_resnet", "resnet32")
 _HEADS = ("robust", "plain", "mmc", *heads.VARIANTS)
+DEFENSES = ("none", "at", "trades", "mart")
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# All fields but these decide what is learned: what a trained model is asked,
-# and where a run lives or how it is shared.
-_asked = functools.partial(option, role="asked")
-_place = functools.partial(option, role="place")
+_count = functools.partial(option, None, least=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """An experiment; see each field's text."""
 
-    preset: str = _asked("paper", "Size of the experiment.", tuple(PRESETS))
+    preset: str = asked("paper", "Size of the experiment.", tuple(PRESETS))
     dataset: str = option("mnist", "mnist5k, or a name of TensorFlow Datasets.")
-    data_dir: str | None = _place(None, "TFDS directory; else TFDS_DATA_DIR.")
-    train_images: int | None = option(None, "Train on so many only.", least=1)
-    test_images: int | None = option(None, "Test on so many only.", least=1)
+    data_dir: str | None = place(None, "TFDS directory; else TFDS_DATA_DIR.")
+    train_images: int | None = _count("Train on the first so many images.")
+    test_images: int | None = _count("Test on the first so many images.")
     augment: bool = option(False, "Pad by 4, crop at random, flip.")
 
     network: str = option("small_cnn", "Network to train.", _NETWORKS)
@@ -72,9 +57,7 @@ class Config:
     s: float = option(0.1, "Length of a class weight.", least=0)
     alpha: float = option(100.0, "Weight of the penalty.", least=0)
 
-    defense: str = option(
-        "none", "Way of training.", ("none", "at", "trades", "mart")
-    )
+    defense: str = option("none", "Way of training.", DEFENSES)
     beta: float | None = option(None, "Of TRADES and MART; else as published.")
     attack_eps: float | None = option(None, "In training; else the paper's.")
     attack_steps: int | None = option(None, "Its steps; else as published.")
@@ -86,13 +69,13 @@ class Config:
     decay: float = option(1.0, "Factor on it every 60 epochs.", least=0)
     precision: str = option("float32", "Keras's dtype policy.", _PRECISIONS)
     seed: int = option(0, "Of weights, data order, attacks.", least=0)
-    robust_every: int | None = _asked(
-        None, "Attack both sets every so many epochs.", least=1
+    robust_every: int | None = _count(
+        "Attack training and test images every so many epochs.", role="asked"
     )
-    snapshots: tuple[str, ...] = _asked(
+    snapshots: tuple[str, ...] = asked(
         (), "Keep the model as it is after these epochs, too."
     )
-    snapshot_of: str | None = _asked(
+    snapshot_of: str | None = asked(
         None,
         "Folder of a longer run with a snapshot after --epochs: attack that, "
         "instead of training the same once more.",
@@ -104,32 +87,27 @@ class Config:
         "all that JAX has (jax, with KERAS_BACKEND=jax).",
         ("none", "mirrored", "jax"),
     )
-    num_logical_devices: int | None = option(
-        None, "Split the CPU into so many devices.", least=1
-    )
-    coordinator: str | None = _place(
-        None, "host:port of process 0, if several train."
-    )
-    num_processes: int = _place(1, "How many processes train.", least=1)
-    process_id: int = _place(0, "Number of this process.", least=0)
+    num_logical_devices: int | None = _count("Split the CPU into so many.")
+    coordinator: str | None = place(None, "host:port of process 0.")
+    num_processes: int = place(1, "How many processes train.", least=1)
+    process_id: int = place(0, "Number of this process.", least=0)
 
-    output_dir: str = _place("runs/experiment", "Folder of the run.")
-    resume: bool = _place(False, "Continue the run in output_dir.")
-    attacks: tuple[str, ...] = _asked(
+    output_dir: str = place("runs/experiment", "Folder of the run.")
+    resume: bool = place(False, "Continue the run in output_dir.")
+    attacks: tuple[str, ...] = asked(
         (),
-        "Attacks to evaluate with, as keras_wp.attacks.get knows them: as the "
-        "paper has them, pgd20-paper; with another loss, pgd20-paper-margin; "
-        "as its published script has it, mta100-paper-published; autoattack.",
+        "Names of Table 1, such as pgd20; with another loss, pgd20-margin; as "
+        "its published script has it, mta100-published; autoattack.",
     )
-    adaptive: bool = _asked(False, "Try attacks that fit the model, too.")
-    eval_images: int = _asked(
+    adaptive: bool = asked(False, "Try attacks that fit the model, too.")
+    eval_images: int = asked(
         0, "Attack the first so many test images; 0 for all.", least=0
     )
-    eps: tuple[str, ...] = _asked(
+    eps: tuple[str, ...] = asked(
         (), "Budgets of l-infinity attacks; else the paper's."
     )
-    max_attack_steps: int | None = _asked(
-        None, "Most iterations of an attack.", least=1
+    max_attack_steps: int | None = _count(
+        "Most iterations of an attack.", role="asked"
     )
 
     def settings(self):
@@ -195,22 +173,12 @@ def of_training(settings):
 
 
 def preset_changes(experiment, preset, given):
-    """What a preset changes of an experiment, but for the fields given.
-
-    Args:
-        experiment: The `Config` as the paper has it.
-        preset: The preset's name.
-        given: The names of the fields that were given.
-
-    Returns:
-        `{field: value}`.
-    """
-    changes = {}
-    for kind in ("every", experiment.dataset, experiment.network):
-        changes |= PRESETS[preset].get(kind, {})
+    """What a preset changes of an experiment, but for the fields given."""
+    kinds = ("every", experiment.dataset, experiment.network)
+    words = " ".join(PRESETS[preset].get(kind, "") for kind in kinds).split()
     return {
         name: value
-        for name, value in changes.items()
+        for name, value in options.parse(experiment, words).items()
         if name not in given and getattr(experiment, name) != value
     }
 

@@ -1,6 +1,7 @@
 """A frozen dataclass whose fields are the flags of a program."""
 
 import dataclasses
+import functools
 import types
 import typing
 
@@ -23,16 +24,32 @@ def option(default, text, choices=None, least=None, role=None):
         text: What `--help` says of it.
         choices: The values that it may have, or None.
         least: The least value that it may have, or None.
-        role: What it is for, in a word that `of_role` knows it by.
+        role: None if it decides what is learned, or what a study is of;
+            `"asked"` for what a trained model is asked; `"place"` for where
+            something is, or how it is shared.
     """
     metadata = {"text": text, "choices": choices, "least": least, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+asked = functools.partial(option, role="asked")
+place = functools.partial(option, role="place")
 
 
 def of_role(options, *roles):
     """The names of the fields that have one of these roles."""
     fields = dataclasses.fields(options)
     return [field.name for field in fields if field.metadata["role"] in roles]
+
+
+def as_flags(values):
+    """Fields as they are given on a command line: a list of text."""
+
+    def text(value):
+        several = isinstance(value, (list, tuple))
+        return ",".join(map(str, value)) if several else value
+
+    return [f"--{name}={text(value)}" for name, value in values.items()]
 
 
 def one_of(known, **given):
@@ -46,18 +63,13 @@ def one_of(known, **given):
         )
 
 
-def as_flags(values):
-    """Fields as they are given on a command line: a list of text."""
-    return [f"--{name}={_text(value)}" for name, value in values.items()]
+def no_more(left):
+    """End the program if its command line has more than flags."""
+    if left:
+        raise SystemExit(f"Flags begin with `--`. Received: {left[0]}")
 
 
-def _text(value):
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return str(value)
-
-
-def define(options, values):
+def _define(options, values):
     """Define a flag for each field of a dataclass, among absl's `values`."""
     kinds = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
@@ -76,23 +88,22 @@ def define(options, values):
         define(field.name, flag_values=values, **more)
 
 
-def given(options, values):
+def _given(options, values):
     """The fields that a parsed command line gives: `{field: value}`."""
+    found = {f.name: values[f.name] for f in dataclasses.fields(options)}
     return {
-        field.name: tuple(flag.value)
-        if isinstance(flag.value, list)
-        else flag.value
-        for field in dataclasses.fields(options)
-        if not (flag := values[field.name]).using_default_value
+        name: tuple(flag.value) if type(flag.value) is list else flag.value
+        for name, flag in found.items()
+        if not flag.using_default_value
     }
 
 
 def parse(options, words):
     """The fields that the words of a command line give: `{field: value}`."""
     values = flags.FlagValues()
-    define(options, values)
+    _define(options, values)
     values(["", *(word for word in words if word.startswith("--"))])
-    return given(options, values)
+    return _given(options, values)
 
 
 def run(main, options, argv):
@@ -104,7 +115,6 @@ def run(main, options, argv):
         options: An instance of a dataclass whose fields are made by `option`.
         argv: The program's name, and its arguments.
     """
-    define(options, flags.FLAGS)
-    app.run(
-        lambda left: main(options, given(options, flags.FLAGS), left[1:]), argv
-    )
+    values = flags.FLAGS
+    _define(options, values)
+    app.run(lambda left: main(options, _given(options, values), left[1:]), argv)

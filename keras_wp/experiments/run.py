@@ -37,10 +37,10 @@ _STATE = (
     "report.md",  # the same, to paste
     "record.json",  # what the result depends on
 )
-# The small network's convolutions, and its dense layers.
+# The small network's sizes, by whose budgets are used.
 _SIZES = {
-    "mnist": (GREY_WIDTHS, GREY_DENSE),
-    "cifar10": (COLOR_WIDTHS, COLOR_DENSE),
+    "mnist": {"widths": GREY_WIDTHS, "dense": GREY_DENSE},
+    "cifar10": {"widths": COLOR_WIDTHS, "dense": COLOR_DENSE},
 }
 
 
@@ -88,7 +88,8 @@ def start(experiment, given):
     shared = devices.set_up(chosen)
     keras.config.set_dtype_policy(chosen.precision)
     keras.utils.set_random_seed(chosen.seed)
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
@@ -100,18 +101,22 @@ def start(experiment, given):
     attacks.named(chosen, train[0])
     # Of all the data: a few images may lack a class.
     num_classes = int(train[1].max()) + 1
-    train = tuple(array[: chosen.train_images] for array in train)
-    test = tuple(array[: chosen.test_images] for array in test)
     folder = pathlib.Path(chosen.output_dir)
     run = Run(chosen, folder, shared, num_classes, changes)
-    settings = {
-        **chosen.settings(),
-        "backend": keras.backend.backend(),
-        "data": record.data(chosen.dataset, chosen.data_dir),
-    }
-    _prepare_folder(run, settings)
+    data = record.data(chosen.dataset, chosen.data_dir)
+    own = {"backend": backend, "data": data}
+    _prepare_folder(run, {**chosen.settings(), **own})
     shared.wait()
-    return run, train, test
+    return (
+        run,
+        first(chosen.train_images, train),
+        first(chosen.test_images, test),
+    )
+
+
+def first(count, data):
+    """The first so many of arrays; 0 and None are for all."""
+    return tuple(array[: count or None] for array in data)
 
 
 def _check(chosen):
@@ -200,27 +205,21 @@ def network_arguments(run, images):
 
 def network(run, images):
     """The network of a run, untrained, for these images."""
-    config = run.config
-    if config.network == "resnet32":
-        make = kwp.models.resnet32
-    elif config.network == "wide_resnet":
-        size = config.depth, config.width
-        make = functools.partial(kwp.models.wide_resnet, *size)
-    else:
-        widths, dense = (
-            [width // config.narrow for width in widths]
-            for widths in _SIZES[attacks.budgets(images)]
-        )
-        make = functools.partial(
-            kwp.models.small_cnn, widths=widths, dense=dense
-        )
-    return heads.build(make, **network_arguments(run, images))
+    config, size = run.config, {}
+    make = getattr(kwp.models, config.network)
+    if config.network == "wide_resnet":
+        make = functools.partial(make, config.depth, config.width)
+    elif config.network == "small_cnn":
+        size = {
+            name: [width // config.narrow for width in widths]
+            for name, widths in _SIZES[attacks.budgets(images)].items()
+        }
+    return heads.build(make, **size, **network_arguments(run, images))
 
 
 def evaluate(run, model, test):
     """Attack a model, show the result, and write it and the exported model."""
-    count = run.config.eval_images or len(test[0])
-    data = tuple(array[:count] for array in test)
+    data = first(run.config.eval_images, test)
     source = run.read("settings.json")["data"]
     print(f"\nAttacking {len(data[0])} test images.")
     report = kwp.evaluate(
@@ -237,9 +236,8 @@ def evaluate(run, model, test):
     print(report)
     told = f"{source}, test, {len(report)} images"
     told = {"dataset": told, "command": record.command()}
-    report = dataclasses.replace(
-        report, environment={**report.environment, **told}
-    )
+    told = {**report.environment, **told}
+    report = dataclasses.replace(report, environment=told)
     for suffix in files.SUFFIXES:
         files.write(report, run.path(f"report{suffix}"))
     with _startup.without_stderr():
@@ -259,4 +257,3 @@ def evaluate(run, model, test):
     write_json(run.path("record.json"), depends_on)
     names = "model.keras, saved_model and report.html, .json and .md"
     print(f"\nWritten to {run.folder}: {names}")
-    return report

@@ -6,33 +6,32 @@ from keras_wp.experiments import options, run, training
 from keras_wp.experiments.config import EXPERIMENTS
 
 
-def main(experiment):
+def main(experiment, argv=None):
     """Run an experiment with what the command line says.
 
     Args:
         experiment: Its `Config`, as the paper has it.
+        argv: The program's name, and its arguments.
     """
-    options.run(_train, experiment, sys.argv)
+    options.run(_train, experiment, argv or sys.argv)
 
 
 def command(argv):
     """`train EXPERIMENT`."""
     program, *rest = argv
-    named = rest and not rest[0].startswith("--")
-    name = rest.pop(0) if named else None
-    if not named and "--help" in rest:
-        name = next(iter(EXPERIMENTS))  # All have the same flags.
+    if rest[:1] == ["--help"]:  # All have the same flags.
+        rest = [next(iter(EXPERIMENTS)), *rest]
+    name, *flags = rest or [None]
     if name not in EXPERIMENTS:
         raise SystemExit(
             "An experiment is one of "
             f"{', '.join(EXPERIMENTS)}. Received: {name}"
         )
-    options.run(_train, EXPERIMENTS[name], [program, *rest])
+    main(EXPERIMENTS[name], [program, *flags])
 
 
 def _train(experiment, given, left):
-    if left:
-        raise SystemExit(f"Flags begin with `--`. Received: {left[0]}")
+    options.no_more(left)
     current, train, test = run.start(experiment, given)
     model = training.train(current, train, test)
     run.evaluate(current, model, test)

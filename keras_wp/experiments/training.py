@@ -20,6 +20,7 @@ from keras_wp.experiments import attacks, heads
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (
     differences,
+    first,
     network,
     write_json,
     write_whole,
@@ -52,11 +53,11 @@ def train(run, train_data, test_data):
     if run.config.snapshot_of:
         _take_snapshot(run)
     elif not path.exists():
-        steps = len(train_data[0]) // _batch_size(run, train_data)
+        size = _batch_size(run, train_data)
         with run.devices.scope():
             model = network(run, train_data[0])
             trained = defend(run.config, model, train_data[0])
-            optimizer = adam(run.config, steps)
+            optimizer = adam(run.config, len(train_data[0]) // size)
             loss = loss_of(run.config)
             trained.compile(optimizer, loss, metrics=["accuracy"])
             trained.optimizer.build(trained.trainable_variables)
@@ -135,45 +136,40 @@ def _batch_size(run, data):
     return size - size % run.devices.count
 
 
-def _validation_batch_size(run, data):
-    """Less than that of training, if whole batches are to hold all images."""
-    largest = _batch_size(run, data)
-    sizes = range(largest, largest // 2, -run.devices.count)
-    return next((s for s in sizes if len(data[0]) % s == 0), largest)
-
-
 def _fit(run, model, train_data, test_data):
-    config, batch_size = run.config, _batch_size(run, train_data)
-    steps = len(train_data[0]) // batch_size
+    config, devices = run.config, run.devices
+    size = _batch_size(run, train_data)
+    steps = len(train_data[0]) // size
     history, first_epoch = _restore(run, model)
-    part = {"part": run.devices.process, "parts": run.devices.processes}
+    part = {"part": devices.process, "parts": devices.processes}
     batches = kwp.datasets.batches(
         *train_data,
-        batch_size,
+        size,
         seed=config.seed,
         first_epoch=first_epoch,
         augment=config.augment,
         **part,
     )
-    validation = kwp.datasets.batches(
-        *test_data, _validation_batch_size(run, test_data), seed=None, **part
-    )
+    # Less than in training, if whole batches are to hold all images.
+    largest, count = _batch_size(run, test_data), len(test_data[0])
+    sizes = range(largest, largest // 2, -devices.count)
+    size = next((s for s in sizes if count % s == 0), largest)
+    validation = kwp.datasets.batches(*test_data, size, seed=None, **part)
     callbacks = heads.callbacks(_inner(model), config.epochs)
     if config.robust_every:  # Figure 4's curves: both sets under attack.
-        count = config.eval_images or len(test_data[0])
-        known, new = (
-            tuple(array[:count] for array in data)
-            for data in (train_data, test_data)
-        )
+        count = config.eval_images or count
         curves = kwp.callbacks.RobustAccuracy(
-            known,
+            first(count, train_data),
             attacks.of_curves(config, train_data[0]),
             every=config.robust_every,
-            validation_data=new,
+            validation_data=first(count, test_data),
         )
         callbacks.append(curves)
-    print(f"Training on {len(train_data[0])} images.{_angle_sentence(model)}")
-    print(_TITLES)
+    sentence = ""
+    if (kernel := _class_weights(model)) is not None:
+        ideal = np.degrees(kwp.simplex.ideal_angle(kernel.shape[-1]))
+        sentence = f" The class weights are {ideal:.2f}° apart at best."
+    print(f"Training on {len(train_data[0])} images.{sentence}\n{_TITLES}")
     model.fit(
         batches,
         shuffle=False,
@@ -192,16 +188,11 @@ def _restore(run, model):
     if not path.exists():
         return [], 0
     model.load_weights(path)
-    steps = iterations(model)
-    history = run.read("history.json")
     # Not steps by the epoch: with scaled losses some steps do not count.
-    epoch = max(
-        number
-        for number, record in enumerate(history, start=1)
-        if record["iterations"] <= steps
-    )
-    print(f"Resuming after epoch {epoch}.")
-    return history[:epoch], epoch
+    steps, history = iterations(model), run.read("history.json")
+    done = [record for record in history if record["iterations"] <= steps]
+    print(f"Resuming after epoch {len(done)}.")
+    return done, len(done)
 
 
 def iterations(model):
@@ -299,10 +290,3 @@ def _inner(model):
 def _class_weights(model):
     """Those of the head; None if there are none."""
     return getattr(_inner(model).get_layer("head"), "kernel", None)
-
-
-def _angle_sentence(model):
-    if (kernel := _class_weights(model)) is None:
-        return ""
-    ideal = np.degrees(kwp.simplex.ideal_angle(kernel.shape[-1]))
-    return f" The class weights are {ideal:.2f}° apart at best."
