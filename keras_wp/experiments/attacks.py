@@ -48,9 +48,9 @@ def named(config, images):
     names = _names.split(",".join(config.attacks))
     found = [by_name(config, name, images) for name in names]
     if config.eps and all(attack.norm != "linf" for attack in found):
+        names = ",".join(config.attacks)
         raise SystemExit(
-            "--eps is for attacks in l-infinity. Received: --attacks="
-            f"{','.join(config.attacks)}"
+            f"--eps is for attacks in l-infinity. Received: --attacks={names}"
         )
     return found
 
@@ -86,16 +86,15 @@ def in_training(config, images):
     """
     digits = budgets(images) == "mnist"
     published = _ON_DIGITS if digits else _ON_CIFAR[config.defense]
-    eps = _given(config.attack_eps, published[0])
-    steps = _given(config.attack_steps, published[1])
-    scale = (eps / published[0]) * (published[1] / max(steps, 1))
-    return kwp.attacks.PGD(
-        eps=eps,
-        steps=steps,
-        step_size=_given(config.attack_step_size, scale * published[2]),
-        random_start=True if config.defense == "at" else "normal",
+    given = config.attack_eps, config.attack_steps, config.attack_step_size
+    eps, steps, size = (
+        usual if value is None else value
+        for value, usual in zip(given, (*published[:2], None), strict=True)
     )
-
-
-def _given(value, otherwise):
-    return otherwise if value is None else value
+    if size is None:
+        scale = (eps / published[0]) * (published[1] / max(steps, 1))
+        size = scale * published[2]
+    start = True if config.defense == "at" else "normal"
+    return kwp.attacks.PGD(
+        eps=eps, steps=steps, step_size=size, random_start=start
+    )

@@ -8,18 +8,11 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """How training is distributed.
+    """How training is distributed."""
 
-    Attributes:
-        count: How many devices there are, of all processes together.
-        strategy: A `tf.distribute.Strategy`, or None.
-        process: Number of this process; 0 writes the files.
-        processes: How many train together.
-    """
-
-    count: int = 1
-    strategy: object = None
-    process: int = 0
+    count: int = 1  # of all processes together
+    strategy: object = None  # a `tf.distribute.Strategy`
+    process: int = 0  # the number of this one; 0 writes the files
     processes: int = 1
 
     @property
@@ -52,26 +45,21 @@ class Devices:
 
 
 def set_up(config):
-    """Set up the devices that a `Config` asks for.
-
-    Must run before anything is computed.
-
-    Returns:
-        The `Devices`.
-    """
+    """Set up the `Devices` of a `Config`, before anything is computed."""
     backend = keras.backend.backend()
     needed = {"mirrored": "tensorflow", "jax": "jax"}.get(config.distribute)
-    if needed and needed != backend:
+    several = config.num_processes > 1
+    if needed not in (None, backend):
         raise SystemExit(
             f"--distribute={config.distribute} needs KERAS_BACKEND={needed}. "
             f"Received: KERAS_BACKEND={backend}"
         )
-    if config.num_processes > 1 and config.distribute != "jax":
+    if several and config.distribute != "jax":
         raise SystemExit(
             "Several processes train with --distribute=jax only. "
             f"Received: --distribute={config.distribute}"
         )
-    if config.num_processes > 1 and config.robust_every:
+    if several and config.robust_every:
         raise SystemExit(
             "Attacks run in one process: leave out --robust_every. "
             f"Received: --num_processes={config.num_processes}"

@@ -25,21 +25,13 @@ _serializable = keras.saving.register_keras_serializable("keras_wp.examples")
 
 
 def build(network, head, activation, **arguments):
-    """A network with the head of a name.
+    """A network, by a function of `keras_wp.models`, with the head of a name.
 
-    Args:
-        network: A function of `keras_wp.models`.
-        head: A head that the function knows, or a key of `VARIANTS`.
-        activation: That of the features; `"leaky_relu"` has the slope of the
-            authors' framework, not of Keras.
-        **arguments: The function's other arguments.
-
-    Raises:
-        SystemExit: In one sentence, if there is no such network.
+    The program ends with one sentence if there is no such network.
     """
     # As the package's own heads: in full precision under a mixed policy.
     dtype = keras.config.dtype_policy().variable_dtype
-    if activation == "leaky_relu":
+    if activation == "leaky_relu":  # With the authors' slope, not Keras's.
         activation = keras.layers.LeakyReLU(LEAKY_SLOPE, dtype=dtype)
     arguments["activation"] = activation
     try:
@@ -81,12 +73,8 @@ class AnnealedHead(kwp.RobustHead):
     """A robust head whose penalty counts more, or less, in each epoch.
 
     `share * alpha * ||kernel^T kernel - Sigma||_F` is added to the loss of
-    training. `share` is a weight that is not trained: `anneal` sets it.
-
-    Args:
-        units: Number of classes.
-        rising: Whether the share is to rise from 0 to 1, or to fall.
-        **kwargs: The other arguments of `keras_wp.RobustHead`.
+    training. `share` is a weight that is not trained: `anneal` sets it, from 0
+    to 1 if it is `rising`, or else from 1 to 0.
     """
 
     def __init__(self, units, rising=True, **kwargs):
@@ -161,10 +149,6 @@ class Limit(keras.layers.Layer):
             self.add_loss(self.weight * ops.mean(ops.square(excess)))
         return inputs
 
-    def get_config(self):
-        config = {"limit": self.limit, "weight": self.weight}
-        return {**super().get_config(), **config}
-
 
 @_serializable
 class Sphere(keras.layers.Layer):
@@ -190,10 +174,6 @@ class Sphere(keras.layers.Layer):
         # Zeros have no direction, and stay.
         length = ops.sqrt(ops.maximum(square, 1e-12))
         return inputs * (self.radius * self.factor / length)
-
-    def get_config(self):
-        config = {"radius": self.radius, "learned": self.learned}
-        return {**super().get_config(), **config}
 
 
 def _of_kind(kind, **arguments):

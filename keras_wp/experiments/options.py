@@ -17,16 +17,11 @@ _DEFINE = {
 
 
 def option(default, text, choices=None, least=None, role=None):
-    """A field of a configuration, which is a flag, too.
+    """A field of a configuration, which is a flag with this text for `--help`.
 
-    Args:
-        default: Its value unless told otherwise.
-        text: What `--help` says of it.
-        choices: The values that it may have, or None.
-        least: The least value that it may have, or None.
-        role: None if it decides what is learned, or what a study is of;
-            `"asked"` for what a trained model is asked; `"place"` for where
-            something is, or how it is shared.
+    Its role is None if it decides what is learned, or what a study is of;
+    `"asked"` if it is what a trained model is asked; `"place"` if it says where
+    something is, or how it is shared.
     """
     metadata = {"text": text, "choices": choices, "least": least, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
@@ -107,13 +102,10 @@ def parse(options, words):
 
 
 def run(main, options, argv):
-    """Read a command line, and call `main` with what it says.
+    """Read a command line, `[program, ...]`, and call `main` with what it says.
 
-    Args:
-        main: A function of `options`, of the fields that were given as a
-            dictionary, and of the arguments after `--` as a list.
-        options: An instance of a dataclass whose fields are made by `option`.
-        argv: The program's name, and its arguments.
+    Its arguments are `options`, a dataclass whose fields are made by `option`;
+    the fields that were given as a dictionary; and what follows `--`.
     """
     values = flags.FLAGS
     _define(options, values)

@@ -46,15 +46,7 @@ _SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, as far as it is known when it starts.
-
-    Attributes:
-        config: What it was asked for.
-        folder: Where it lives.
-        devices: The `Devices` that train.
-        num_classes: How many classes the data have.
-        preset_changes: What its preset has changed, as flags.
-    """
+    """A run: what it was asked for, its folder, and the devices that train."""
 
     config: config.Config
     folder: pathlib.Path
@@ -72,12 +64,7 @@ class Run:
 def start(experiment, given):
     """Set seeds and devices, load the data, prepare the run's folder.
 
-    Args:
-        experiment: The experiment's `Config`.
-        given: The fields given on the command line.
-
-    Returns:
-        `(run, (x_train, y_train), (x_test, y_test))`.
+    Returns `(run, (x_train, y_train), (x_test, y_test))`.
     """
     chosen = config.resolve(experiment, **given)
     changes = config.preset_changes(experiment, chosen.preset, given)
@@ -107,11 +94,11 @@ def start(experiment, given):
     own = {"backend": backend, "data": data}
     _prepare_folder(run, {**chosen.settings(), **own})
     shared.wait()
-    return (
-        run,
+    train, test = (
         first(chosen.train_images, train),
         first(chosen.test_images, test),
     )
+    return run, train, test
 
 
 def first(count, data):
@@ -129,51 +116,49 @@ def _check(chosen):
             "--defense=at or trades."
         )
     if not all(epoch.isdecimal() for epoch in chosen.snapshots):
+        given = ",".join(chosen.snapshots)
         raise SystemExit(
-            "--snapshots must be numbers of epochs. Received: "
-            f"{','.join(chosen.snapshots)}"
+            f"--snapshots must be numbers of epochs. Received: {given}"
         )
 
 
 def _prepare_folder(run, settings):
-    path = run.path("settings.json")
+    folder, path = run.folder, run.path("settings.json")
     if run.config.resume and path.exists():
         if changed := differences(run.read("settings.json"), settings):
             raise SystemExit(
-                f"The run in {run.folder} was started with other settings: "
-                f"{changed}. Repeat them to resume it, or leave "
-                "out --resume to start afresh."
+                f"The run in {folder} was started with other settings: "
+                f"{changed}. Repeat them to resume it, or leave out --resume "
+                "to start afresh."
             )
         return
     if run.config.resume:
-        print(f"There is no run to resume in {run.folder}: starting afresh.")
+        print(f"There is no run to resume in {folder}: starting afresh.")
     if not run.devices.writes:
         return
-    old = [run.path(name) for name in _STATE if run.path(name).exists()]
-    if any(item != path for item in old):
-        kept = (run.path(f"earlier-{n}") for n in itertools.count(1))
+    old = [folder / name for name in _STATE if (folder / name).exists()]
+    if old not in ([], [path]):
+        kept = (folder / f"earlier-{n}" for n in itertools.count(1))
         kept = next(path for path in kept if not path.exists())
         print(
-            f"Starting afresh: the earlier run in {run.folder} is moved to "
+            f"Starting afresh: the earlier run in {folder} is moved to "
             f"{kept} (--resume would have continued it)."
         )
         kept.mkdir()
         for item in old:
             item.rename(kept / item.name)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
 
 
 def differences(earlier, settings):
-    """In which settings an earlier run differs, as flags; or nothing.
-
-    What an earlier version did not ask was as the default is now.
-    """
-    usual = config.Config().settings()
+    """In which settings an earlier run differs, as flags; or nothing."""
+    # What an earlier version did not ask was as the default is now.
+    earlier = {**config.Config().settings(), **earlier}
     return ", ".join(
         f"--{name}={before} (now {value})"
         for name, value in settings.items()
-        if (before := earlier.get(name, usual.get(name))) != value
+        if (before := earlier.get(name)) != value
     )
 
 

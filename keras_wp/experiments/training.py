@@ -6,6 +6,7 @@ data must know the epoch before `fit` begins.
 """
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 import sys
@@ -16,12 +17,14 @@ import keras
 import numpy as np
 
 import keras_wp as kwp
-from keras_wp.experiments import attacks, heads
+from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (
     differences,
+    evaluate,
     first,
     network,
+    start,
     write_json,
     write_whole,
 )
@@ -41,13 +44,7 @@ _TITLES = "epoch       loss   accuracy       test  min. angle       time"
 def train(run, train_data, test_data):
     """Train a model, or take up a training that was interrupted.
 
-    Args:
-        run: What `start` returned.
-        train_data: `(x, y)` to train on.
-        test_data: `(x, y)` for the accuracy shown after each epoch.
-
-    Returns:
-        The trained model as read back from `model.keras`, on one device.
+    Returns it as read back from `model.keras`, on one device.
     """
     path = run.path("model.keras")
     if run.config.snapshot_of:
@@ -70,29 +67,25 @@ def train(run, train_data, test_data):
 def _take_snapshot(run):
     """Take the model, and its history, from a longer run of the same kind."""
     folder, epochs = pathlib.Path(run.config.snapshot_of), run.config.epochs
-    source = dataclasses.replace(run, folder=folder)
-    snapshot = source.path(_snapshot(epochs))
-    if not snapshot.exists():
-        raise SystemExit(
-            f"--snapshot_of needs a run with --snapshots={epochs}. "
-            f"Received: {folder}, which has no {_snapshot(epochs)}"
-        )
+    source, name = dataclasses.replace(run, folder=folder), _snapshot(epochs)
+
+    def refuse(kind, received):
+        raise SystemExit(f"--snapshot_of needs a {kind}. Received: {received}")
+
+    if not source.path(name).exists():
+        lacks = f"{folder}, which has no {name}"
+        refuse(f"run with --snapshots={epochs}", lacks)
     ours = of_training(run.read("settings.json"))
     if changed := differences(source.read("settings.json"), ours):
-        raise SystemExit(
-            "--snapshot_of needs a run that was trained in the same way. "
-            f"Received: {folder}, which has {changed}"
-        )
-    if heads.depends_on_length(run.config.head):
-        raise SystemExit(
-            "--snapshot_of needs a training that is the same in a longer run. "
-            f"Received: --head={run.config.head}"
-        )
+        other = f"{folder}, which has {changed}"
+        refuse("run that was trained in the same way", other)
+    if heads.depends_on_length(head := run.config.head):
+        refuse("training that is the same in a longer run", f"--head={head}")
     if run.devices.writes:
         history = source.read("history.json")[:epochs]
         write_json(run.path("history.json"), history)
-        model = run.path("model.keras")
-        write_whole(model, lambda to: shutil.copyfile(snapshot, to))
+        copy = functools.partial(shutil.copyfile, source.path(name))
+        write_whole(run.path("model.keras"), copy)
     print(f"The model after epoch {epochs} of {folder}.")
 
 
@@ -290,3 +283,14 @@ def _inner(model):
 def _class_weights(model):
     """Those of the head; None if there are none."""
     return getattr(_inner(model).get_layer("head"), "kernel", None)
+
+
+def main(experiment, argv=None):
+    """Train and attack the network of a `Config`, as a command line says."""
+    options.run(_main, experiment, argv or sys.argv)
+
+
+def _main(experiment, given, left):
+    options.no_more(left)
+    run, train_data, test_data = start(experiment, given)
+    evaluate(run, train(run, train_data, test_data), test_data)

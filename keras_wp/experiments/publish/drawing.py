@@ -41,33 +41,22 @@ def _panels(panels, beside=_LEGEND):
     return figure, list(zip(axes[0], panels.values(), strict=True))
 
 
-def _lines(panels, x, y="accuracy (%)", styles=lambda i, label, points: {}):
+def _lines(panels, x, y="accuracy (%)", look=lambda i, label, points: {}):
     """A figure with lines, `{panel: {label: [[x, y], ...]}}`, and a legend.
 
-    Args:
-        panels: The lines.
-        x: What is along the axis.
-        y: What the lines show, in percent.
-        styles: From the number of a line in its panel, its label and its
-            points to what it looks like, if not the usual.
+    `look` says what sets the line of number `i` in its panel apart.
     """
     figure, axes = _panels(panels)
     legend = {}
     for axis, panel in axes:
         for i, (label, points) in enumerate(panel.items()):
-            usual = {"marker": "o", "ms": 3, "label": label}
-            look = usual | styles(i, label, points)
-            (line,) = axis.plot(*np.array(points).T, **look)
+            more = {"marker": "o", "ms": 3, **look(i, label, points)}
+            (line,) = axis.plot(*np.array(points).T, label=label, **more)
             legend.setdefault(label, line)
         axis.set(xlabel=x, ylabel=y, ylim=(-3, 103))
         axis.grid(alpha=0.3)
-    figure.legend(
-        legend.values(),
-        legend.keys(),
-        loc="outside right center",
-        fontsize=8,
-        frameon=False,
-    )
+    place = {"loc": "outside right center", "fontsize": 8, "frameon": False}
+    figure.legend(legend.values(), legend.keys(), **place)
     return figure, axes
 
 
@@ -78,14 +67,10 @@ def embeddings(data):
         points, labels = np.array(panel["points"]), np.array(panel["labels"])
         axis.scatter(*points.T, c=labels, cmap="tab10", s=4, vmin=0, vmax=9)
         for label in np.unique(labels):
-            axis.text(
-                *np.median(points[labels == label], axis=0),
-                str(label),
-                ha="center",
-                va="center",
-                weight="bold",
-                bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
-            )
+            middle = np.median(points[labels == label], axis=0)
+            box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
+            text = axis.text(*middle, str(label), weight="bold", bbox=box)
+            text.set(ha="center", va="center")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(True)
     return figure
@@ -102,16 +87,13 @@ def curves(data):
         for title, panel in data["panels"].items()
     }
 
-    def styles(i, label, points):
-        return {
-            # Training and test images follow each other.
-            "color": f"C{i // 2}",
-            "ls": "-" if label.endswith(", test") else "--",
-            "marker": "." if len(points) < 20 else None,
-            "ms": None,
-        }
+    def look(i, label, points):
+        # Training and test images follow each other.
+        style = {"color": f"C{i // 2}", "ls": "-" if i % 2 else "--"}
+        marker = "." if len(points) < 20 else None
+        return {**style, "marker": marker, "ms": None}
 
-    figure, axes = _lines(panels, "epoch", styles=styles)
+    figure, axes = _lines(panels, "epoch", look=look)
     for axis, _ in axes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(f"Robust accuracy is that under {data['attack']}", size=9)

@@ -26,14 +26,12 @@ def process():
 
 def command():
     """The command line of this process, as typed in the repository's root."""
-    _, *arguments = sys.orig_argv
+    name, *arguments = sys.argv
+    name = "/".join(pathlib.Path(name).resolve().parts[-2:])
     # A module that was run with -m has its file for a name.
-    if "-m" in arguments:
-        arguments = arguments[arguments.index("-m") :]
-    else:
-        script = pathlib.Path(sys.argv[0]).resolve()
-        arguments = [f"{script.parent.name}/{script.name}", *sys.argv[1:]]
-    return shlex.join(["python", *arguments])
+    if "-m" in sys.orig_argv:
+        name, *arguments = sys.orig_argv[sys.orig_argv.index("-m") :]
+    return shlex.join(["python", name, *arguments])
 
 
 def _checked_out():

@@ -43,12 +43,7 @@ _FIGURES = {
 
 
 def write(folder, result):
-    """Write a result as JSON, and what is made of it.
-
-    Args:
-        folder: The result's folder, such as `results/table/4-cpu`.
-        result: What JSON knows.
-    """
+    """Write a result, as JSON, and what is made of it to its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_text(folder / DATA, json.dumps(result, indent=1) + "\n")
     render(folder)

@@ -8,10 +8,6 @@ times each, and attacks each on the same test images with AutoAttack and with
 attacks that fit the model. An image counts if all of them fail on it. Every
 head is compared with the ordinary one image by image and seed by seed; the
 intervals of the differences know of both (`paired_seeds.py` has the formula).
-
-`--preset=cpu` is on 4,000 digits for 8 epochs, with a network of half the
-width, and asks for 200 test images within 0.1; it takes almost three hours on
-one core. `--preset=gpu` is on all digits for 100 epochs within 0.3.
 """
 
 import dataclasses
@@ -47,14 +43,12 @@ class CompareHeads(Repeated):
     """Trainings and heads."""
 
     kind = "compare-heads"
-    seeds: tuple[str, ...] = option(
-        ("0", "1", "2"), "Repeat with each of these seeds."
-    )
+    seeds: tuple[str, ...] = option(("0", "1", "2"), "Repeat with each.")
     defenses: tuple[str, ...] = option(
-        ("at", "trades"), "Trainings: none, at, trades, mart."
+        ("at", "trades"), f"Trainings: {', '.join(config.DEFENSES)}."
     )
     variants: tuple[str, ...] = option(
-        ("plain", "robust", "mmc"), "Heads: keys of VARIANTS, or all."
+        ("plain", "robust", "mmc"), f"Heads: {', '.join(VARIANTS)}; or all."
     )
 
     def heads(self):
@@ -79,43 +73,37 @@ class CompareHeads(Repeated):
         return dict.fromkeys([REFERENCE, *variants])
 
     def experiments(self):
+        # One seed of all first: an interruption leaves something to compare.
         return {
-            (defense, variant, seed): self.trained(defense, variant, seed)
-            # One seed of all first: an interruption leaves something to
-            # compare.
+            (defense, variant, seed): self.repeated(
+                f"heads-{defense}-{variant}-seed{seed}",
+                **_SIZES.get(self.preset, {}),
+                **_AUGMENTED.get(self.script, {}),
+                **VARIANTS[variant],
+                defense=defense,
+                seed=seed,
+                attacks=("autoattack",),
+            )
             for seed in self.numbers()
             for defense in self.defenses
             for variant in self.heads()
         }
 
-    def trained(self, defense, variant, seed):
-        """One training with one head."""
-        return self.repeated(
-            f"heads-{defense}-{variant}-seed{seed}",
-            **_SIZES.get(self.preset, {}),
-            **_AUGMENTED.get(self.script, {}),
-            **VARIANTS[variant],
-            defense=defense,
-            seed=seed,
-            attacks=("autoattack",),
-        )
-
     def result(self, runs):
         measured = {key: measure(run) for key, run in runs.items()}
-        first, *_ = measured.values()
-        same = ("identities", "attack", "norm", "eps")
-        for run in measured.values():
-            if any(run[key] != first[key] for key in same):
-                raise SystemExit(
-                    "The runs must have been attacked on the same images, in "
-                    "the same way. Received: runs that differ"
-                )
+        first, *others = measured.values()
+        same = ("attack", "norm", "eps", "identities")
+        if any(run[key] != first[key] for run in others for key in same):
+            raise SystemExit(
+                "The runs must have been attacked on the same images, in the "
+                "same way. Received: runs that differ"
+            )
         return {
             "title": "Heads in the same training, against the ordinary one",
             "reference": REFERENCE,
-            **{key: first[key] for key in same[1:]},
+            **{key: first[key] for key in same[:-1]},
             "images": len(first["identities"]),
-            "rows": rows(measured),
+            "rows": rows(of_each(measured)),
         }
 
 
@@ -140,46 +128,34 @@ def measure(run):
 
 
 def rows(measured):
-    """A row for each training and head.
-
-    Args:
-        measured: `{(defense, variant, seed): what `measure` returns}`.
-    """
-    outcomes = {
-        what: {
-            name: [run["outcomes"][name] for run in runs]
-            for name in runs[0]["outcomes"]
-        }
-        for what, runs in of_each(measured).items()
-    }
+    """A row for each training and head, of `{(training, head): runs}`."""
     found = []
-    for (defense, variant), runs in of_each(measured).items():
-        ordinary, ours = (
-            outcomes[defense, REFERENCE],
-            outcomes[defense, variant],
+    for (defense, variant), runs in measured.items():
+        ours, ordinary = (
+            {
+                name: [run["outcomes"][name] for run in measured[defense, head]]
+                for name in runs[0]["outcomes"]
+            }
+            for head in (variant, REFERENCE)
         )
-        row = {
-            "defense": defense,
-            "variant": variant,
-            "accuracy": {
-                name: [float(right.mean()) for right in by_seed]
-                for name, by_seed in ours.items()
-            },
+        row = {"defense": defense, "variant": variant}
+        row["accuracy"] = {
+            name: [float(right.mean()) for right in by_seed]
+            for name, by_seed in ours.items()
         }
         if variant != REFERENCE:
             row["against"] = {
                 name: compare(ordinary[name], ours[name]) for name in ours
             }
-        row["runs"] = [_as_text(run) for run in runs]
+        row["runs"] = [_as_text(**run) for run in runs]
         found.append(row)
     return found
 
 
-def _as_text(run):
+def _as_text(identities, outcomes, **run):
     """A run as JSON knows it: a digit for each image."""
-    outcomes = {
+    digits = {
         name: "".join("01"[right] for right in outcome.astype(int))
-        for name, outcome in run["outcomes"].items()
+        for name, outcome in outcomes.items()
     }
-    run = {k: v for k, v in run.items() if k != "identities"}
-    return {**run, "outcomes": outcomes}
+    return {**run, "outcomes": digits}

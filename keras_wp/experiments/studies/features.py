@@ -11,19 +11,12 @@ from keras_wp.experiments import heads  # noqa: F401  (in `model.keras`)
 from keras_wp.inspection import features
 from keras_wp.inspection.classifier import Classifier
 
-BATCH = 500
+_BATCH = 500
+_data = functools.cache(kwp.datasets.load)
 
 
 def embed(run, count):
-    """t-SNE of the test images' features.
-
-    Args:
-        run: A finished `queue.Experiment`.
-        count: How many test images, at most.
-
-    Returns:
-        `{"points": [[x, y], ...], "labels": [...]}`.
-    """
+    """t-SNE of the features of a finished run's first test images."""
     model, x, y = _load(run, count)
     values = _in_batches(features.cut(model).features, x)
     points = TSNE(
@@ -38,14 +31,8 @@ def embed(run, count):
 def saturation(run, count):
     """How far the Tanh before the class weights is saturated.
 
-    Args:
-        run: A finished `queue.Experiment`.
-        count: How many test images, at most.
-
-    Returns:
-        `{"saturated", "nearly_saturated", "median_size"}`: the share of units
-        that are exactly -1 or 1, the share beyond 0.999, and the median
-        absolute pre-activation; each None if there is no such Tanh.
+    The share of units that are exactly -1 or 1, the share beyond 0.999, and the
+    median absolute pre-activation; each None if there is no such Tanh.
     """
     model, x, _ = _load(run, count)
     opened = Classifier(model).open(x)
@@ -67,9 +54,6 @@ def _load(run, count):
     return model, x[:count], y[:count]
 
 
-_data = functools.cache(kwp.datasets.load)
-
-
 def _in_batches(function, x):
-    parts = [function(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+    parts = [function(x[i : i + _BATCH]) for i in range(0, len(x), _BATCH)]
     return np.concatenate([*map(keras.ops.convert_to_numpy, parts)])

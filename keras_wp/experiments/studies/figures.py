@@ -7,6 +7,7 @@ of `--preset=cpu` are on MNIST.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 from keras_wp.experiments.options import place
 from keras_wp.experiments.studies.tables import ORDINARY, TABLES, Paper
@@ -60,71 +61,57 @@ class Figures(Paper):
 
 
 @dataclasses.dataclass(frozen=True)
-class Embeddings:
-    """The test images' features, a panel for each training."""
+class Trained:
+    """A figure of a few trainings, and its `result` of the study and the runs.
 
-    title: str
-    panels: dict
-
-    def experiments(self, study):
-        return {k: study.small(**fields) for k, fields in self.panels.items()}
-
-    def result(self, study, runs):
-        from keras_wp.experiments.studies.features import embed
-
-        count = POINTS[study.preset]
-        return {"panels": {k: embed(run, count) for k, run in runs.items()}}
-
-
-@dataclasses.dataclass(frozen=True)
-class Curves:
-    """Accuracy by epoch, a line for each training.
-
-    Attributes:
-        title: What it shows.
-        lines: By label: fields of a small network, or a method of the table
-            on the study's data.
-        panels: Beginnings of keys of the history, by title.
+    A training has fields of a small network, or is a method of the table on the
+    study's data.
     """
 
     title: str
-    lines: dict
-    panels: dict
+    trained: dict
+    result: Callable
 
     def experiments(self, study):
         table = TABLES["4" if study.script.startswith("mnist") else "5"]
         return {
-            label: study.row(table, line)
-            if isinstance(line, str)
-            else study.small(**line)
-            for label, line in self.lines.items()
+            label: study.row(table, what)
+            if isinstance(what, str)
+            else study.small(**what)
+            for label, what in self.trained.items()
         }
 
-    def result(self, study, runs):
-        histories = {k: run.read("history.json") for k, run in runs.items()}
-        first, *_ = runs.values()
-        return {
-            "panels": {
-                panel: {
-                    label: {
-                        "training": _curve(history, key),
-                        "test": _curve(history, f"val_{key}"),
-                    }
-                    for label, history in histories.items()
+
+def _embedded(study, runs):
+    from keras_wp.experiments.studies.features import embed
+
+    count = POINTS[study.preset]
+    return {"panels": {k: embed(run, count) for k, run in runs.items()}}
+
+
+def _curves(**panels):
+    """Accuracies by epoch; `panels` are keys of the history."""
+
+    def curve(history, key):
+        return [
+            [epoch, round(100 * record[key], 2)]
+            for epoch, record in enumerate(history, start=1)
+            if key in record
+        ]
+
+    def result(study, runs):
+        found = {f"{panel} accuracy": {} for panel in panels}
+        for label, run in runs.items():
+            history = run.read("history.json")
+            for panel, key in panels.items():
+                found[f"{panel} accuracy"][label] = {
+                    "training": curve(history, key),
+                    "test": curve(history, f"val_{key}"),
                 }
-                for panel, key in self.panels.items()
-            },
-            "attack": _first_attack(first.report()),
-        }
+        first, *_ = runs.values()
+        return {"panels": found, "attack": _first_attack(first.report())}
 
-
-def _curve(history, key):
-    """`[[epoch, percent], ...]` where the history has a key."""
-    return [
-        [epoch, round(100 * record[key], 2)]
-        for epoch, record in enumerate(history, start=1)
-        if key in record
-    ]
+    return result
 
 
 def _first_attack(report):
@@ -168,26 +155,26 @@ class Sweep:
         return {"panels": panels, "x": self.x}
 
 
-_ROBUST = {"robust accuracy": "robust_accuracy"}
 FIGURES = {
-    "3": Embeddings(
+    "3": Trained(
         "t-SNE of the features, by activation.",
         {
             "(a) softmax loss": ORDINARY,
             "(b) weight penalty, ReLU": {"activation": "relu"},
             "(c) weight penalty, Tanh": {"activation": "tanh"},
         },
+        _embedded,
     ),
-    "4": Curves(
+    "4": Trained(
         "Training curves of three defenses, under attack.",
         {"AT": "AdvTraining", "MMC": "MMC", "Ours": "Ours"},
-        _ROBUST,
+        _curves(robust="robust_accuracy"),
     ),
     "5": Sweep("Accuracy by alpha and s.", "alpha", "s"),
     "6": Sweep("Accuracy by s and activation.", "s", "activation"),
-    "7": Curves(
+    "7": Trained(
         "Training curves by activation.",
         {label: {"activation": name} for label, name in ACTIVATIONS.items()},
-        {"clean accuracy": "accuracy", **_ROBUST},
+        _curves(clean="accuracy", robust="robust_accuracy"),
     ),
 }

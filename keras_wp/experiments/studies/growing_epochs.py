@@ -12,9 +12,7 @@ them, and the images on which PGD met no gradient at all.
 
 A network is trained once, for the most epochs, and kept as it was after fewer:
 no learning rate depends on what is to come, so these are what shorter runs end
-with. `--preset=cpu` is on 2,000 digits with a network of half the width; by
-estimate it takes an hour and a half on two cores, most of it for attacks.
-`--preset=gpu` is the paper's 400 epochs, on 1,000 test images.
+with.
 """
 
 import dataclasses
@@ -31,24 +29,11 @@ METHODS = {
     "MMC": PAPER["MMC"],
     "AdvTraining": PAPER["AdvTraining"],
 }
-EPOCHS = {
-    "paper": (25, 50, 100, 200, 400),
-    "gpu": (25, 50, 100, 200, 400),
-    "cpu": (1, 4, 16, 64),
-    "smoke": (1, 2),
-}
+_SLUGS = {slug(method.replace(",", "")): method for method in METHODS}
+_EPOCHS = {"cpu": (1, 4, 16, 64), "smoke": (1, 2)}
+_REAL_EPOCHS = (25, 50, 100, 200, 400)
 # PGD and MTA have the steps of the paper's tables on the data.
 _STEPS = {"mnist_small_cnn": (40, 200), "cifar10_small_cnn": (20, 100)}
-# What a run shows besides its attacks; shares from 0 to 1.
-_SHOWN = (
-    "clean",
-    "worst_case",
-    "saturated",
-    "nearly_saturated",
-    "median_size",
-    "zero_gradients",
-    "min_angle",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,40 +41,30 @@ class GrowingEpochs(Repeated):
     """Methods, and after how many epochs to attack them."""
 
     kind = "growing-epochs"
-    script: str = place(
-        "mnist_small_cnn", "Experiment to repeat.", tuple(_STEPS)
-    )
+    script: str = place("mnist_small_cnn", "Experiment.", tuple(_STEPS))
     methods: tuple[str, ...] = option(
-        (),
-        "Which: plain, wp-relu, wp-tanh, mmc, advtraining. All if empty.",
+        (), f"Which: {', '.join(_SLUGS)}. All if empty."
     )
     checkpoints: tuple[str, ...] = option(
         (), "After how many epochs to attack. Empty: the preset's."
     )
 
     def checked(self):
-        known = [_slug(method) for method in METHODS]
-        one_of(known, methods=self.methods or known)
-        given = self.checkpoints
-        if not all(text.isdecimal() and int(text) for text in given):
+        one_of(_SLUGS, methods=self.methods or _SLUGS)
+        epochs = self.checkpoints
+        if not all(text.isdecimal() and int(text) for text in epochs):
             raise SystemExit(
                 "--checkpoints must be numbers of epochs, at least 1. "
-                f"Received: {','.join(given)}"
+                f"Received: {','.join(epochs)}"
             )
-        return dataclasses.replace(
-            self,
-            methods=tuple(name for name in known if name in self.methods),
-            checkpoints=tuple(map(str, sorted({int(text) for text in given}))),
-        )
-
-    def headings(self):
-        """The headings of the methods that are asked for."""
-        chosen = self.methods
-        return [m for m in METHODS if not chosen or _slug(m) in chosen]
+        methods = tuple(name for name in _SLUGS if name in self.methods)
+        epochs = tuple(map(str, sorted(set(map(int, epochs)))))
+        return dataclasses.replace(self, methods=methods, checkpoints=epochs)
 
     def epochs(self):
         """After how many epochs to attack, from few to many."""
-        return tuple(map(int, self.checkpoints)) or EPOCHS[self.preset]
+        usual = _EPOCHS.get(self.preset, _REAL_EPOCHS)
+        return tuple(map(int, self.checkpoints)) or usual
 
     def attacks(self):
         """The attacks by heading, as `Config` names them; PGD first."""
@@ -105,16 +80,16 @@ class GrowingEpochs(Repeated):
 
     def experiments(self):
         return {
-            (method, epochs, seed): experiment
-            for method in self.headings()
+            (_SLUGS[name], epochs, seed): run
+            for name in self.methods or _SLUGS
             for seed in self.numbers()
-            for epochs, experiment in self.grown(method, seed).items()
+            for epochs, run in self.grown(name, seed).items()
         }
 
-    def grown(self, method, seed):
-        """`{epochs: experiment}`: first the one that trains, its snapshots."""
+    def grown(self, name, seed):
+        """`{epochs: experiment}`: the one that trains, then its snapshots."""
         *fewer, most = self.epochs()
-        name = _slug(method)
+        method = METHODS[_SLUGS[name]]
         if self.checkpoints:
             # Another training than the preset's, with snapshots of its own.
             name += "-of-" + "-".join(self.checkpoints)
@@ -122,7 +97,7 @@ class GrowingEpochs(Repeated):
         def experiment(epochs, **more):
             return self.repeated(
                 f"growing-{name}-{epochs}-seed{seed}",
-                **METHODS[method],
+                **method,
                 seed=seed,
                 epochs=epochs,
                 attacks=tuple(self.attacks().values()),
@@ -136,26 +111,27 @@ class GrowingEpochs(Repeated):
 
     def result(self, runs):
         found, rows = of_each(runs), []
-        for method in self.headings():
+        for method in dict.fromkeys(method for method, _ in found):
             for epochs in self.epochs():
                 runs = [self.measure(run) for run in found[method, epochs]]
                 row = {"method": method, "epochs": epochs, "mean": mean(runs)}
                 rows.append({**row, "runs": runs})
-        attacks = rows[0]["runs"][0]["attacks"]
+        run = rows[0]["runs"][0]
+        told = ("as_run", "norm", "eps")
         return {
             "title": "Accuracy under attacks, and saturation, by epochs",
             "attacks": {
-                heading: {key: attack[key] for key in ("as_run", "norm", "eps")}
-                for heading, attack in attacks.items()
+                heading: {key: attack[key] for key in told}
+                for heading, attack in run["attacks"].items()
             },
-            "norm": attacks["PGD"]["norm"],
-            "eps": attacks["PGD"]["eps"],
-            "images": rows[0]["runs"][0]["images"],
+            "norm": run["attacks"]["PGD"]["norm"],
+            "eps": run["attacks"]["PGD"]["eps"],
+            "images": run["images"],
             "rows": rows,
         }
 
     def measure(self, run):
-        """What a run shows."""
+        """What a run shows; shares from 0 to 1."""
         from keras_wp.experiments.studies.features import saturation
 
         report, geometry = run.report(), run.report().geometry
@@ -176,20 +152,16 @@ class GrowingEpochs(Repeated):
 
 def mean(runs):
     """The means of what the runs show, by name; None where they have none."""
-    flat = [
-        {
-            **{k: a["accuracy"] for k, a in run["attacks"].items()},
-            **{k: run[k] for k in _SHOWN},
-        }
+    accuracies = [
+        {k: attack["accuracy"] for k, attack in run["attacks"].items()}
         for run in runs
     ]
-    return {
-        key: None
-        if any(run[key] is None for run in flat)
-        else sum(run[key] for run in flat) / len(flat)
-        for key in flat[0]
-    }
-
-
-def _slug(method):
-    return slug(method.replace(",", ""))
+    other = ("seed", "command", "images", "attacks")
+    found = {}
+    for key in [*accuracies[0], *(k for k in runs[0] if k not in other)]:
+        values = [
+            (run | a)[key] for run, a in zip(runs, accuracies, strict=True)
+        ]
+        known = None not in values
+        found[key] = sum(values) / len(values) if known else None
+    return found

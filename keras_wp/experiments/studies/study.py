@@ -1,8 +1,8 @@
 """What every study is: flags, experiments, and a result made of them.
 
-A study is a `Study` with fields of its own, which are its flags, and with two
-methods: `experiments`, what it trains, and `result`, what that shows. How this
-is printed and drawn, from its JSON alone, is said in `publish/`.
+A study is a `Study` with fields of its own, which are its flags. It says what
+it trains, and what that shows. How this is printed and drawn, from its JSON
+alone, is said in `publish/`.
 
 Each experiment is a process of its own, in a folder of its own: a command that
 can be repeated by hand. One that is finished is not run again, and one that was
@@ -23,26 +23,27 @@ from keras_wp.experiments import config, options
 from keras_wp.experiments.options import option, place
 from keras_wp.experiments.publish import record, results
 
+PRESETS = tuple(config.PRESETS)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """Several experiments of one size.
 
-    Attributes:
-        kind: The folder of its results, and the name of its command.
+    `kind` is the folder of its results, and the name of its command. Besides
+    the methods here it has `experiments()`, `{key: Experiment}` in the order to
+    run them; `result(runs)`, what JSON is to know of them when all are
+    finished; and `short_name(more)`, what to call that, with the flags that
+    were given to the experiments by hand.
     """
 
     kind: ClassVar[str]
-    preset: str = place(
-        "paper", "Size of the experiments.", tuple(config.PRESETS)
-    )
+    preset: str = place("paper", "Size of the experiments.", PRESETS)
     list: bool = place(False, "Show the experiments' commands only.")
     data_dir: str | None = place(None, "TFDS directory.")
     runs_dir: str = place("runs", "Where the experiments are kept.")
     output_dir: str = place("results", "Where the result is put.")
-    name: str | None = place(
-        None, "What to call the result; else by what it is of."
-    )
+    name: str | None = place(None, "Of the result; else by what it is of.")
 
     @classmethod
     def command(cls, argv):
@@ -52,18 +53,6 @@ class Study:
     def checked(self):
         """The same, once its options are known to be right, in one order."""
         return self
-
-    def experiments(self):
-        """What it trains: `{key: Experiment}`, in the order to run them."""
-        raise NotImplementedError
-
-    def result(self, runs):
-        """What JSON is to know of these experiments, which are finished."""
-        raise NotImplementedError
-
-    def short_name(self, more):
-        """What to call the result of runs with these flags, if not `name`."""
-        raise NotImplementedError
 
     def experiment(self, name, script, **fields):
         """One of its experiments."""
@@ -89,14 +78,7 @@ def _main(study, given, more):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """An experiment of a study.
-
-    Attributes:
-        study: The `Study`.
-        name: What to call it, and its folder.
-        script: Its name in `config.EXPERIMENTS`.
-        fields: Fields of the `Config` that it changes.
-    """
+    """An experiment of a study: a `script` with some `fields` changed."""
 
     study: Study
     name: str
@@ -125,8 +107,7 @@ class Experiment:
             known = config.EXPERIMENTS[self.script]
             words = options.parse(known, command)
             wanted = config.resolve(known, **words).settings()
-            usual = known.settings()
-            earlier = {**usual, **self.read("settings.json")}
+            earlier = {**known.settings(), **self.read("settings.json")}
             if all(earlier[name] == wanted[name] for name in wanted):
                 print("Finished before.")
                 return
@@ -190,10 +171,7 @@ def _distinct(values):
 def attacked(report, headings, unit=1):
     """What is left after each attack, at the largest of its budgets.
 
-    Args:
-        report: A `keras_wp.Report`.
-        headings: What to call the attacks, in the order of the report.
-        unit: 1 for shares; 100 for percent.
+    `headings` are those of the report's attacks; `unit` is 100 for percent.
     """
     # The largest budget of a name is the last.
     results = {r.name: r for r in report.results if r.name != "adaptive"}
@@ -227,6 +205,9 @@ _SIZES = {
 }
 
 
+_SCRIPTS = tuple(dict.fromkeys(script for script, _ in _SIZES))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Repeated(Study):
     """A study that repeats one of the paper's experiments, by seeds.
@@ -234,11 +215,7 @@ class Repeated(Study):
     The last part of a key of its experiments is the seed.
     """
 
-    script: str = place(
-        "mnist_small_cnn",
-        "Experiment to repeat.",
-        ("mnist_small_cnn", "cifar10_small_cnn", "cifar10_wrn"),
-    )
+    script: str = place("mnist_small_cnn", "Experiment to repeat.", _SCRIPTS)
     dataset: str | None = place(None, "Data set, if not the experiment's.")
     seeds: tuple[str, ...] = option(("0",), "Repeat with each of these seeds.")
 

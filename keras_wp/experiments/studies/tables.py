@@ -62,21 +62,13 @@ Ours with AdvTraining
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes:
-        number: In the paper.
-        script: The experiment behind it.
-        title: What it is about.
-        attacks: `{name: heading}`.
-        rows: `{method: {"clean" or an attack: percent}}`, as far as cited.
-    """
+    """A table of the paper, and the experiment behind it."""
 
     number: str
     script: str
     title: str
-    attacks: dict
-    rows: dict
+    attacks: dict  # {name: heading}
+    rows: dict  # {method: {"clean" or an attack: percent}}, as far as cited
 
 
 def _read(text):
