@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 import types
 import typing
 
@@ -80,7 +81,9 @@ def _define(options, values):
         elif isinstance(default, tuple):
             default = [*default]
         more |= {"default": default, "help": told["text"]}
-        define(field.name, flag_values=values, **more)
+        # Those of the program itself are the ones that `--help` lists.
+        more |= {"flag_values": values, "module_name": sys.argv[0]}
+        define(field.name, **more)
 
 
 def _given(options, values):

@@ -254,7 +254,7 @@ def test_variant_is_evaluated_adaptively():
     report = plainly(
         model,
         (data[0], logits.argmax(-1)),
-        [kwp.attacks.FGSM(eps=1e-4)],
+        [kwp.attacks.FGSM(eps=1e-3)],
         adaptive=True,
         progress=False,
     )
