@@ -59,9 +59,9 @@ class Config:
 
     defense: str = option("none", "Way of training.", DEFENSES)
     beta: float | None = option(None, "Of TRADES and MART; else as published.")
-    attack_eps: float | None = option(None, "In training; else the paper's.")
-    attack_steps: int | None = option(None, "Its steps; else as published.")
-    attack_step_size: float | None = option(None, "Else as published.")
+    attack_eps: float | None = option(None, "In training; else published.")
+    attack_steps: int | None = option(None, "Its steps; else published.")
+    attack_step_size: float | None = option(None, "Its step; else published.")
 
     epochs: int = option(400, "Training epochs.", least=1)
     batch_size: int = option(128, "Images per training step.", least=1)
