@@ -25,7 +25,13 @@ EXPERIMENT = Config(
     batch_size=128,
     learning_rate=0.01,
     decay=0.9,  # of the learning rate, every 60 epochs
-    attacks=("pgd20", "pgd20-margin", "pgd100", "deepfool50", "cw1000"),
+    attacks=(
+        "pgd20-paper",
+        "pgd20-paper-margin",
+        "pgd100-paper",
+        "deepfool50",
+        "cw1000",
+    ),
     output_dir="runs/cifar100_wrn",
 )
 

@@ -33,6 +33,8 @@ def by_name(config, name, images):
         attack = kwp.attacks.get(name, budgets(images))
     except ValueError as error:
         raise SystemExit(f"--attacks={name}: {error}") from None
+    if not isinstance(attack, kwp.attacks.FGSM):
+        attack = dataclasses.replace(attack, seed=config.seed)
     if (limit := config.max_attack_steps) is None:
         return attack
     fewer = {

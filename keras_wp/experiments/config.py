@@ -96,8 +96,9 @@ class Config:
     resume: bool = place(False, "Continue the run in output_dir.")
     attacks: tuple[str, ...] = asked(
         (),
-        "Names of Table 1, such as pgd20; with another loss, pgd20-margin; as "
-        "its published script has it, mta100-published; autoattack.",
+        "As keras_wp.attacks.get knows them: pgd20-paper; with another loss, "
+        "pgd20-paper-margin; as its published script has it, "
+        "mta100-paper-published; autoattack.",
     )
     adaptive: bool = asked(False, "Try attacks that fit the model, too.")
     eval_images: int = asked(

@@ -212,7 +212,8 @@ class Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self._started
-        record = {name: float(value) for name, value in logs.items()}
+        every = self._run.config.robust_every
+        record = recorded(logs, every is None or (epoch + 1) % every)
         shown = ""
         if (kernel := _class_weights(self.model)) is not None:
             angle = float(np.degrees(kwp.simplex.min_angle(kernel)))

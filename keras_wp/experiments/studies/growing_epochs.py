@@ -70,11 +70,11 @@ class GrowingEpochs(Repeated):
         """The attacks by heading, as `Config` names them; PGD first."""
         pgd, mta = _STEPS[self.script]
         return {
-            "PGD": f"pgd{pgd}",
+            "PGD": f"pgd{pgd}-paper",
             "DeepFool": "deepfool50",
             "C&W": "cw100" if self.preset == "cpu" else "cw1000",
-            "MTA": f"mta{mta}",
-            "MTA, as published": f"mta{mta}-published",
+            "MTA": f"mta{mta}-paper",
+            "MTA, as published": f"mta{mta}-paper-published",
             "AutoAttack": "autoattack",
         }
 

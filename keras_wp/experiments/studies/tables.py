@@ -33,7 +33,7 @@ _NETWORKS = {("2", "MMC"): {"network": "resnet32"}}
 # which large or saturating logits do not fool; a row without numbers is ours.
 _CITED = """
 2  cifar10_wrn  CIFAR-10, WRN-34-10 (MMC: ResNet-32)
-method       clean  pgd20  pgd10  pgd50  deepfool50  cw1000
+method       clean  PGD20  PGD10  PGD50  DeepFool    C&W
 AdvTraining  87.30  47.04  -      -      -           -
 MART         84.17  58.56  -      -      -           -
 MMC          92.70  -      36.00  24.80  -           -
@@ -41,18 +41,18 @@ TRADES       84.92  56.61  -      -      61.38       81.24
 Ours         94.10  78.40  -      -      79.92       83.42
 
 3  cifar100_wrn  CIFAR-100, WRN-34-10
-method       clean  pgd20  pgd100  deepfool50  cw1000
+method       clean  PGD20  PGD100  DeepFool    C&W
 Ours         73.84  47.17  46.47   55.21       54.82
 
 4  mnist_small_cnn  MNIST, small network
-method       clean  pgd40  pgd200  deepfool50  cw1000  mta200
+method       clean  PGD40  PGD200  DeepFool    C&W     MTA200
 AdvTraining  99.47  96.38  94.58   96.79       39.82   98.57
 MMC          89.55  35.98  34.91   34.12       2.08    12.40
 Ours         99.39  81.90  80.39   97.28       97.95   88.31
 Ours with AdvTraining
 
 5  cifar10_small_cnn  CIFAR-10, small network
-method       clean  pgd20  pgd100  deepfool50  cw1000  mta100
+method       clean  PGD20  PGD100  DeepFool    C&W     MTA100
 AdvTraining  68.81  21.36  18.94   24.68       10.91   57.15
 MMC          73.30  39.23  38.96   16.86       1.49    25.96
 Ours         81.43  57.11  56.22   59.11       59.11   64.88
@@ -73,13 +73,15 @@ class Table:
 
 def _read(text):
     lines = [re.split("  +", line) for line in text.splitlines()]
-    about, (_, *names), *rows = lines
-    attacks = {name: _heading(name) for name in names[1:]}
-    attacks[f"{names[1]}-margin"] = f"{attacks[names[1]]}, margin"
+    about, (_, clean, *headings), *rows = lines
+    # PGD and MTA have the paper's step sizes.
+    names = [_NAMES.get(h, f"{h.lower()}-paper") for h in headings]
+    attacks = dict(zip(names, headings, strict=True))
+    attacks[f"{names[0]}-margin"] = f"{headings[0]}, margin"
     cited = {
         method: {
             name: float(value)
-            for name, value in zip(names, values, strict=False)
+            for name, value in zip([clean, *names], values, strict=False)
             if value != "-"
         }
         for method, *values in rows
@@ -87,11 +89,7 @@ def _read(text):
     return Table(*about, attacks, cited)
 
 
-def _heading(attack):
-    known = {"deepfool50": "DeepFool", "cw1000": "C&W"}
-    return known.get(attack, attack.upper())
-
-
+_NAMES = {"DeepFool": "deepfool50", "C&W": "cw1000"}
 TABLES = {
     table.number: table for table in map(_read, _CITED.strip().split("\n\n"))
 }
