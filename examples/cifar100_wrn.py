@@ -1,25 +1,19 @@
 """WRN-34-10 on CIFAR-100 with the robust head: Table 3 of the paper.
 
 Xu, Li and Yang, "Improve Adversarial Robustness via Weight Penalization on
-Classification Layer", section 4.1: as on CIFAR-10 (see `cifar10_wrn.py`), Adam
-with a learning rate of 0.01 that falls by a tenth each 60 epochs, batches of
-128, 400 epochs, augmented images, s = 0.1, alpha = 100.
+Classification Layer", section 4.1.
 
     python examples/cifar100_wrn.py --precision=mixed_bfloat16
 
 reads CIFAR-100 through TensorFlow Datasets, and is meant for GPUs.
-
-    --distribute=mirrored                             all GPUs of a machine
-    --preset=smoke                                    a few images, seconds
-    --resume                                          after an interruption
 """
 
 from keras_wp.experiments.config import Config
-from keras_wp.experiments.train import main
+from keras_wp.experiments.training import main
 
 EXPERIMENT = Config(
     dataset="cifar100",
-    augment=True,
+    augment=True,  # padded by 4 that mirror, cropped at random, flipped
     network="wide_resnet",
     depth=34,
     width=10,
@@ -30,8 +24,7 @@ EXPERIMENT = Config(
     epochs=400,
     batch_size=128,
     learning_rate=0.01,
-    # Every 60 epochs.
-    decay=0.9,
+    decay=0.9,  # of the learning rate, every 60 epochs
     attacks=(
         "pgd20-paper",
         "pgd20-paper-margin",

@@ -1,8 +1,7 @@
 """The small network of the paper on CIFAR-10, with the robust head: Table 5.
 
 Xu, Li and Yang, "Improve Adversarial Robustness via Weight Penalization on
-Classification Layer", section 4.2: four convolutions, Adam, learning rate
-0.01, batches of 128, 400 epochs, s = 0.1, alpha = 100.
+Classification Layer", section 4.2.
 
     python examples/cifar10_small_cnn.py
 
@@ -12,11 +11,10 @@ reads CIFAR-10 through TensorFlow Datasets, and is meant for a GPU;
     --head=plain --activation=relu --defense=at       adversarial training
     --head=mmc                                        Max-Mahalanobis center
     --robust_every=20                                 Figure 4's curves
-    --resume                                          after an interruption
 """
 
 from keras_wp.experiments.config import Config
-from keras_wp.experiments.train import main
+from keras_wp.experiments.training import main
 
 EXPERIMENT = Config(
     dataset="cifar10",

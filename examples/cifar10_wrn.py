@@ -1,10 +1,7 @@
 """WRN-34-10 on CIFAR-10 with the robust head: Table 2 of the paper.
 
 Xu, Li and Yang, "Improve Adversarial Robustness via Weight Penalization on
-Classification Layer", section 4.1: Adam, learning rate 0.01 that falls by a
-tenth each 60 epochs, batches of 128, 400 epochs; images are padded by 4 pixels
-that mirror them, cropped at random, and half of them flipped; s = 0.1,
-alpha = 100.
+Classification Layer", section 4.1.
 
     python examples/cifar10_wrn.py --precision=mixed_bfloat16
 
@@ -15,18 +12,14 @@ other rows:
     --defense=trades --head=plain --activation=relu   TRADES
     --defense=mart --head=plain --activation=relu     MART
     --network=resnet32 --head=mmc                     Max-Mahalanobis center
-
-    --distribute=mirrored                             all GPUs of a machine
-    --preset=smoke                                    a few images, seconds
-    --resume                                          after an interruption
 """
 
 from keras_wp.experiments.config import Config
-from keras_wp.experiments.train import main
+from keras_wp.experiments.training import main
 
 EXPERIMENT = Config(
     dataset="cifar10",
-    augment=True,
+    augment=True,  # padded by 4 that mirror, cropped at random, flipped
     network="wide_resnet",
     depth=34,
     width=10,
@@ -37,8 +30,7 @@ EXPERIMENT = Config(
     epochs=400,
     batch_size=128,
     learning_rate=0.01,
-    # Every 60 epochs.
-    decay=0.9,
+    decay=0.9,  # of the learning rate, every 60 epochs
     attacks=("pgd20-paper", "pgd20-paper-margin", "deepfool50", "cw1000"),
     output_dir="runs/cifar10_wrn",
 )

@@ -1,8 +1,7 @@
 """The small network of the paper on MNIST, with the robust head: Table 4.
 
 Xu, Li and Yang, "Improve Adversarial Robustness via Weight Penalization on
-Classification Layer", section 4.2: Adam, learning rate 0.01, batches of 128,
-400 epochs, s = 0.1, alpha = 100.
+Classification Layer", section 4.2.
 
     python examples/mnist_small_cnn.py --dataset=mnist5k --epochs=8
 
@@ -13,13 +12,11 @@ CPU cores. Without `--dataset` it reads MNIST through TensorFlow Datasets.
     --head=plain --activation=relu --defense=at       adversarial training
     --head=mmc                                        Max-Mahalanobis center
     --attacks=autoattack --adaptive                   what is left of it
-    --distribute=mirrored                             all GPUs
     --distribute=mirrored --num_logical_devices=2     two halves of a CPU
-    --resume                                          after an interruption
 """
 
 from keras_wp.experiments.config import Config
-from keras_wp.experiments.train import main
+from keras_wp.experiments.training import main
 
 EXPERIMENT = Config(
     dataset="mnist",

@@ -2,24 +2,14 @@
 
 import sys
 
-from keras_wp.experiments import train
+from keras_wp.experiments import training
 from keras_wp.experiments.config import EXPERIMENTS
-from keras_wp.experiments.publish import render
-from keras_wp.experiments.studies import (
-    compare_heads,
-    figures,
-    growing_epochs,
-    tables,
-)
+from keras_wp.experiments.publish import results
+from keras_wp.experiments.studies.compare_heads import CompareHeads
+from keras_wp.experiments.studies.figures import Figures
+from keras_wp.experiments.studies.growing_epochs import GrowingEpochs
+from keras_wp.experiments.studies.tables import Tables
 
-COMMANDS = {
-    "train": train.command,
-    "table": tables.command,
-    "figure": figures.command,
-    "growing-epochs": growing_epochs.command,
-    "compare-heads": compare_heads.command,
-    "render": render.command,
-}
 USAGE = f"""\
 python -m keras_wp.experiments COMMAND [--flag=value ...]
 
@@ -33,13 +23,34 @@ python -m keras_wp.experiments COMMAND [--flag=value ...]
 COMMAND --help lists its flags."""
 
 
+def train(argv):
+    """`train EXPERIMENT`."""
+    program, *rest = argv
+    if rest[:1] == ["--help"]:  # All have the same flags.
+        rest = [next(iter(EXPERIMENTS)), *rest]
+    name, *flags = rest or [None]
+    if name not in EXPERIMENTS:
+        raise SystemExit(
+            "An experiment is one of "
+            f"{', '.join(EXPERIMENTS)}. Received: {name}"
+        )
+    training.main(EXPERIMENTS[name], [program, *flags])
+
+
+STUDIES = (Tables, Figures, GrowingEpochs, CompareHeads)
+COMMANDS = {
+    "train": train,
+    **{study.kind: study.command for study in STUDIES},
+    "render": results.command,
+}
+
+
 def main():
     """Run the command that the command line names."""
-    _, *arguments = sys.argv
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("--help", "-h", "help"):
         print(USAGE)
         return
-    name, *rest = arguments
     if name not in COMMANDS:
         raise SystemExit(
             f"There is no such command. Expected one of {', '.join(COMMANDS)}. "

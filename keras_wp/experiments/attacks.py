@@ -6,24 +6,13 @@ from fractions import Fraction
 import keras_wp as kwp
 from keras_wp import _names
 
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """An attack in training, as the authors of a defense have it."""
-
-    eps: float
-    steps: int
-    step_size: float
-
-
-# Madry et al. (ICLR 2018); Zhang et al. (ICML 2019); Wang et al. (ICLR 2020).
-_PUBLISHED = {
-    ("at", "mnist"): Published(0.3, 40, 0.01),
-    ("trades", "mnist"): Published(0.3, 40, 0.01),
-    ("mart", "mnist"): Published(0.3, 40, 0.01),
-    ("at", "cifar10"): Published(8 / 255, 10, 2 / 255),
-    ("trades", "cifar10"): Published(0.031, 10, 0.007),
-    ("mart", "cifar10"): Published(0.031, 10, 0.007),
+# Budget, steps and their size in training: Madry et al. (ICLR 2018); Zhang et
+# al. (ICML 2019); Wang et al. (ICLR 2020).
+_ON_DIGITS = (0.3, 40, 0.01)
+_ON_CIFAR = {
+    "at": (8 / 255, 10, 2 / 255),
+    "trades": (0.031, 10, 0.007),
+    "mart": (0.031, 10, 0.007),
 }
 
 
@@ -46,7 +35,14 @@ def by_name(config, name, images):
         raise SystemExit(f"--attacks={name}: {error}") from None
     if not isinstance(attack, kwp.attacks.FGSM):
         attack = dataclasses.replace(attack, seed=config.seed)
-    return _limited(attack, config.max_attack_steps)
+    if (limit := config.max_attack_steps) is None:
+        return attack
+    fewer = {
+        field.name: min(getattr(attack, field.name), limit)
+        for field in dataclasses.fields(attack)
+        if field.name in ("steps", "queries")
+    }
+    return dataclasses.replace(attack, **fewer)
 
 
 def named(config, images):
@@ -54,9 +50,9 @@ def named(config, images):
     names = _names.split(",".join(config.attacks))
     found = [by_name(config, name, images) for name in names]
     if config.eps and all(attack.norm != "linf" for attack in found):
+        names = ",".join(config.attacks)
         raise SystemExit(
-            "--eps is for attacks in l-infinity. Received: --attacks="
-            f"{','.join(config.attacks)}"
+            f"--eps is for attacks in l-infinity. Received: --attacks={names}"
         )
     return found
 
@@ -84,35 +80,23 @@ def of_curves(config, images):
     return attack
 
 
-def _limited(attack, limit):
-    if limit is None:
-        return attack
-    known = {field.name for field in dataclasses.fields(attack)}
-    changes = {
-        name: min(getattr(attack, name), limit)
-        for name in ("steps", "queries")
-        if name in known
-    }
-    return dataclasses.replace(attack, **changes)
-
-
 def in_training(config, images):
     """PGD as the defense was published, except for what is given.
 
     Other budgets and numbers of steps scale the steps, which cross the ball as
     many times as those published.
     """
-    published = _PUBLISHED[config.defense, budgets(images)]
-    eps = _given(config.attack_eps, published.eps)
-    steps = _given(config.attack_steps, published.steps)
-    scale = (eps / published.eps) * (published.steps / max(steps, 1))
-    return kwp.attacks.PGD(
-        eps=eps,
-        steps=steps,
-        step_size=_given(config.attack_step_size, scale * published.step_size),
-        random_start=True if config.defense == "at" else "normal",
+    digits = budgets(images) == "mnist"
+    published = _ON_DIGITS if digits else _ON_CIFAR[config.defense]
+    given = config.attack_eps, config.attack_steps, config.attack_step_size
+    eps, steps, size = (
+        usual if value is None else value
+        for value, usual in zip(given, (*published[:2], None), strict=True)
     )
-
-
-def _given(value, otherwise):
-    return otherwise if value is None else value
+    if size is None:
+        scale = (eps / published[0]) * (published[1] / max(steps, 1))
+        size = scale * published[2]
+    start = True if config.defense == "at" else "normal"
+    return kwp.attacks.PGD(
+        eps=eps, steps=steps, step_size=size, random_start=start
+    )

@@ -8,18 +8,11 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """How training is distributed.
+    """How training is distributed."""
 
-    Attributes:
-        count: How many devices there are, of all processes together.
-        strategy: A `tf.distribute.Strategy`, or None.
-        process: Number of this process; 0 writes the files.
-        processes: How many train together.
-    """
-
-    count: int = 1
-    strategy: object = None
-    process: int = 0
+    count: int = 1  # of all processes together
+    strategy: object = None  # a `tf.distribute.Strategy`
+    process: int = 0  # the number of this one; 0 writes the files
     processes: int = 1
 
     @property
@@ -52,36 +45,27 @@ class Devices:
 
 
 def set_up(config):
-    """Set up the devices that a `Config` asks for.
-
-    Must run before anything is computed.
-
-    Returns:
-        The `Devices`.
-    """
+    """Set up the `Devices` of a `Config`, before anything is computed."""
     backend = keras.backend.backend()
     needed = {"mirrored": "tensorflow", "jax": "jax"}.get(config.distribute)
-    if needed and needed != backend:
+    several = config.num_processes > 1
+    if needed not in (None, backend):
         raise SystemExit(
             f"--distribute={config.distribute} needs KERAS_BACKEND={needed}. "
             f"Received: KERAS_BACKEND={backend}"
         )
-    if config.num_processes > 1 and config.distribute != "jax":
+    if several and config.distribute != "jax":
         raise SystemExit(
             "Several processes train with --distribute=jax only. "
             f"Received: --distribute={config.distribute}"
         )
-    if config.num_processes > 1 and config.robust_every:
+    if several and config.robust_every:
         raise SystemExit(
             "Attacks run in one process: leave out --robust_every. "
             f"Received: --num_processes={config.num_processes}"
         )
-    cpus = _split_cpu(backend, config.num_logical_devices)
-    if config.distribute == "none":
-        return Devices()
-    devices = (
-        _mirrored(cpus) if config.distribute == "mirrored" else _jax(config)
-    )
+    make = _tensorflow if backend == "tensorflow" else _jax
+    devices = make(config, config.num_logical_devices)
     if config.batch_size % devices.count:
         raise SystemExit(
             f"--batch_size must be divisible by the {devices.count} devices. "
@@ -90,14 +74,28 @@ def set_up(config):
     return devices
 
 
-def _mirrored(cpus):
+def _tensorflow(config, split):
     import tensorflow as tf
 
+    cpus = None
+    if split:
+        (cpu, *_) = tf.config.list_physical_devices("CPU")
+        parts = [tf.config.LogicalDeviceConfiguration()] * split
+        tf.config.set_logical_device_configuration(cpu, parts)
+        cpus = [f"CPU:{i}" for i in range(split)]
+    if config.distribute == "none":
+        return Devices()
     strategy = tf.distribute.MirroredStrategy(cpus)
     return Devices(strategy.num_replicas_in_sync, strategy)
 
 
-def _jax(config):
+def _jax(config, split):
+    if split:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", split)
+    if config.distribute == "none":
+        return Devices()
     if config.num_processes > 1:
         keras.distribution.initialize(
             config.coordinator, config.num_processes, config.process_id
@@ -110,21 +108,3 @@ def _jax(config):
         process=config.process_id,
         processes=config.num_processes,
     )
-
-
-def _split_cpu(backend, count):
-    """Make `count` devices of the CPU; their names, for TensorFlow."""
-    if count is None:
-        return None
-    if backend == "jax":
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", count)
-        return None
-    import tensorflow as tf
-
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * count,
-    )
-    return [f"CPU:{i}" for i in range(count)]

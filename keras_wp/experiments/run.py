@@ -1,18 +1,4 @@
-"""A run of an experiment: its folder, its beginning and its end.
-
-A run lives in a folder:
-
-    settings.json            what it was started with
-    checkpoint.weights.h5    the state after the last whole epoch
-    history.json             one record per epoch
-    snapshots/               the model after --snapshots
-    model.keras              the trained model
-    saved_model/             the same for TensorFlow Serving
-    evaluation/              verdicts as they come
-    report.html              the result, to read
-    report.json, report.md   the same, to compute with and to paste
-    record.json              what the result depends on
-"""
+"""A run of an experiment: its folder, its beginning and its end."""
 
 import dataclasses
 import functools
@@ -27,6 +13,7 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp import _startup
+from keras_wp.cli import files
 from keras_wp.experiments import attacks, config, devices, heads, options
 from keras_wp.experiments.publish import record
 from keras_wp.models.small_cnn import (
@@ -36,37 +23,30 @@ from keras_wp.models.small_cnn import (
     GREY_WIDTHS,
 )
 
+# What a run leaves in its folder.
 _STATE = (
-    "settings.json",
-    "checkpoint.weights.h5",
-    "history.json",
-    "snapshots",
-    "model.keras",
-    "saved_model",
-    "evaluation",
-    "report.html",
-    "report.json",
-    "report.md",
-    "record.json",
+    "settings.json",  # what it was started with
+    "checkpoint.weights.h5",  # the state after the last whole epoch
+    "history.json",  # one record per epoch
+    "snapshots",  # the model after --snapshots
+    "model.keras",  # the trained model
+    "saved_model",  # the same for TensorFlow Serving
+    "evaluation",  # verdicts as they come
+    "report.html",  # the result, to read
+    "report.json",  # the same, to compute with
+    "report.md",  # the same, to paste
+    "record.json",  # what the result depends on
 )
-# The small network's convolutions, and its dense layers.
+# The small network's sizes, by whose budgets are used.
 _SIZES = {
-    "mnist": (GREY_WIDTHS, GREY_DENSE),
-    "cifar10": (COLOR_WIDTHS, COLOR_DENSE),
+    "mnist": {"widths": GREY_WIDTHS, "dense": GREY_DENSE},
+    "cifar10": {"widths": COLOR_WIDTHS, "dense": COLOR_DENSE},
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder, the devices that train, and the number of classes.
-
-    Attributes:
-        config: What it was asked for.
-        folder: Where it lives.
-        devices: The `Devices` that train.
-        num_classes: How many classes the data have.
-        preset_changes: What its preset has changed, as flags.
-    """
+    """A run: what it was asked for, its folder, and the devices that train."""
 
     config: config.Config
     folder: pathlib.Path
@@ -84,12 +64,7 @@ class Run:
 def start(experiment, given):
     """Set seeds and devices, load the data, prepare the run's folder.
 
-    Args:
-        experiment: The experiment's `Config`.
-        given: The fields given on the command line.
-
-    Returns:
-        `(run, (x_train, y_train), (x_test, y_test))`.
+    Returns `(run, (x_train, y_train), (x_test, y_test))`.
     """
     chosen = config.resolve(experiment, **given)
     changes = config.preset_changes(experiment, chosen.preset, given)
@@ -97,36 +72,43 @@ def start(experiment, given):
     if changes:
         print(f"--preset={chosen.preset} stands for {' '.join(changes)}")
     _check(chosen)
-    attacks.eps(chosen)
     shared = devices.set_up(chosen)
     keras.config.set_dtype_policy(chosen.precision)
     keras.utils.set_random_seed(chosen.seed)
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    with _startup.without_stderr():  # It reads the data of every backend.
         import tensorflow as tf
-
+    if backend == "tensorflow":
         tf.config.experimental.enable_op_determinism()
-    train, test = _load_data(chosen)
+    try:
+        train, test = kwp.datasets.load(chosen.dataset, chosen.data_dir)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     # What they do not know ends the run now, not after the training.
     attacks.named(chosen, train[0])
     # Of all the data: a few images may lack a class.
     num_classes = int(train[1].max()) + 1
-    train = tuple(array[: chosen.train_images] for array in train)
-    test = tuple(array[: chosen.test_images] for array in test)
-    run = Run(
-        chosen, pathlib.Path(chosen.output_dir), shared, num_classes, changes
-    )
-    settings = {
-        **chosen.settings(),
-        "backend": keras.backend.backend(),
-        "data": record.data(chosen.dataset, chosen.data_dir),
-    }
-    _prepare_folder(run, settings)
+    folder = pathlib.Path(chosen.output_dir)
+    run = Run(chosen, folder, shared, num_classes, changes)
+    data = record.data(chosen.dataset, chosen.data_dir)
+    own = {"backend": backend, "data": data}
+    _prepare_folder(run, {**chosen.settings(), **own})
     shared.wait()
+    train, test = (
+        first(chosen.train_images, train),
+        first(chosen.test_images, test),
+    )
     return run, train, test
+
+
+def first(count, data):
+    """The first so many of arrays; 0 and None are for all."""
+    return tuple(array[: count or None] for array in data)
 
 
 def _check(chosen):
     """End the run if values do not go together."""
+    attacks.eps(chosen)
     if chosen.defense == "mart" and chosen.head == "mmc":
         raise SystemExit(
             "--defense=mart has a loss of its own, and cannot train "
@@ -134,63 +116,49 @@ def _check(chosen):
             "--defense=at or trades."
         )
     if not all(epoch.isdecimal() for epoch in chosen.snapshots):
+        given = ",".join(chosen.snapshots)
         raise SystemExit(
-            "--snapshots must be numbers of epochs. Received: "
-            f"{','.join(chosen.snapshots)}"
+            f"--snapshots must be numbers of epochs. Received: {given}"
         )
 
 
-def _load_data(chosen):
-    try:
-        return kwp.datasets.load(chosen.dataset, chosen.data_dir)
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(str(error)) from None
-
-
 def _prepare_folder(run, settings):
-    path = run.path("settings.json")
+    folder, path = run.folder, run.path("settings.json")
     if run.config.resume and path.exists():
         if changed := differences(run.read("settings.json"), settings):
             raise SystemExit(
-                f"The run in {run.folder} was started with other settings: "
-                f"{changed}. Repeat them to resume it, or leave "
-                "out --resume to start afresh."
+                f"The run in {folder} was started with other settings: "
+                f"{changed}. Repeat them to resume it, or leave out --resume "
+                "to start afresh."
             )
         return
     if run.config.resume:
-        print(f"There is no run to resume in {run.folder}: starting afresh.")
+        print(f"There is no run to resume in {folder}: starting afresh.")
     if not run.devices.writes:
         return
-    old = [run.path(name) for name in _STATE if run.path(name).exists()]
-    if any(item != path for item in old):
-        kept = _unused(run.folder)
+    old = [folder / name for name in _STATE if (folder / name).exists()]
+    if old not in ([], [path]):
+        kept = (folder / f"earlier-{n}" for n in itertools.count(1))
+        kept = next(path for path in kept if not path.exists())
         print(
-            f"Starting afresh: the earlier run in {run.folder} is moved to "
+            f"Starting afresh: the earlier run in {folder} is moved to "
             f"{kept} (--resume would have continued it)."
         )
         kept.mkdir()
         for item in old:
             item.rename(kept / item.name)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
 
 
-def _unused(folder):
-    """The first of `earlier-1`, `earlier-2`, ... that is not in a folder."""
-    names = (folder / f"earlier-{n}" for n in itertools.count(1))
-    return next(path for path in names if not path.exists())
-
-
 def differences(earlier, settings):
-    """In which settings an earlier run differs, as flags; or nothing.
-
-    What an earlier version did not ask was as the default is now.
-    """
-    usual = config.Config().settings()
+    """In which settings an earlier run differs, as flags; or nothing."""
+    # What an earlier version did not ask was as the default is now.
+    earlier = {**config.Config().settings(), **earlier}
     return ", ".join(
         f"--{name}={before} (now {value})"
         for name, value in settings.items()
-        if (before := earlier.get(name, usual.get(name))) != value
+        if (before := earlier.get(name)) != value
     )
 
 
@@ -210,13 +178,11 @@ def write_json(path, value):
 
 def network_arguments(run, images):
     """What every network of `keras_wp.models` takes."""
+    names = ("head", "activation", "s", "alpha")
     return {
         "input_shape": images.shape[1:],
         "num_classes": run.num_classes,
-        "head": run.config.head,
-        "activation": run.config.activation,
-        "s": run.config.s,
-        "alpha": run.config.alpha,
+        **{name: getattr(run.config, name) for name in names},
         "mean": images.mean(axis=(0, 1, 2), dtype=np.float64),
         "std": images.std(axis=(0, 1, 2), dtype=np.float64),
     }
@@ -224,26 +190,21 @@ def network_arguments(run, images):
 
 def network(run, images):
     """The network of a run, untrained, for these images."""
-    arguments = network_arguments(run, images)
-    if run.config.network == "resnet32":
-        return heads.build(kwp.models.resnet32, **arguments)
-    if run.config.network == "wide_resnet":
-        size = run.config.depth, run.config.width
-        make = functools.partial(kwp.models.wide_resnet, *size)
-        return heads.build(make, **arguments)
-    widths, dense = _SIZES[attacks.budgets(images)]
-    return heads.build(
-        kwp.models.small_cnn,
-        widths=[width // run.config.narrow for width in widths],
-        dense=[width // run.config.narrow for width in dense],
-        **arguments,
-    )
+    config, size = run.config, {}
+    make = getattr(kwp.models, config.network)
+    if config.network == "wide_resnet":
+        make = functools.partial(make, config.depth, config.width)
+    elif config.network == "small_cnn":
+        size = {
+            name: [width // config.narrow for width in widths]
+            for name, widths in _SIZES[attacks.budgets(images)].items()
+        }
+    return heads.build(make, **size, **network_arguments(run, images))
 
 
 def evaluate(run, model, test):
     """Attack a model, show the result, and write it and the exported model."""
-    count = run.config.eval_images or len(test[0])
-    data = tuple(array[:count] for array in test)
+    data = first(run.config.eval_images, test)
     source = run.read("settings.json")["data"]
     print(f"\nAttacking {len(data[0])} test images.")
     report = kwp.evaluate(
@@ -258,33 +219,18 @@ def evaluate(run, model, test):
         progress=sys.stdout.isatty(),
     )
     print(report)
-    report = dataclasses.replace(
-        report,
-        environment={
-            **report.environment,
-            "dataset": f"{source}, test, {len(report)} images",
-            "command": record.command(),
-        },
-    )
-    report.to_html(run.path("report.html"))
-    report.to_json(run.path("report.json"))
-    run.path("report.md").write_text(report.to_markdown())
+    told = f"{source}, test, {len(report)} images"
+    told = {"dataset": told, "command": record.command()}
+    told = {**report.environment, **told}
+    report = dataclasses.replace(report, environment=told)
+    for suffix in files.SUFFIXES:
+        files.write(report, run.path(f"report{suffix}"))
     with _startup.without_stderr():
         model.export(run.path("saved_model"), verbose=False)
-    write_json(run.path("record.json"), _dependencies(run, report, source))
-    names = "model.keras, saved_model and report.html, .json and .md"
-    print(f"\nWritten to {run.folder}: {names}")
-    return report
-
-
-def _dependencies(run, report, source):
     # A snapshot has cost nothing: its run counts the epochs.
     trained = [] if run.config.snapshot_of else run.read("history.json")
-    return {
-        "command": record.command(),
-        "commit": record.commit(),
-        "versions": record.versions(),
-        "device": record.device(),
+    depends_on = {
+        **record.process(),
         "data": source,
         "preset_changes": run.preset_changes,
         "seed": run.config.seed,
@@ -293,3 +239,6 @@ def _dependencies(run, report, source):
             "evaluation": sum(result.seconds for result in report.results),
         },
     }
+    write_json(run.path("record.json"), depends_on)
+    names = "model.keras, saved_model and report.html, .json and .md"
+    print(f"\nWritten to {run.folder}: {names}")

@@ -1,4 +1,9 @@
-"""Training that a killed process can take up again, to the same numbers."""
+"""Training that a killed process can take up again, to the same numbers.
+
+Not by `keras.callbacks.BackupAndRestore`: it keeps the weights and the number
+of the epoch in two files, which disagree if it is killed in between, and the
+data must know the epoch before `fit` begins.
+"""
 
 import dataclasses
 import functools
@@ -12,39 +17,44 @@ import keras
 import numpy as np
 
 import keras_wp as kwp
-from keras_wp.experiments import attacks, heads
+from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (
     differences,
+    evaluate,
+    first,
     network,
+    start,
     write_json,
     write_whole,
 )
 
 DECAY_EPOCHS = 60
+# By their names in `--defense`.
+DEFENSES = {
+    "at": kwp.defenses.AdversarialTraining,
+    "trades": kwp.defenses.TRADES,
+    "mart": kwp.defenses.MART,
+}
+# Weights as published, where they are not the defense's default.
+_BETA = {("trades", "mnist"): 1.0}
 _TITLES = "epoch       loss   accuracy       test  min. angle       time"
 
 
 def train(run, train_data, test_data):
     """Train a model, or take up a training that was interrupted.
 
-    Args:
-        run: What `start` returned.
-        train_data: `(x, y)` to train on.
-        test_data: `(x, y)` for the accuracy shown after each epoch.
-
-    Returns:
-        The trained model as read back from `model.keras`, on one device.
+    Returns it as read back from `model.keras`, on one device.
     """
     path = run.path("model.keras")
     if run.config.snapshot_of:
         _take_snapshot(run)
     elif not path.exists():
-        steps = len(train_data[0]) // _batch_size(run, train_data)
+        size = _batch_size(run, train_data)
         with run.devices.scope():
             model = network(run, train_data[0])
             trained = defend(run.config, model, train_data[0])
-            optimizer = adam(run.config, steps)
+            optimizer = adam(run.config, len(train_data[0]) // size)
             loss = loss_of(run.config)
             trained.compile(optimizer, loss, metrics=["accuracy"])
             trained.optimizer.build(trained.trainable_variables)
@@ -57,30 +67,26 @@ def train(run, train_data, test_data):
 def _take_snapshot(run):
     """Take the model, and its history, from a longer run of the same kind."""
     folder, epochs = pathlib.Path(run.config.snapshot_of), run.config.epochs
-    source = dataclasses.replace(run, folder=folder)
-    snapshot = source.path(_snapshot(epochs))
-    if not snapshot.exists():
-        raise SystemExit(
-            f"--snapshot_of needs a run with --snapshots={epochs}. "
-            f"Received: {source.folder}, which has no {_snapshot(epochs)}"
-        )
+    source, name = dataclasses.replace(run, folder=folder), _snapshot(epochs)
+
+    def refuse(kind, received):
+        raise SystemExit(f"--snapshot_of needs a {kind}. Received: {received}")
+
+    if not source.path(name).exists():
+        lacks = f"{folder}, which has no {name}"
+        refuse(f"run with --snapshots={epochs}", lacks)
     ours = of_training(run.read("settings.json"))
     if changed := differences(source.read("settings.json"), ours):
-        raise SystemExit(
-            "--snapshot_of needs a run that was trained in the same way. "
-            f"Received: {source.folder}, which has {changed}"
-        )
-    if heads.depends_on_length(run.config.head):
-        raise SystemExit(
-            "--snapshot_of needs a training that is the same in a longer run. "
-            f"Received: --head={run.config.head}"
-        )
+        other = f"{folder}, which has {changed}"
+        refuse("run that was trained in the same way", other)
+    if heads.depends_on_length(head := run.config.head):
+        refuse("training that is the same in a longer run", f"--head={head}")
     if run.devices.writes:
-        history = source.read("history.json")[: run.config.epochs]
+        history = source.read("history.json")[:epochs]
         write_json(run.path("history.json"), history)
-        copy = functools.partial(shutil.copyfile, snapshot)
+        copy = functools.partial(shutil.copyfile, source.path(name))
         write_whole(run.path("model.keras"), copy)
-    print(f"The model after epoch {run.config.epochs} of {source.folder}.")
+    print(f"The model after epoch {epochs} of {folder}.")
 
 
 def _snapshot(epoch):
@@ -92,32 +98,12 @@ def defend(config, model, images):
     """The model to train: the network itself, or a defense around it."""
     if config.defense == "none":
         return model
-    make = DEFENSES[config.defense]
-    return make(config, model, images)
-
-
-def _adversarial_training(config, model, images):
+    beta = config.beta
+    if beta is None:
+        beta = _BETA.get((config.defense, attacks.budgets(images)))
+    given = {} if beta is None or config.defense == "at" else {"beta": beta}
     attack = attacks.in_training(config, images)
-    return kwp.defenses.AdversarialTraining(model, attack)
-
-
-def _trades(config, model, images):
-    beta = 1.0 if attacks.budgets(images) == "mnist" else 6.0
-    beta = beta if config.beta is None else config.beta
-    return kwp.defenses.TRADES(model, attacks.in_training(config, images), beta)
-
-
-def _mart(config, model, images):
-    beta = 5.0 if config.beta is None else config.beta
-    return kwp.defenses.MART(model, attacks.in_training(config, images), beta)
-
-
-# By their names in `--defense`.
-DEFENSES = {
-    "at": _adversarial_training,
-    "trades": _trades,
-    "mart": _mart,
-}
+    return DEFENSES[config.defense](model, attack, **given)
 
 
 def loss_of(config):
@@ -143,43 +129,48 @@ def _batch_size(run, data):
     return size - size % run.devices.count
 
 
-def _validation_batch_size(run, data):
-    """Less than that of training, if whole batches are to hold all images."""
-    largest = _batch_size(run, data)
-    sizes = range(largest, largest // 2, -run.devices.count)
-    return next((s for s in sizes if len(data[0]) % s == 0), largest)
-
-
 def _fit(run, model, train_data, test_data):
-    batch_size = _batch_size(run, train_data)
-    steps = len(train_data[0]) // batch_size
+    config, devices = run.config, run.devices
+    size = _batch_size(run, train_data)
+    steps = len(train_data[0]) // size
     history, first_epoch = _restore(run, model)
-    part = {"part": run.devices.process, "parts": run.devices.processes}
+    part = {"part": devices.process, "parts": devices.processes}
     batches = kwp.datasets.batches(
         *train_data,
-        batch_size,
-        seed=run.config.seed,
+        size,
+        seed=config.seed,
         first_epoch=first_epoch,
-        augment=run.config.augment,
+        augment=config.augment,
         **part,
     )
-    validation = kwp.datasets.batches(
-        *test_data, _validation_batch_size(run, test_data), seed=None, **part
-    )
-    print(f"Training on {len(train_data[0])} images.{_angle_sentence(model)}")
-    print(_TITLES)
+    # Less than in training, if whole batches are to hold all images.
+    largest, count = _batch_size(run, test_data), len(test_data[0])
+    sizes = range(largest, largest // 2, -devices.count)
+    size = next((s for s in sizes if count % s == 0), largest)
+    validation = kwp.datasets.batches(*test_data, size, seed=None, **part)
+    callbacks = heads.callbacks(_inner(model), config.epochs)
+    if config.robust_every:  # Figure 4's curves: both sets under attack.
+        count = config.eval_images or count
+        curves = kwp.callbacks.RobustAccuracy(
+            first(count, train_data),
+            attacks.of_curves(config, train_data[0]),
+            every=config.robust_every,
+            validation_data=first(count, test_data),
+        )
+        callbacks.append(curves)
+    sentence = ""
+    if (kernel := _class_weights(model)) is not None:
+        ideal = np.degrees(kwp.simplex.ideal_angle(kernel.shape[-1]))
+        sentence = f" The class weights are {ideal:.2f}° apart at best."
+    print(f"Training on {len(train_data[0])} images.{sentence}\n{_TITLES}")
     model.fit(
         batches,
         shuffle=False,
         steps_per_epoch=steps,
-        epochs=run.config.epochs,
+        epochs=config.epochs,
         initial_epoch=first_epoch,
         validation_data=validation,
-        callbacks=[
-            *_robustness(run.config, train_data, test_data),
-            *heads.callbacks(_inner(model), run.config.epochs),
-            Epochs(run, history, steps),
-        ],
+        callbacks=[*callbacks, Epochs(run, history, steps)],
         verbose=0,
     )
 
@@ -190,37 +181,17 @@ def _restore(run, model):
     if not path.exists():
         return [], 0
     model.load_weights(path)
-    steps = iterations(model)
-    history = run.read("history.json")
     # Not steps by the epoch: with scaled losses some steps do not count.
-    epoch = max(
-        number
-        for number, record in enumerate(history, start=1)
-        if record["iterations"] <= steps
-    )
-    print(f"Resuming after epoch {epoch}.")
-    return history[:epoch], epoch
+    steps, history = iterations(model), run.read("history.json")
+    done = [record for record in history if record["iterations"] <= steps]
+    print(f"Resuming after epoch {len(done)}.")
+    return done, len(done)
 
 
 def iterations(model):
     """How many steps of the optimizer there have been."""
     # Not `int`, which does not know a mirrored variable.
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
-
-
-def _robustness(config, train_data, test_data):
-    """Figure 4's curves: both sets under attack."""
-    if config.robust_every is None:
-        return []
-    count = config.eval_images or len(test_data[0])
-    return [
-        kwp.callbacks.RobustAccuracy(
-            tuple(array[:count] for array in train_data),
-            attacks.of_curves(config, train_data[0]),
-            every=config.robust_every,
-            validation_data=tuple(array[:count] for array in test_data),
-        )
-    ]
 
 
 class Epochs(keras.callbacks.Callback):
@@ -231,7 +202,6 @@ class Epochs(keras.callbacks.Callback):
         self._run = run
         self._history = history
         self._steps = steps
-        self._snapshots = {int(epoch) for epoch in run.config.snapshots}
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
@@ -244,14 +214,14 @@ class Epochs(keras.callbacks.Callback):
         seconds = time.monotonic() - self._started
         every = self._run.config.robust_every
         record = recorded(logs, every is None or (epoch + 1) % every)
-        angle = min_angle(self.model)
-        if angle is not None:
-            record["min_angle"] = angle
+        shown = ""
+        if (kernel := _class_weights(self.model)) is not None:
+            angle = float(np.degrees(kwp.simplex.min_angle(kernel)))
+            record["min_angle"], shown = angle, f"{angle:.2f}°"
         record["seconds"] = seconds
         record["iterations"] = iterations(self.model)
         self._history.append(record)
         lead = "\r" if sys.stdout.isatty() else ""
-        shown = "" if angle is None else f"{angle:.2f}°"
         print(
             f"{lead}{epoch + 1:>5} {record['loss']:>10.4f} "
             f"{record['accuracy']:>10.2%} {record['val_accuracy']:>10.2%} "
@@ -260,7 +230,7 @@ class Epochs(keras.callbacks.Callback):
         )
         if self._run.devices.writes:
             write_json(self._run.path("history.json"), self._history)
-        if epoch + 1 in self._snapshots:
+        if epoch + 1 in map(int, self._run.config.snapshots):
             self._run.path("snapshots").mkdir(exist_ok=True)
             _save(self._run, _snapshot(epoch + 1), _inner(self.model).save)
         # Last, and in one file: its step counter is the epoch to resume at.
@@ -311,17 +281,17 @@ def _inner(model):
     return getattr(model, "model", model)
 
 
-def min_angle(model):
-    """Degrees between the closest class weights; None if there are none."""
-    kernel = getattr(_inner(model).get_layer("head"), "kernel", None)
-    if kernel is None:
-        return None
-    return float(np.degrees(kwp.simplex.min_angle(kernel)))
+def _class_weights(model):
+    """Those of the head; None if there are none."""
+    return getattr(_inner(model).get_layer("head"), "kernel", None)
 
 
-def _angle_sentence(model):
-    kernel = getattr(_inner(model).get_layer("head"), "kernel", None)
-    if kernel is None:
-        return ""
-    ideal = np.degrees(kwp.simplex.ideal_angle(kernel.shape[-1]))
-    return f" The class weights are {ideal:.2f}° apart at best."
+def main(experiment, argv=None):
+    """Train and attack the network of a `Config`, as a command line says."""
+    options.run(_main, experiment, argv or sys.argv)
+
+
+def _main(experiment, given, left):
+    options.no_more(left)
+    run, train_data, test_data = start(experiment, given)
+    evaluate(run, train(run, train_data, test_data), test_data)

@@ -2,24 +2,29 @@
 
 import json
 
+import numpy as np
 import pytest
+from made_reports import ENVIRONMENT, attack_result
 from studies import leave, listed, run_experiments
-from test_tables import RECORD, result
+from test_tables import RECORD
+
+from keras_wp import Report
 
 
 def finish(command, accuracy):
     """What a run of this command might have left, by its accuracy."""
-    report = {
-        "clean_accuracy": accuracy,
-        "results": [result("PGD40", "linf", 0.1, 10 * accuracy / 2)],
-    }
     history = [
         {"accuracy": accuracy * epoch / 2, "val_accuracy": accuracy * epoch / 4}
         for epoch in (1, 2)
     ]
     # As with --robust_every=2.
     history[1].update(robust_accuracy=0.25, val_robust_accuracy=0.125)
-    leave(command, RECORD, report=report, history=history)
+    folder = leave(command, RECORD, history=history)
+    count = round(10 * accuracy)
+    clean, left = np.arange(10) < count, np.arange(10) < count // 2
+    found = attack_result("PGD40", clean, left, 0.1)
+    report = Report(clean, (found,), ENVIRONMENT)
+    report.to_json(folder / "report.json")
 
 
 def draw(figure, tmp_path, accuracies):

@@ -210,6 +210,14 @@ def test_what_cannot_be_compared_is_one_sentence(given, message, tmp_path):
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
+@pytest.mark.parametrize(
+    "command, flag",
+    [("compare-heads", "--variants"), ("train", "--max_attack_steps")],
+)
+def test_help_lists_the_flags_of_a_command(command, flag):
+    assert f"  {flag}: " in run_experiments(command, "--help").stdout
+
+
 def test_labels_say_what_is_run():
     names = [
         "autoattack",

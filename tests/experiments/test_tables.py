@@ -2,8 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+from made_reports import ENVIRONMENT, attack_result
 from studies import leave, listed, run_experiments
+
+from keras_wp import Report
 
 RECORD = {
     "commit": "abc",
@@ -22,41 +26,37 @@ RESISTING = {
     "MTA50": (9, 3),
     "PGD40-margin": (8, 2),
 }
+IMAGES = np.arange(10)
+# The first of nine attacked images, and one that is not attacked.
+ZERO_GRADIENTS = np.array([3, 1, 1] + [0] * 6 + [5])
 
 
-def result(name, norm, eps, resisting):
-    return {
-        "name": name,
-        "norm": norm,
-        "eps": eps,
-        "robust_accuracy": resisting / 10,
-        "confidence_interval": [0.0, 1.0],
-        "attacked": [1] * 9 + [0],
-        "zero_gradients": [3, 1, 1] + [0] * 6 + [5],
-    }
+def report(**resisting):
+    """A report of ten images, nine of which are right at first."""
+    clean = IMAGES < 9
+    results = []
+    for name, counts in resisting.items():
+        budgets = [("l2", 3.0)] if name == "CW" else [("linf", 0.1)]
+        budgets += [("linf", 0.3)] * (len(counts) - 1)
+        for (norm, eps), count in zip(budgets, counts, strict=True):
+            # Other images in another norm.
+            left = np.roll(count > IMAGES, int(norm == "l2"))
+            found = attack_result(
+                name,
+                clean,
+                left,
+                eps,
+                norm,
+                zero_gradients=ZERO_GRADIENTS,
+            )
+            results.append(found)
+    return Report(clean, tuple(results), ENVIRONMENT)
 
 
 def finish(command):
     """What a run of this command might have left."""
-    results = []
-    for name, counts in RESISTING.items():
-        budgets = (
-            [("l2", 3.0)] if name == "CW" else [("linf", 0.1), ("linf", 0.3)]
-        )
-        for (norm, eps), count in zip(budgets, counts, strict=True):
-            results.append(result(name, norm, eps, count))
-    report = {
-        "num_images": 10,
-        "clean_accuracy": 0.9,
-        "robust_accuracy": 0.1,
-        "worst_case": [
-            {"norm": "l2", "eps": 3.0, "robust_accuracy": 0.4},
-            {"norm": "linf", "eps": 0.1, "robust_accuracy": 0.7},
-            {"norm": "linf", "eps": 0.3, "robust_accuracy": 0.2},
-        ],
-        "results": results,
-    }
-    leave(command, RECORD, report=report)
+    folder = leave(command, RECORD)
+    report(**RESISTING).to_json(folder / "report.json")
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_table_is_made_of_finished_runs(finished, tmp_path):
     cited = "| Ours | *cited* | 99.39 | 81.90 | 80.39 | 97.28 | 97.95 | 88.31 "
     assert cited + "| – | – | – | – | – | – |" in lines
     measured = "| 90.00 | 60.00 | 50.00 | 70.00 | 40.00 | 30.00 | 20.00 "
-    worst = "| 10.00 | 40.00 | 70.00 | 20.00 | 33.33 |"
+    worst = "| 10.00 | 40.00 | 80.00 | 20.00 | 33.33 |"
     for method in ("AdvTraining", "MMC", "Ours", "Ours with AdvTraining"):
         assert f"| {method} | measured {measured}{worst}" in lines
     assert len(lines) == 2 + 3 + 4

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 _SIZE, _LEGEND = 3.2, 1.8  # inches, of a panel and beside the last
-_STYLES = {"training": "--", "test": "-"}
 _EPOCH_STYLES = {
     "clean": {"color": "gray"},
     "worst case": {"color": "black"},
@@ -17,17 +16,18 @@ _EPOCH_STYLES = {
 }
 
 
-def save(figure, png, pdf):
-    """Write a figure to these two paths."""
+def save(figure, folder):
+    """Write a figure to a folder; returns the paths."""
+    png, pdf = folder / "figure.png", folder / "figure.pdf"
     figure.savefig(png, dpi=200)
     # Without the date the same numbers are the same file.
     figure.savefig(pdf, metadata={"CreationDate": None})
     plt.close(figure)
+    return png, pdf
 
 
-def _panels(data, beside=_LEGEND):
-    """A figure with one axis for each panel, and its title."""
-    panels = data["panels"]
+def _panels(panels, beside=_LEGEND):
+    """A figure, and its axes by panel: `[(axis, what is in the panel)]`."""
     figure, axes = plt.subplots(
         1,
         len(panels),
@@ -41,23 +41,36 @@ def _panels(data, beside=_LEGEND):
     return figure, list(zip(axes[0], panels.values(), strict=True))
 
 
+def _lines(panels, x, y="accuracy (%)", look=lambda i, label, points: {}):
+    """A figure with lines, `{panel: {label: [[x, y], ...]}}`, and a legend.
+
+    `look` says what sets the line of number `i` in its panel apart.
+    """
+    figure, axes = _panels(panels)
+    legend = {}
+    for axis, panel in axes:
+        for i, (label, points) in enumerate(panel.items()):
+            more = {"marker": "o", "ms": 3, **look(i, label, points)}
+            (line,) = axis.plot(*np.array(points).T, label=label, **more)
+            legend.setdefault(label, line)
+        axis.set(xlabel=x, ylabel=y, ylim=(-3, 103))
+        axis.grid(alpha=0.3)
+    place = {"loc": "outside right center", "fontsize": 8, "frameon": False}
+    figure.legend(legend.values(), legend.keys(), **place)
+    return figure, axes
+
+
 def embeddings(data):
     """Figure 3: a point for each image, a number for each class."""
-    figure, panels = _panels(data, beside=0)
-    for axis, panel in panels:
+    figure, axes = _panels(data["panels"], beside=0)
+    for axis, panel in axes:
         points, labels = np.array(panel["points"]), np.array(panel["labels"])
         axis.scatter(*points.T, c=labels, cmap="tab10", s=4, vmin=0, vmax=9)
         for label in np.unique(labels):
-            x, y = np.median(points[labels == label], axis=0)
-            axis.text(
-                x,
-                y,
-                str(label),
-                ha="center",
-                va="center",
-                weight="bold",
-                bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
-            )
+            middle = np.median(points[labels == label], axis=0)
+            box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
+            text = axis.text(*middle, str(label), weight="bold", bbox=box)
+            text.set(ha="center", va="center")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(True)
     return figure
@@ -65,61 +78,57 @@ def embeddings(data):
 
 def curves(data):
     """Figures 4 and 7: accuracy by epoch, on training and test images."""
-    figure, panels = _panels(data)
-    for axis, panel in panels:
-        for color, (label, parts) in enumerate(panel.items()):
-            for part, points in parts.items():
-                axis.plot(
-                    *np.array(points).T,
-                    _STYLES[part],
-                    color=f"C{color}",
-                    marker="." if len(points) < 20 else None,
-                    label=f"{label}, {part}",
-                )
+    panels = {
+        title: {
+            f"{label}, {part}": points
+            for label, parts in panel.items()
+            for part, points in parts.items()
+        }
+        for title, panel in data["panels"].items()
+    }
+
+    def look(i, label, points):
+        # Training and test images follow each other.
+        style = {"color": f"C{i // 2}", "ls": "-" if i % 2 else "--"}
+        marker = "." if len(points) < 20 else None
+        return {**style, "marker": marker, "ms": None}
+
+    figure, axes = _lines(panels, "epoch", look=look)
+    for axis, _ in axes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _label(axis, "epoch")
     figure.suptitle(f"Robust accuracy is that under {data['attack']}", size=9)
-    _legend(figure, panels)
     return figure
 
 
 def sweeps(data):
     """Figures 5 and 6: accuracy by a hyperparameter, on a logarithmic axis."""
-    figure, panels = _panels(data)
-    for axis, panel in panels:
-        for label, points in panel.items():
-            axis.plot(*np.array(points).T, marker="o", ms=3, label=label)
+    figure, axes = _lines(data["panels"], data["x"])
+    for axis, _ in axes:
         axis.set_xscale("log")
-        _label(axis, data["x"])
-    _legend(figure, panels)
     return figure
 
 
 def growing_epochs(data):
     """Accuracy by epochs, a panel for each method, and saturated units."""
+    shown = {name: name for name in ("clean", *data["attacks"])}
+    shown |= {"worst case": "worst_case", "units at ±1": "saturated"}
     panels = {}
     for row in data["rows"]:
-        mean = row["mean"]
-        shown = {name: mean[name] for name in ("clean", *data["attacks"])}
-        shown["worst case"] = mean["worst_case"]
-        shown["units at ±1"] = mean["saturated"]
         lines = panels.setdefault(row["method"], {})
-        for label, value in shown.items():
-            if value is not None:
+        for label, name in shown.items():
+            if (value := row["mean"][name]) is not None:
                 lines.setdefault(label, []).append([row["epochs"], 100 * value])
-    figure, panels = _panels({"panels": panels})
-    for axis, panel in panels:
-        for label, points in panel.items():
-            style = _EPOCH_STYLES.get(label, {})
-            axis.plot(
-                *np.array(points).T, marker="o", ms=3, label=label, **style
-            )
+    figure, axes = _lines(
+        panels,
+        "epochs",
+        "accuracy, share of units (%)",
+        lambda i, label, points: _EPOCH_STYLES.get(label, {}),
+    )
+    for axis, panel in axes:
         axis.set_xscale("log")
         epochs = sorted({x for points in panel.values() for x, _ in points})
         axis.set_xticks(epochs, [str(epoch) for epoch in epochs])
         axis.minorticks_off()
-        _label(axis, "epochs", "accuracy, share of units (%)")
-    _legend(figure, panels)
     return figure
 
 
@@ -130,8 +139,8 @@ def compare_heads(data):
         panel = panels.setdefault(row["defense"], {})
         if "against" in row:
             panel[row["variant"]] = row["against"]["worst case"]
-    figure, panels = _panels({"panels": panels}, beside=0)
-    for axis, panel in panels:
+    figure, axes = _panels(panels, beside=0)
+    for axis, panel in axes:
         places = -np.arange(len(panel))
         for place, found in zip(places, panel.values(), strict=True):
             low, high = (100 * limit for limit in found["interval"])
@@ -144,23 +153,3 @@ def compare_heads(data):
         axis.set_xlabel(f"worst case − {data['reference']} (points)")
         axis.grid(alpha=0.3, axis="x")
     return figure
-
-
-def _label(axis, x, y="accuracy (%)"):
-    axis.set(xlabel=x, ylabel=y, ylim=(-3, 103))
-    axis.grid(alpha=0.3)
-
-
-def _legend(figure, panels):
-    """One legend of all lines, each of which may be in some panels only."""
-    lines = {}
-    for axis, _ in panels:
-        handles, labels = axis.get_legend_handles_labels()
-        lines = {**dict(zip(labels, handles, strict=True)), **lines}
-    figure.legend(
-        lines.values(),
-        lines.keys(),
-        loc="outside right center",
-        fontsize=8,
-        frameon=False,
-    )

@@ -1,10 +1,7 @@
-"""The tables in `results/`, from their JSON alone."""
+"""The tables of studies in `results/`, from their JSON alone."""
 
-_CITED = (
-    "Rows marked *cited* are the paper's own numbers, which nothing here has "
-    "measured (Xu, Li and Yang, Table {number}); its authors trained for 400 "
-    "epochs."
-)
+from keras_wp.reports.text import markdown_table
+
 _OTHER_SETTINGS = (
     " By its code, its MTA moved features away from the class aimed at, from a "
     "random start and with lengths as they are; ours turns them towards it, "
@@ -31,80 +28,70 @@ _INTERVALS = {
 }
 
 
+def table(header, lines):
+    """A table of cells that are text."""
+    return markdown_table([header, *lines]).rstrip("\n")
+
+
 def paper_table(result):
     """Tables 2 to 5: a cited and a measured line for each row."""
     number, rows = result["table"], result["rows"]
-    budgets = list(rows[0]["measured"]["worst_case_by_budget"])
+    first = rows[0]["measured"]
+    budgets, attacks = first["worst_case_by_budget"], first["attacks"]
     header = ["method", "", "clean", *result["headings"], "worst case"]
     header += [*budgets, "zero grad"]
     lines = []
     for row in rows:
         ours, cited = row["measured"], row["cited"]
         if cited:
-            shown = [cited.get(name) for name in ("clean", *ours["attacks"])]
+            shown = [cited.get(name) for name in ("clean", *attacks)]
             shown += [None] * (2 + len(budgets))
             lines.append([row["method"], "*cited*", *map(_number, shown)])
-        shown = [
-            ours["clean"],
-            *[attack["accuracy"] for attack in ours["attacks"].values()],
-            ours["worst_case"],
-            *ours["worst_case_by_budget"].values(),
-            max(a["zero_gradients"] for a in ours["attacks"].values()),
-        ]
+        left = ours["attacks"].values()
+        shown = [ours["clean"], *(attack["accuracy"] for attack in left)]
+        shown += [ours["worst_case"], *ours["worst_case_by_budget"].values()]
+        shown += [max(attack["zero_gradients"] for attack in left)]
         lines.append([row["method"], "measured", *map(_number, shown)])
-    first = rows[0]["measured"]
-    images, attacks = first["images"], first["attacks"].values()
-    as_run = ", ".join(
-        f"{a['as_run']} ({a['norm']} {a['eps']:.4g})" for a in attacks
-    )
     return (
         f"# Table {number}: {result['title']}\n\n"
-        f"Accuracy in %. {_CITED.format(number=number)}"
-        f"{_CITED_BESIDES.get(number, '')}\n\n{table(header, lines)}\n\n"
-        f"Measured: {_measured(result)}, {images} "
-        f"test images (95 % intervals are up to ±{98 / images**0.5:.0f}); "
-        f"{as_run}. The worst case counts an image as robust if all attacks "
-        f"{_adaptive(first)}fail on it. `zero grad` is the largest share of "
-        "the attacked images (those classified correctly), over the attacks, "
-        "that met a gradient of exactly zero."
-        f"{_made(result)}"
+        "Accuracy in %. Rows marked *cited* are the paper's own numbers, which "
+        f"nothing here has measured (Xu, Li and Yang, Table {number}); its "
+        f"authors trained for 400 epochs.{_CITED_BESIDES.get(number, '')}\n\n"
+        f"{table(header, lines)}\n\n"
+        f"Measured: {_measured(result)}, {first['images']} test images (95 % "
+        f"intervals are up to ±{98 / first['images'] ** 0.5:.0f}); "
+        f"{', '.join(map(_as_run, attacks.values()))}. The worst case counts "
+        "an image as robust if all attacks "
+        f"{'and those that fit the model ' * first['adaptive']}fail on it. "
+        "`zero grad` is the largest share of the attacked images (those "
+        "classified correctly), over the attacks, that met a gradient of "
+        f"exactly zero.{_made(result)}"
     )
-
-
-def _adaptive(measured):
-    return "and those that fit the model " if measured["adaptive"] else ""
 
 
 def growing_epochs(result):
     """Each method after more and more epochs."""
     rows, attacks = result["rows"], result["attacks"]
-    header = ["method", "epochs", "clean", *attacks, "worst case"]
-    header += ["units at ±1", "beyond ±0.999", "pre-activation"]
-    header += ["zero grad", "min. angle"]
+    # By heading: the name in the record, and how it is shown.
+    columns = {
+        **{name: (name, _percent) for name in ("clean", *attacks)},
+        "worst case": ("worst_case", _percent),
+        "units at ±1": ("saturated", _percent),
+        "beyond ±0.999": ("nearly_saturated", _percent),
+        "pre-activation": ("median_size", _number),
+        "zero grad": ("zero_gradients", _percent),
+        "min. angle": ("min_angle", _number),
+    }
     lines = []
     for row in rows:
-        mean = row["mean"]
-        shares = [mean[name] for name in ("clean", *attacks, "worst_case")]
-        shares += [mean["saturated"], mean["nearly_saturated"]]
-        lines.append(
-            [
-                row["method"],
-                str(row["epochs"]),
-                *map(_percent, shares),
-                _number(mean["median_size"]),
-                _percent(mean["zero_gradients"]),
-                _number(mean["min_angle"]),
-            ]
-        )
-    budgets = ", ".join(
-        f"{heading}: {a['as_run']} ({a['norm']} {a['eps']:.4g})"
-        for heading, a in attacks.items()
-    )
-    seeds = len(rows[0]["runs"])
+        shown = [show(row["mean"][name]) for name, show in columns.values()]
+        lines.append([row["method"], str(row["epochs"]), *shown])
     return (
         f"# {result['title']}\n\n"
-        f"Accuracy in %{_mean_of(seeds)}.\n\n{table(header, lines)}\n\n"
-        f"{budgets}. *MTA, as published* moves away from the class aimed at, "
+        f"Accuracy in %{_mean_of(rows)}.\n\n"
+        f"{table(['method', 'epochs', *columns], lines)}\n\n"
+        f"{', '.join(f'{k}: {_as_run(a)}' for k, a in attacks.items())}. "
+        "*MTA, as published* moves away from the class aimed at, "
         "from a random start, as the published script does, and flatters. The "
         f"worst case is over all attacks in {result['norm']} within "
         f"{result['eps']:.4g}, and those that fit the model. Of the Tanh "
@@ -113,59 +100,50 @@ def growing_epochs(result):
         "of their pre-activations. `zero grad` is the share of the attacked "
         "images (those classified correctly) on which PGD met a gradient of "
         "exactly zero. Degrees between the closest class weights.\n\n"
-        f"{_sentence(_measured(result))}, {result['images']} test images."
+        f"P{_measured(result)[1:]}, {result['images']} test images."
         f"{_made(result)}"
     )
 
 
 def compare_heads(result):
     """Heads in the same training, against the ordinary one."""
-    attack, reference = result["attack"], result["reference"]
-    conditions = ["clean", attack, "worst case"]
+    rows, reference = result["rows"], result["reference"]
+    conditions = ["clean", result["attack"], "worst case"]
     header = ["training", "head", *conditions]
     header += [f"worst case − {reference}", "by seed", "only it"]
     header += [f"only {reference}", f"clean − {reference}"]
-    lines = []
-    for row in result["rows"]:
+    lines, over = [], set()
+    for row in rows:
         line = [row["defense"], row["variant"]]
         line += [_with_range(row["accuracy"][name]) for name in conditions]
-        if "against" in row:
-            worst, clean = row["against"]["worst case"], row["against"]["clean"]
+        if against := row.get("against"):
+            worst = against["worst case"]
             line += [
                 f"**{_difference(worst)}**",
-                ", ".join(_points(d) for d in worst["difference_by_seed"]),
+                ", ".join(map(_points, worst["difference_by_seed"])),
                 str(worst["pooled"]["second"]),
                 str(worst["pooled"]["first"]),
-                _difference(clean),
+                _difference(against["clean"]),
             ]
-        else:
-            line += ["–"] * 5
-        lines.append(line)
-    seeds = len(result["rows"][0]["runs"])
-    over = {
-        found["over"]
-        for row in result["rows"]
-        for found in row.get("against", {}).values()
-    }
-    intervals = " ".join(_INTERVALS[key] for key in _INTERVALS if key in over)
+            over |= {found["over"] for found in against.values()}
+        lines.append(line + ["–"] * (len(header) - len(line)))
+    intervals = " ".join(text for k, text in _INTERVALS.items() if k in over)
     return (
         f"# {result['title']}\n\n"
-        f"Accuracy in %{_mean_of(seeds)} (lowest to highest). The worst case "
-        f"counts an image as robust if {attack} and the attacks that fit the "
-        f"model fail on it, at {result['norm']} {result['eps']:.4g}. "
+        f"Accuracy in %{_mean_of(rows)} (lowest to highest). The worst case "
+        f"counts an image as robust if {result['attack']} and the attacks that "
+        f"fit the model fail on it, at {result['norm']} {result['eps']:.4g}. "
         "Differences are in points, with 95 % intervals.\n\n"
         f"{table(header, lines)}\n\n"
-        f"*only it*: outcomes, of {result['images']} images with {seeds} "
-        f"seeds, in which just this head resists the worst case. "
-        f"{intervals}\n\n"
-        f"{_sentence(_measured(result))}.{_made(result)}"
+        f"*only it*: outcomes, of {result['images']} images with "
+        f"{len(rows[0]['runs'])} seeds, in which just this head resists the "
+        f"worst case. {intervals}\n\n"
+        f"P{_measured(result)[1:]}.{_made(result)}"
     )
 
 
-def table(header, lines):
-    """A table in Markdown, of cells that are text."""
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+def _as_run(attack):
+    return f"{attack['as_run']} ({attack['norm']} {attack['eps']:.4g})"
 
 
 def _measured(result):
@@ -185,12 +163,9 @@ def _made(result):
     )
 
 
-def _mean_of(seeds):
+def _mean_of(rows):
+    seeds = len(rows[0]["runs"])
     return f", the mean of {seeds} seeds" if seeds > 1 else ""
-
-
-def _sentence(text):
-    return text[0].upper() + text[1:]
 
 
 def _number(value):
@@ -206,15 +181,14 @@ def _points(difference):
 
 
 def _difference(found):
-    low, high = found["interval"]
+    low, high = map(_points, found["interval"])
     mark = " †" if found["over"] == "images" else ""
-    text = f"{_points(low)} to {_points(high)}"
-    return f"{_points(found['difference'])} ({text}){mark}"
+    return f"{_points(found['difference'])} ({low} to {high}){mark}"
 
 
 def _with_range(values):
     """The mean of several runs, and their range if they differ."""
-    mean = sum(values) / len(values)
+    mean = _percent(sum(values) / len(values))
     if len(values) == 1:
-        return _percent(mean)
-    return f"{_percent(mean)} ({_percent(min(values))}–{_percent(max(values))})"
+        return mean
+    return f"{mean} ({_percent(min(values))}–{_percent(max(values))})"

@@ -7,21 +7,31 @@ import shlex
 import subprocess
 import sys
 
+import keras
+
 _HERE = pathlib.Path(__file__).parent
 # TensorFlow Datasets keeps the pixels of these as they are; a copy may not.
 _LOSSLESS = ("mnist", "cifar10", "cifar100")
 
 
+def process():
+    """What a number depends on besides data and seed."""
+    return {
+        "command": command(),
+        "commit": commit(),
+        "versions": versions(),
+        "device": device(),
+    }
+
+
 def command():
     """The command line of this process, as typed in the repository's root."""
-    _, *arguments = sys.orig_argv
+    name, *arguments = sys.argv
+    name = "/".join(pathlib.Path(name).resolve().parts[-2:])
     # A module that was run with -m has its file for a name.
-    if "-m" in arguments:
-        arguments = arguments[arguments.index("-m") :]
-    else:
-        script = pathlib.Path(sys.argv[0]).resolve()
-        arguments = [f"{script.parent.name}/{script.name}", *sys.argv[1:]]
-    return shlex.join(["python", *arguments])
+    if "-m" in sys.orig_argv:
+        name, *arguments = sys.orig_argv[sys.orig_argv.index("-m") :]
+    return shlex.join(["python", name, *arguments])
 
 
 def _checked_out():
@@ -52,8 +62,6 @@ def commit():
 
 def versions():
     """Of Python, and of what computes, by name."""
-    import keras
-
     names = ["keras_wp", "keras", keras.backend.backend(), "numpy"]
     found = {name: sys.modules[name].__version__ for name in names}
     return {**found, "python": platform.python_version()}
@@ -75,8 +83,6 @@ def data(name, data_dir=None):
 
 def device():
     """The accelerators, or the processor's kind and how many cores of it."""
-    import keras
-
     if keras.backend.backend() == "jax":
         import jax
 
@@ -90,11 +96,7 @@ def device():
         ]
     if names:
         return f"{len(names)} x {names[0]}"
-    return f"{platform.machine()} CPU, cores: {_cores()}"
-
-
-def _cores():
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    # Those that this process may use, where the system knows.
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count()
+    return f"{platform.machine()} CPU, cores: {cores}"

@@ -3,13 +3,22 @@
 A result is a folder, such as `results/table/4-cpu`, whose parent's name says
 what it is of. It holds `data.json`, and `table.md`, `figure.png` and
 `figure.pdf` where there are such.
+
+    python -m keras_wp.experiments render
+
+makes these once more from the JSON, with the functions that the studies and
+benchmarks use: when one of these has changed, or to check a table against its
+numbers. JSON of which nothing is made stays as it is.
 """
 
+import dataclasses
 import json
+import pathlib
 
+from keras_wp.experiments import options
 from keras_wp.experiments.publish import markdown, timings
 
-DATA = "data.json"
+DATA, TABLE = "data.json", "table.md"
 _TABLES = {
     "table": markdown.paper_table,
     "growing-epochs": markdown.growing_epochs,
@@ -34,12 +43,7 @@ _FIGURES = {
 
 
 def write(folder, result):
-    """Write a result as JSON, and what is made of it.
-
-    Args:
-        folder: The result's folder, such as `results/table/4-cpu`.
-        result: What JSON knows.
-    """
+    """Write a result, as JSON, and what is made of it to its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_text(folder / DATA, json.dumps(result, indent=1) + "\n")
     render(folder)
@@ -48,23 +52,41 @@ def write(folder, result):
 def render(folder):
     """Write the table and the figure that belong to a result, if any."""
     kind = folder.parent.name
-    to_markdown, draw = _TABLES.get(kind), _FIGURES.get(kind)
-    if kind == "figure":
-        draw = _FIGURES[f"figure-{folder.name.partition('-')[0]}"]
+    number = folder.name.partition("-")[0]
+    to_markdown = _TABLES.get(kind)
+    draw = _FIGURES.get(f"figure-{number}" if kind == "figure" else kind)
     if not (to_markdown or draw):
         return
     result = json.loads((folder / DATA).read_text(encoding="utf-8"))
     if to_markdown:
-        _write_text(folder / "table.md", to_markdown(result))
+        _write_text(folder / TABLE, to_markdown(result))
     if draw:
         from keras_wp.experiments.publish import drawing
 
-        picture = getattr(drawing, draw)(result)
-        png, pdf = folder / "figure.png", folder / "figure.pdf"
-        drawing.save(picture, png, pdf)
-        print(f"Written: {png}\nWritten: {pdf}")
+        for path in drawing.save(getattr(drawing, draw)(result), folder):
+            print(f"Written: {path}")
 
 
 def _write_text(path, text):
     path.write_text(text, encoding="utf-8")
     print(f"Written: {path}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Render:
+    output_dir: str = options.place("results", "Where the results are.")
+
+
+def command(argv):
+    """`render`."""
+    options.run(_main, _Render(), argv)
+
+
+def _main(usual, given, left):
+    options.no_more(left)
+    root = pathlib.Path(dataclasses.replace(usual, **given).output_dir)
+    found = sorted(root.glob(f"*/*/{DATA}"))
+    if not found:
+        raise SystemExit(f"There is no {DATA} in {root}.")
+    for path in found:
+        render(path.parent)

@@ -12,65 +12,46 @@ def peers(result):
         "seconds shown. Accuracy after the attack, and the median distance in "
         "its norm, by one function for all; of several draws of the random "
         "numbers the mean accuracy, and from the lowest to the highest. "
-        "PyTorch "
-        f"{result['torch']} with {result['torch_threads']} threads."
+        f"PyTorch {result['torch']} with {result['torch_threads']} threads."
         f"{_made(result)}"
     )
 
 
 def peers_table(figures):
-    """A row for each work and library.
-
-    Args:
-        figures: What `benchmarks/vs_peers.py` measures.
-    """
-    header = ["work", "library", "seconds", "ours / it", "robust", "median"]
+    """A row for each work and library, of what `vs_peers.py` measures."""
+    columns = {
+        "work": "{work}, {images} images",
+        "library": "{library} {version}",
+        "seconds": "{seconds:.2f}",
+        "ours / it": "{ours_over_it:.3f}",
+        "robust": "{robust_accuracy:.1%}",
+        "median": "{median_distance:.4f}",
+    }
     lines = []
     for figure in figures:
         for row in figure["rows"]:
-            label = f"{figure['work']}, {figure['images']} images"
+            more = {}
             if "error" in row:
-                lines.append([label, row["library"], row["error"], *[""] * 3])
-                continue
-            ratio, median = row["ours_over_it"], row["median_distance"]
-            lines.append(
-                [
-                    label,
-                    f"{row['library']} {row['version']}",
-                    f"{row['seconds']:.2f}",
-                    "" if ratio is None else f"{ratio:.3f}",
-                    _robust(row),
-                    "" if median is None else f"{median:.4f}",
-                ]
-            )
-    return table(header, lines)
-
-
-def _robust(row):
-    """The accuracy, or of several draws the mean and the range."""
-    draws = row.get("draws", [])
-    if len(draws) < 2:
-        return f"{row['robust_accuracy']:.1%}"
-    mean = sum(draws) / len(draws)
-    return f"{mean:.1%} ({min(draws):.1%} to {max(draws):.1%})"
+                more = {"library": "{library}", "seconds": "{error}"}
+            elif len(draws := row.get("draws", [])) > 1:
+                # The mean of several draws, and the range.
+                found = sum(draws) / len(draws), min(draws), max(draws)
+                more = {"robust": "{:.1%} ({:.1%} to {:.1%})".format(*found)}
+            lines.append(_cells({**columns, **more}, {**figure, **row}))
+    return table([*columns], lines)
 
 
 def gradients(result):
     """What a gradient costs, by batch, compiler and precision."""
-    figures = result["figures"]
-    batches = list(dict.fromkeys(figure["batch"] for figure in figures))
-    found = {
-        (f["precision"], f["compiler"], f["batch"]): f["milliseconds"]
-        for f in figures
-    }
-    rows = dict.fromkeys((f["precision"], f["compiler"]) for f in figures)
-    lines = [
-        [*row, *(f"{found[*row, batch]:.2f}" for batch in batches)]
-        for row in rows
-    ]
-    header = ["precision", "compiler", *(f"batch of {b}" for b in batches)]
+    rows = {}
+    for f in result["figures"]:
+        row = rows.setdefault((f["precision"], f["compiler"]), {})
+        row[f"batch of {f['batch']}"] = f"{f['milliseconds']:.2f}"
+    batches = dict.fromkeys(batch for row in rows.values() for batch in row)
+    lines = [[*what, *map(row.get, batches)] for what, row in rows.items()]
     return (
-        f"# What a gradient costs\n\n{table(header, lines)}\n\n"
+        "# What a gradient costs\n\n"
+        f"{table(['precision', 'compiler', *batches], lines)}\n\n"
         "Milliseconds an image of the gradients of the cross-entropy in the "
         f"images, by the clock: the medians of {result['rounds']} turns. "
         f"Backend: {result['backend']}.{_made(result)}"
@@ -79,28 +60,21 @@ def gradients(result):
 
 def floor(result):
     """The engine against bare gradients."""
-    header = ["attack", "images", "clean", "robust", "steps", "a step is a"]
-    header += ["ratio", "of processor time", "divided", "without clean pass"]
-    header += ["with forward passes"]
-    lines = [
-        [
-            figure["attack"],
-            str(figure["images"]),
-            f"{figure['clean_accuracy']:.1%}",
-            f"{figure['robust_accuracy']:.1%}",
-            f"{figure['steps_per_image']:.1f}",
-            figure["unit"],
-            f"{figure['ratio_wall']:.2f}",
-            f"{figure['ratio_processor']:.2f}",
-            f"{figure['ratio_divided_wall']:.2f}",
-            f"{figure['ratio_attack_wall']:.2f}",
-            # Not in the oldest records.
-            _two_places(figure.get("ratio_passes_wall")),
-        ]
-        for figure in result["figures"]
-    ]
+    columns = {
+        "attack": "{attack}",
+        "images": "{images}",
+        "clean": "{clean_accuracy:.1%}",
+        "robust": "{robust_accuracy:.1%}",
+        "steps": "{steps_per_image:.1f}",
+        "a step is a": "{unit}",
+        "ratio": "{ratio_wall:.2f}",
+        "of processor time": "{ratio_processor:.2f}",
+        "divided": "{ratio_divided_wall:.2f}",
+        "without clean pass": "{ratio_attack_wall:.2f}",
+        "with forward passes": "{ratio_passes_wall:.2f}",
+    }
     return (
-        f"# The engine against the floor\n\n{table(header, lines)}\n\n"
+        f"# The engine against the floor\n\n{_figures(result, columns)}\n\n"
         "*steps*: of each attacked image, on average. *ratio*: time of "
         "`evaluate`, everything included, over that of the steps as bare "
         "compiled programs on whole batches, by the clock; then by processor "
@@ -115,17 +89,15 @@ def floor(result):
 
 def devices(result):
     """Two logical devices, and two cores, against one."""
-    throughput, found = result["throughput_of_two_devices"], result["results"]
-    lines = [
-        ["throughput of two devices", f"{throughput['wall']:.2f}"],
-        ["the same by processor time", f"{throughput['processor']:.2f}"],
-        [
-            "speed-up by the second core",
-            f"{result['speed_up_of_two_cores']:.2f}",
-        ],
-        ["other verdicts", f"{found['other_verdicts']} of {result['images']}"],
-        ["other numbers of steps", str(found["other_steps"])],
-    ]
+    two = "throughput_of_two_devices"
+    lines = {
+        "throughput of two devices": f"{{{two}[wall]:.2f}}",
+        "the same by processor time": f"{{{two}[processor]:.2f}}",
+        "speed-up by the second core": "{speed_up_of_two_cores:.2f}",
+        "other verdicts": "{results[other_verdicts]} of {images}",
+        "other numbers of steps": "{results[other_steps]}",
+    }
+    lines = zip(lines, _cells(lines, result), strict=True)
     header = [f"{result['attack']} on {result['images']} images", ""]
     return (
         f"# Two devices and two cores\n\n{table(header, lines)}\n\n"
@@ -136,26 +108,33 @@ def devices(result):
 
 def memory(result):
     """Peak memory by the number of streamed images."""
-    header = ["images", "steps per image", "as float32, MB", "peak, MB", "s"]
-    lines = [
-        [
-            f"{figure['images']:,}",
-            f"{figure['steps_per_image']:.0f}",
-            f"{figure['megabytes_of_images']:.1f}",
-            f"{figure['peak_megabytes']:.0f}",
-            f"{figure['seconds']:.0f}",
-        ]
-        for figure in result["figures"]
-    ]
+    columns = {
+        "images": "{images:,}",
+        "steps per image": "{steps_per_image:.0f}",
+        "as float32, MB": "{megabytes_of_images:.1f}",
+        "peak, MB": "{peak_megabytes:.0f}",
+        "s": "{seconds:.0f}",
+    }
     return (
-        f"# Memory of an evaluation\n\n{table(header, lines)}\n\n"
+        f"# Memory of an evaluation\n\n{_figures(result, columns)}\n\n"
         f"{result['attack']}, each number of images in a process of its own."
         f"{_made(result)}"
     )
 
 
-def _two_places(value):
-    return "" if value is None else f"{value:.2f}"
+def _figures(result, columns):
+    """A row for each figure; columns are formats of cells."""
+    return table([*columns], [_cells(columns, f) for f in result["figures"]])
+
+
+def _cells(columns, values):
+    def cell(text):
+        try:
+            return text.format(**values)
+        except (KeyError, TypeError):  # Not known, as in older records.
+            return ""
+
+    return [*map(cell, columns.values())]
 
 
 def _made(result):

@@ -2,22 +2,15 @@
 
     python -m keras_wp.experiments figure --figure=4 --preset=cpu
 
-trains and attacks what the figure needs, and writes `results/figure/4-cpu`:
-the numbers and what they depend on as JSON, and the same as PNG and PDF. The
-figures of the paper are on CIFAR-10 (and MNIST, in Figures 5 and 6); those of
-`--preset=cpu` are on MNIST.
-
-What is finished is not run again. Flags after `--` go to the experiments, as
-in `-- --distribute=mirrored`.
+The figures of the paper are on CIFAR-10 (and MNIST, in Figures 5 and 6); those
+of `--preset=cpu` are on MNIST.
 """
 
 import dataclasses
+from collections.abc import Callable
 
-from keras_wp.experiments import options
-from keras_wp.experiments.options import option
-from keras_wp.experiments.studies import queue
-from keras_wp.experiments.studies.paper import ORDINARY, TABLES, scaled, slug
-from keras_wp.experiments.studies.study import Study
+from keras_wp.experiments.options import place
+from keras_wp.experiments.studies.tables import ORDINARY, TABLES, Paper
 
 ACTIVATIONS = {
     "ReLU": "relu",
@@ -26,11 +19,14 @@ ACTIVATIONS = {
     "Tanh": "tanh",
 }
 # The paper does not list its values of alpha and s.
-SWEEP = {
-    "paper": {"alpha": (1, 10, 100, 1000), "s": (0.01, 0.1, 1, 10)},
-    "gpu": {"alpha": (1, 10, 100, 1000), "s": (0.01, 0.1, 1, 10)},
-    "cpu": {"alpha": (1, 100), "s": (0.1, 1)},
-    "smoke": {"alpha": (1, 100), "s": (0.1,)},
+_SWEPT = {
+    "alpha": (1, 10, 100, 1000),
+    "s": (0.01, 0.1, 1, 10),
+    "activation": tuple(ACTIVATIONS.values()),
+}
+_SWEPT_BY = {
+    "cpu": {**_SWEPT, "alpha": (1, 100), "s": (0.1, 1)},
+    "smoke": {**_SWEPT, "alpha": (1, 100), "s": (0.1,)},
 }
 # Points of Figure 3.
 POINTS = {"paper": 10_000, "gpu": 2000, "cpu": 1000, "smoke": 20}
@@ -38,10 +34,18 @@ ATTACK = {"cifar10_small_cnn": "pgd20-paper", "mnist_small_cnn": "pgd40-paper"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Figures(Study):
+class Figures(Paper):
     """A figure of the paper."""
 
-    figure: str | None = option(None, "Its number.", ("3", "4", "5", "6", "7"))
+    kind = "figure"
+    figure: str | None = place(None, "Its number.", ("3", "4", "5", "6", "7"))
+
+    def experiments(self):
+        return FIGURES[self.figure].experiments(self)
+
+    def result(self, runs):
+        figure = FIGURES[self.figure]
+        return {"title": figure.title, **figure.result(self, runs)}
 
     @property
     def script(self):
@@ -49,160 +53,128 @@ class Figures(Study):
         small = self.preset == "cpu"
         return "mnist_small_cnn" if small else "cifar10_small_cnn"
 
-
-def experiment(study, script, **given):
-    """A small network under one attack, named by its fields."""
-    name = "-".join(f"{key}-{value}" for key, value in given.items())
-    fields = {"attacks": (ATTACK[script],), **given}
-    fields = scaled(fields, script, study.preset)
-    return queue.Experiment(study, slug(name), script, fields)
+    def small(self, script=None, **given):
+        """A small network under one attack, named by its fields."""
+        script = script or self.script
+        name = "-".join(f"{key}-{value}" for key, value in given.items())
+        return self.experiment(name, script, attacks=(ATTACK[script],), **given)
 
 
-def figure_3(study, more):
-    """t-SNE of the features, by activation."""
-    runs = {
-        "(a) softmax loss": experiment(study, study.script, **ORDINARY),
-        "(b) weight penalty, ReLU": experiment(
-            study, study.script, activation="relu"
-        ),
-        "(c) weight penalty, Tanh": experiment(
-            study, study.script, activation="tanh"
-        ),
-    }
-    queue.run(list(runs.values()), more)
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A figure of a few trainings, and its `result` of the study and the runs.
+
+    A training has fields of a small network, or is a method of the table on the
+    study's data.
+    """
+
+    title: str
+    trained: dict
+    result: Callable
+
+    def experiments(self, study):
+        table = TABLES["4" if study.script.startswith("mnist") else "5"]
+        return {
+            label: study.row(table, what)
+            if isinstance(what, str)
+            else study.small(**what)
+            for label, what in self.trained.items()
+        }
+
+
+def _embedded(study, runs):
     from keras_wp.experiments.studies.features import embed
 
-    panels = {
-        title: embed(run, POINTS[study.preset]) for title, run in runs.items()
-    }
-    return runs, {"panels": panels}
+    count = POINTS[study.preset]
+    return {"panels": {k: embed(run, count) for k, run in runs.items()}}
 
 
-def figure_4(study, more):
-    """Training curves of three defenses, under attack."""
-    table = TABLES["4" if study.script.startswith("mnist") else "5"]
-    shown = {"AT": "AdvTraining", "MMC": "MMC", "Ours": "Ours"}
-    rows = {row.method: row for row in table.rows}
-    runs = {
-        label: table.experiment(study, rows[method])
-        for label, method in shown.items()
-    }
-    queue.run(list(runs.values()), more)
-    keys = {"training": "robust_accuracy", "test": "val_robust_accuracy"}
-    return runs, curves(runs, {"robust accuracy": keys})
+def _curves(**panels):
+    """Accuracies by epoch; `panels` are keys of the history."""
+
+    def curve(history, key):
+        return [
+            [epoch, round(100 * record[key], 2)]
+            for epoch, record in enumerate(history, start=1)
+            if key in record
+        ]
+
+    def result(study, runs):
+        found = {f"{panel} accuracy": {} for panel in panels}
+        for label, run in runs.items():
+            history = run.read("history.json")
+            for panel, key in panels.items():
+                found[f"{panel} accuracy"][label] = {
+                    "training": curve(history, key),
+                    "test": curve(history, f"val_{key}"),
+                }
+        first, *_ = runs.values()
+        return {"panels": found, "attack": _first_attack(first.report())}
+
+    return result
 
 
-def figure_5(study, more):
-    """Accuracy by alpha and s."""
-    values = SWEEP[study.preset]
-    x, lines = ("alpha", values["alpha"]), ("s", values["s"])
-    return sweep(study, more, x, lines)
+def _first_attack(report):
+    """The attack of the curves: the first one, at the smallest budget."""
+    first = report.results[0]
+    return f"{first.name}, {first.norm} {first.eps:.3g}"
 
 
-def figure_6(study, more):
-    """Accuracy by s and activation."""
-    x = "s", SWEEP[study.preset]["s"]
-    return sweep(study, more, x, ("activation", ACTIVATIONS.values()))
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Accuracies over the field `x`, a line for each value of another."""
 
+    title: str
+    x: str
+    line: str
 
-def figure_7(study, more):
-    """Training curves by activation."""
-    runs = {
-        label: experiment(study, study.script, activation=name)
-        for label, name in ACTIVATIONS.items()
-    }
-    queue.run(list(runs.values()), more)
-    keys = {
-        "clean accuracy": {"training": "accuracy", "test": "val_accuracy"},
-        "robust accuracy": {
-            "training": "robust_accuracy",
-            "test": "val_robust_accuracy",
-        },
-    }
-    return runs, curves(runs, keys)
+    def experiments(self, study):
+        values = _SWEPT_BY.get(study.preset, _SWEPT)
+        few = study.preset == "cpu"
+        return {
+            (script, line, x): study.small(
+                script, **{self.x: x, self.line: line}
+            )
+            for script in ("mnist_small_cnn", "cifar10_small_cnn")[: 2 - few]
+            for line in values[self.line]
+            for x in values[self.x]
+        }
+
+    def result(self, study, runs):
+        panels = {}
+        for (script, line, x), run in runs.items():
+            report, data = run.report(), script.partition("_")[0]
+            robust = report.results[0].robust_accuracy
+            for name, accuracy in (
+                (f"{data}, clean", report.clean_accuracy),
+                (f"{data}, {_first_attack(report)}", robust),
+            ):
+                lines = panels.setdefault(name, {})
+                points = lines.setdefault(f"{self.line} = {line}", [])
+                points.append([x, round(100 * accuracy, 2)])
+        return {"panels": panels, "x": self.x}
 
 
 FIGURES = {
-    "3": figure_3,
-    "4": figure_4,
-    "5": figure_5,
-    "6": figure_6,
-    "7": figure_7,
+    "3": Trained(
+        "t-SNE of the features, by activation.",
+        {
+            "(a) softmax loss": ORDINARY,
+            "(b) weight penalty, ReLU": {"activation": "relu"},
+            "(c) weight penalty, Tanh": {"activation": "tanh"},
+        },
+        _embedded,
+    ),
+    "4": Trained(
+        "Training curves of three defenses, under attack.",
+        {"AT": "AdvTraining", "MMC": "MMC", "Ours": "Ours"},
+        _curves(robust="robust_accuracy"),
+    ),
+    "5": Sweep("Accuracy by alpha and s.", "alpha", "s"),
+    "6": Sweep("Accuracy by s and activation.", "s", "activation"),
+    "7": Trained(
+        "Training curves by activation.",
+        {label: {"activation": name} for label, name in ACTIVATIONS.items()},
+        _curves(clean="accuracy", robust="robust_accuracy"),
+    ),
 }
-
-
-def curves(runs, panels):
-    """`{panel: {run: {set: [[epoch, percent], ...]}}}` from the histories."""
-    found = {}
-    for panel, keys in panels.items():
-        found[panel] = {
-            label: {
-                part: [
-                    [epoch, round(100 * record[key], 2)]
-                    for epoch, record in enumerate(run.history(), start=1)
-                    if key in record
-                ]
-                for part, key in keys.items()
-            }
-            for label, run in runs.items()
-        }
-    return {"panels": found, "attack": attacked(next(iter(runs.values())))}
-
-
-def attacked(run):
-    """The attack of the curves: the first one, at the smallest budget."""
-    first = run.report()["results"][0]
-    return f"{first['name']}, {first['norm']} {first['eps']:.3g}"
-
-
-def sweep(study, more, x, lines):
-    """Clean and robust accuracy over one field, a line for each of another.
-
-    Args:
-        study: The `Figures`.
-        more: Flags to add to each experiment.
-        x: The field's name, and its values.
-        lines: The same of the other field.
-    """
-    (x_flag, x_values), (line_flag, line_values) = x, lines
-    scripts = ["mnist_small_cnn"]
-    if study.preset != "cpu":
-        scripts.append("cifar10_small_cnn")
-    runs = {
-        (script, line, x): experiment(
-            study, script, **{x_flag: x, line_flag: line}
-        )
-        for script in scripts
-        for line in line_values
-        for x in x_values
-    }
-    queue.run(list(runs.values()), more)
-    panels = {}
-    for (script, line, x), run in runs.items():
-        report = run.report()
-        data = script.partition("_")[0]
-        points = {
-            f"{data}, clean": report["clean_accuracy"],
-            f"{data}, {attacked(run)}": report["results"][0]["robust_accuracy"],
-        }
-        for panel, accuracy in points.items():
-            drawn = panels.setdefault(panel, {})
-            label = f"{line_flag} = {line}"
-            drawn.setdefault(label, []).append([x, round(100 * accuracy, 2)])
-    runs = {str(key): run for key, run in runs.items()}
-    return runs, {"panels": panels, "x": x_flag}
-
-
-def command(argv):
-    """`figure`."""
-    options.run(_main, Figures(), argv)
-
-
-def _main(study, given, more):
-    study = dataclasses.replace(study, **given)
-    study.require("figure")
-    figure = FIGURES[study.figure]
-    runs, data = figure(study, more)
-    record = queue.records(list(runs.values()))
-    result = {**record, "title": figure.__doc__, **data}
-    study.write("figure", f"{study.figure}-{study.preset}", result)

@@ -10,259 +10,158 @@ and with attacks that fit the model. Beside the accuracies it counts the units
 of the Tanh that are exactly -1 or 1 in float32, so that no gradient passes
 them, and the images on which PGD met no gradient at all.
 
-It writes `results/growing-epochs/mnist-cpu`: JSON (shares from 0 to 1,
-with each seed alone), a table and a figure.
-
 A network is trained once, for the most epochs, and kept as it was after fewer:
 no learning rate depends on what is to come, so these are what shorter runs end
-with. `--preset=cpu` is on 2,000 digits with a network of half the width; by
-estimate it takes an hour and a half on two cores, most of it for attacks.
-`--preset=gpu` is the paper's 400 epochs, on 1,000 test images.
-
-    --script=cifar10_small_cnn                        on CIFAR-10
-    --seeds=0,1,2                                     the mean of three
-    --methods=plain,wp-tanh --checkpoints=64,400      some, for longer
-    --list                                            show the commands
-
-What is finished is not run again. Flags after `--` go to the experiments.
+with.
 """
 
 import dataclasses
 
-import keras_wp as kwp
-from keras_wp.experiments import options
-from keras_wp.experiments.options import option
-from keras_wp.experiments.studies import queue
-from keras_wp.experiments.studies.paper import AT, MMC, ORDINARY, slug
-from keras_wp.experiments.studies.study import Repeated
+from keras_wp.experiments.options import one_of, option, place
+from keras_wp.experiments.studies.study import Repeated, attacked, of_each
+from keras_wp.experiments.studies.tables import METHODS as PAPER
+from keras_wp.experiments.studies.tables import ORDINARY, slug
+
+METHODS = {
+    "Plain": ORDINARY,
+    "WP, ReLU": {"activation": "relu"},
+    "WP, Tanh": {"activation": "tanh"},
+    "MMC": PAPER["MMC"],
+    "AdvTraining": PAPER["AdvTraining"],
+}
+_SLUGS = {slug(method.replace(",", "")): method for method in METHODS}
+_EPOCHS = {"cpu": (1, 4, 16, 64), "smoke": (1, 2)}
+_REAL_EPOCHS = (25, 50, 100, 200, 400)
+# PGD and MTA have the steps of the paper's tables on the data.
+_STEPS = {"mnist_small_cnn": (40, 200), "cifar10_small_cnn": (20, 100)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GrowingEpochs(Repeated):
     """Methods, and after how many epochs to attack them."""
 
-    script: str = option(
-        "mnist_small_cnn",
-        "Experiment to repeat.",
-        ("mnist_small_cnn", "cifar10_small_cnn"),
-    )
+    kind = "growing-epochs"
+    script: str = place("mnist_small_cnn", "Experiment.", tuple(_STEPS))
     methods: tuple[str, ...] = option(
-        (),
-        "Which: plain, wp-relu, wp-tanh, mmc, advtraining. All if empty.",
+        (), f"Which: {', '.join(_SLUGS)}. All if empty."
     )
     checkpoints: tuple[str, ...] = option(
         (), "After how many epochs to attack. Empty: the preset's."
     )
 
-    def headings(self):
-        """The headings of the methods that are asked for."""
-        known = {_slug(method): method for method in METHODS}
-        wrong = [name for name in self.methods if name not in known]
-        if wrong:
+    def checked(self):
+        one_of(_SLUGS, methods=self.methods or _SLUGS)
+        epochs = self.checkpoints
+        if not all(text.isdecimal() and int(text) for text in epochs):
             raise SystemExit(
-                f"--methods must be of {', '.join(known)}. "
-                f"Received: {','.join(wrong)}"
+                "--checkpoints must be numbers of epochs, at least 1. "
+                f"Received: {','.join(epochs)}"
             )
-        chosen = self.methods or known
-        return [method for name, method in known.items() if name in chosen]
+        methods = tuple(name for name in _SLUGS if name in self.methods)
+        epochs = tuple(map(str, sorted(set(map(int, epochs)))))
+        return dataclasses.replace(self, methods=methods, checkpoints=epochs)
 
     def epochs(self):
         """After how many epochs to attack, from few to many."""
-        if not self.checkpoints:
-            return EPOCHS[self.preset]
-        given = self.checkpoints
-        if not all(text.isdecimal() and int(text) for text in given):
-            raise SystemExit(
-                "--checkpoints must be numbers of epochs, at least 1. "
-                f"Received: {','.join(given)}"
-            )
-        return tuple(sorted({int(text) for text in given}))
+        usual = _EPOCHS.get(self.preset, _REAL_EPOCHS)
+        return tuple(map(int, self.checkpoints)) or usual
 
     def attacks(self):
-        """The attacks by heading, as `Config` names them."""
-        named = ATTACKS[self.script]
-        if self.preset != "cpu":
-            return named
-        return {heading: FEWER.get(a, a) for heading, a in named.items()}
+        """The attacks by heading, as `Config` names them; PGD first."""
+        pgd, mta = _STEPS[self.script]
+        return {
+            "PGD": f"pgd{pgd}-paper",
+            "DeepFool": "deepfool50",
+            "C&W": "cw100" if self.preset == "cpu" else "cw1000",
+            "MTA": f"mta{mta}-paper",
+            "MTA, as published": f"mta{mta}-paper-published",
+            "AutoAttack": "autoattack",
+        }
 
+    def experiments(self):
+        return {
+            (_SLUGS[name], epochs, seed): run
+            for name in self.methods or _SLUGS
+            for seed in self.numbers()
+            for epochs, run in self.grown(name, seed).items()
+        }
 
-METHODS = {
-    "Plain": ORDINARY,
-    "WP, ReLU": {"activation": "relu"},
-    "WP, Tanh": {"activation": "tanh"},
-    "MMC": MMC,
-    "AdvTraining": AT,
-}
-EPOCHS = {
-    "paper": (25, 50, 100, 200, 400),
-    "gpu": (25, 50, 100, 200, 400),
-    "cpu": (1, 4, 16, 64),
-    "smoke": (1, 2),
-}
-# By heading, PGD first.
-ATTACKS = {
-    "mnist_small_cnn": {
-        "PGD": "pgd40-paper",
-        "DeepFool": "deepfool50",
-        "C&W": "cw1000",
-        "MTA": "mta200-paper",
-        "MTA, as published": "mta200-paper-published",
-        "AutoAttack": "autoattack",
-    },
-    "cifar10_small_cnn": {
-        "PGD": "pgd20-paper",
-        "DeepFool": "deepfool50",
-        "C&W": "cw1000",
-        "MTA": "mta100-paper",
-        "MTA, as published": "mta100-paper-published",
-        "AutoAttack": "autoattack",
-    },
-}
-# For a processor, the longest with fewer iterations.
-FEWER = {"cw1000": "cw100"}
+    def grown(self, name, seed):
+        """`{epochs: experiment}`: the one that trains, then its snapshots."""
+        *fewer, most = self.epochs()
+        method = METHODS[_SLUGS[name]]
+        if self.checkpoints:
+            # Another training than the preset's, with snapshots of its own.
+            name += "-of-" + "-".join(self.checkpoints)
 
+        def experiment(epochs, **more):
+            return self.repeated(
+                f"growing-{name}-{epochs}-seed{seed}",
+                **method,
+                seed=seed,
+                epochs=epochs,
+                attacks=tuple(self.attacks().values()),
+                **more,
+            )
 
-def _slug(method):
-    return slug(method.replace(",", ""))
+        longest = experiment(most, snapshots=tuple(map(str, fewer)))
+        source = str(longest.folder)
+        shorter = {n: experiment(n, snapshot_of=source) for n in fewer}
+        return {most: longest, **shorter}
 
+    def result(self, runs):
+        found, rows = of_each(runs), []
+        for method in dict.fromkeys(method for method, _ in found):
+            for epochs in self.epochs():
+                runs = [self.measure(run) for run in found[method, epochs]]
+                row = {"method": method, "epochs": epochs, "mean": mean(runs)}
+                rows.append({**row, "runs": runs})
+        run = rows[0]["runs"][0]
+        told = ("as_run", "norm", "eps")
+        return {
+            "title": "Accuracy under attacks, and saturation, by epochs",
+            "attacks": {
+                heading: {key: attack[key] for key in told}
+                for heading, attack in run["attacks"].items()
+            },
+            "norm": run["attacks"]["PGD"]["norm"],
+            "eps": run["attacks"]["PGD"]["eps"],
+            "images": run["images"],
+            "rows": rows,
+        }
 
-def experiments(study, method, seed):
-    """`{epochs: experiment}` of a method: one that trains, and its snapshots.
+    def measure(self, run):
+        """What a run shows; shares from 0 to 1."""
+        from keras_wp.experiments.studies.features import saturation
 
-    The one that trains is the first.
-    """
-    *fewer, most = study.epochs()
-    name = _slug(method)
-    if study.checkpoints:
-        # Another training than the preset's, with snapshots of its own.
-        name += "-of-" + "-".join(map(str, study.epochs()))
-
-    def experiment(epochs, **more):
-        fields = study.fields(
-            **METHODS[method],
-            seed=seed,
-            epochs=epochs,
-            attacks=tuple(study.attacks().values()),
-            adaptive=True,
-            **more,
-        )
-        called = f"growing-{name}-{epochs}-seed{seed}"
-        return queue.Experiment(study, called, study.script, fields)
-
-    longest = experiment(most, snapshots=tuple(map(str, fewer)))
-    found = {most: longest}
-    for epochs in fewer:
-        found[epochs] = experiment(epochs, snapshot_of=str(longest.folder))
-    return found
-
-
-def measure(study, seed, experiment):
-    """What a run shows; shares from 0 to 1."""
-    from keras_wp.experiments.studies.features import saturation
-
-    report = kwp.Report.from_json(experiment.folder / "report.json")
-    # The adaptive attacks come last.
-    results = dict(zip(study.attacks(), report.results, strict=False))
-    pgd = results["PGD"]
-    geometry = report.geometry
-    return {
-        "seed": seed,
-        "command": experiment.record()["command"],
-        "images": len(report),
-        "clean": report.clean_accuracy,
-        "attacks": {
-            heading: {
-                "as_run": result.name,
-                "norm": result.norm,
-                "eps": result.eps,
-                "accuracy": result.robust_accuracy,
-                "zero_gradients": result.vanished_gradients,
-            }
-            for heading, result in results.items()
-        },
-        "worst_case": float(report.robust(pgd.norm, pgd.eps).mean()),
-        "zero_gradients": pgd.vanished_gradients,
-        "min_angle": None if geometry is None else float(geometry.pairs.min()),
-        **saturation(experiment, len(report)),
-    }
+        report, geometry = run.report(), run.report().geometry
+        attacks = attacked(report, self.attacks())
+        pgd = attacks["PGD"]
+        return {
+            "seed": run.fields["seed"],
+            "command": run.record()["command"],
+            "images": len(report),
+            "clean": report.clean_accuracy,
+            "attacks": attacks,
+            "worst_case": float(report.robust(pgd["norm"], pgd["eps"]).mean()),
+            "zero_gradients": pgd["zero_gradients"],
+            "min_angle": geometry and float(geometry.pairs.min()),
+            **saturation(run, len(report)),
+        }
 
 
 def mean(runs):
     """The means of what the runs show, by name; None where they have none."""
-    flat = [
-        {
-            **{k: a["accuracy"] for k, a in run["attacks"].items()},
-            **{k: run[k] for k in _SHOWN},
-        }
+    accuracies = [
+        {k: attack["accuracy"] for k, attack in run["attacks"].items()}
         for run in runs
     ]
-    return {
-        key: None
-        if any(run[key] is None for run in flat)
-        else sum(run[key] for run in flat) / len(flat)
-        for key in flat[0]
-    }
-
-
-_SHOWN = (
-    "clean",
-    "worst_case",
-    "saturated",
-    "nearly_saturated",
-    "median_size",
-    "zero_gradients",
-    "min_angle",
-)
-
-
-def command(argv):
-    """`growing-epochs`."""
-    options.run(_main, GrowingEpochs(), argv)
-
-
-def _main(usual, given, more):
-    study = dataclasses.replace(usual, **given)
-    # As they are called, whatever their order was.
-    if study.methods:
-        names = tuple(_slug(method) for method in study.headings())
-        study = dataclasses.replace(study, methods=names)
-    if study.checkpoints:
-        epochs = tuple(map(str, study.epochs()))
-        study = dataclasses.replace(study, checkpoints=epochs)
-    seeds = study.numbers()
-    found = {
-        (method, seed): experiments(study, method, seed)
-        for method in study.headings()
-        for seed in seeds
-    }
-    every = [e for group in found.values() for e in group.values()]
-    queue.run(every, more)
-    rows = []
-    for method in study.headings():
-        for epochs in study.epochs():
-            runs = [
-                measure(study, seed, found[method, seed][epochs])
-                for seed in seeds
-            ]
-            rows.append(
-                {
-                    "method": method,
-                    "epochs": epochs,
-                    "mean": mean(runs),
-                    "runs": runs,
-                }
-            )
-    first = rows[0]["runs"][0]
-    result = {
-        **queue.records(every),
-        "title": "Accuracy under attacks, and saturation, by epochs",
-        "attacks": {
-            heading: {key: attack[key] for key in ("as_run", "norm", "eps")}
-            for heading, attack in first["attacks"].items()
-        },
-        "norm": first["attacks"]["PGD"]["norm"],
-        "eps": first["attacks"]["PGD"]["eps"],
-        "images": first["images"],
-        "rows": rows,
-    }
-    study.write("growing-epochs", study.short_name(usual, more), result)
+    other = ("seed", "command", "images", "attacks")
+    found = {}
+    for key in [*accuracies[0], *(k for k in runs[0] if k not in other)]:
+        values = [
+            (run | a)[key] for run, a in zip(runs, accuracies, strict=True)
+        ]
+        known = None not in values
+        found[key] = sum(values) / len(values) if known else None
+    return found

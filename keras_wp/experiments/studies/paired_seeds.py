@@ -5,6 +5,7 @@ import math
 import numpy as np
 from scipy import stats
 
+from keras_wp.reports import pairs
 from keras_wp.reports.statistics import paired_difference
 
 
@@ -46,16 +47,14 @@ def compare(first, second):
             "Expected the outcomes of the same seeds and images, (m, n). "
             f"Received: shapes {first.shape} and {second.shape}"
         )
-    by_seed = [counts(a, b) for a, b in zip(first, second, strict=True)]
-    pooled = {key: sum(seed[key] for seed in by_seed) for key in by_seed[0]}
+    by_seed = [_counts(a, b) for a, b in zip(first, second, strict=True)]
+    pooled = _counts(first, second)
     difference = second.astype(float) - first
     interval, over = crossed(difference), "images and seeds"
     if interval is None:
-        mean = {key: value / len(first) for key, value in pooled.items()}
-        interval = paired_difference(
-            mean["both"], mean["second"], mean["first"], mean["neither"]
-        )
-        over = "images"
+        order = ("both", "second", "first", "neither")
+        of_one = [pooled[name] / len(first) for name in order]
+        interval, over = paired_difference(*of_one), "images"
     return {
         "difference": float(difference.mean()),
         "interval": [float(limit) for limit in interval],
@@ -66,14 +65,11 @@ def compare(first, second):
     }
 
 
-def counts(first, second):
+def _counts(first, second):
     """On how many images both, only the first, ... of two models are right."""
-    return {
-        "both": int((first & second).sum()),
-        "first": int((first & ~second).sum()),
-        "second": int((~first & second).sum()),
-        "neither": int((~first & ~second).sum()),
-    }
+    pair = pairs.counted("", first, second)
+    names = ("both", "first", "second", "neither")
+    return {name: getattr(pair, name) for name in names}
 
 
 def crossed(values):
