@@ -178,8 +178,11 @@ class Units:
         if self.trivial:
             return u
         if not self.identity:
-            u = u * self.scale.astype(np.float32)
-            u = u + self.shift.astype(np.float32)
+            scale, shift = (
+                ops.convert_to_tensor(part.astype(np.float32))
+                for part in (self.scale, self.shift)
+            )
+            u = ops.add(ops.multiply(u, scale), shift)
         if self.whole is None and not self.snaps:
             return u
         near = ops.round(ops.stop_gradient(u))

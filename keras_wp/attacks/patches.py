@@ -127,6 +127,7 @@ class Grid:
             `(rows, columns, inside)`: positions counted from the patch's
             first, `(N, H, 1)` and `(N, 1, W)`, and `(N, H, W)`, true inside.
         """
+        sizes = ops.convert_to_tensor(sizes)
         draws = _noise.uniform(keys, (2,))
         extent = ops.convert_to_tensor([self.height, self.width], "int32")
         places = extent - sizes + 1

@@ -126,7 +126,8 @@ class Anatomy:
 
 
 def agree(found, expected):
-    """Whether logits on the host are the same except for rounding."""
+    """Whether logits are the same except for rounding."""
+    found, expected = map(ops.convert_to_numpy, (found, expected))
     limit = TOLERANCE * (np.abs(expected).max() + np.ptp(expected))
     return bool(np.abs(found - expected).max() <= limit)
 

@@ -281,21 +281,22 @@ def test_saved_images_are_in_units_of_the_model(base, labels, tmp_path):
 
 
 class Foreign(keras.layers.Layer):
-    """A softmax or sigmoid that Keras cannot look into."""
+    """A softmax that Keras cannot look into."""
 
-    def __init__(self, name):
+    def __init__(self):
         super().__init__()
         if keras.backend.backend() == "jax":
             import jax
 
-            self.function = getattr(jax.nn, name)
+            self.function = jax.nn.softmax
+        elif keras.backend.backend() == "torch":
+            import torch
+
+            self.function = lambda z: torch.softmax(z, -1)
         else:
             import tensorflow as tf
 
-            kind = {"softmax": "Softmax", "sigmoid": "Sigmoid"}[name]
-            argument = {"softmax": "logits", "sigmoid": "x"}[name]
-            raw = getattr(tf.raw_ops, kind)
-            self.function = lambda z: raw(**{argument: z})
+            self.function = lambda z: tf.raw_ops.Softmax(logits=z)
 
     def compute_output_shape(self, shape):
         return shape
@@ -310,7 +311,7 @@ class Foreign(keras.layers.Layer):
 def test_what_cannot_be_opened_is_undone_by_the_logarithm(
     base, labels, expected
 ):
-    model = ended(base, Foreign("softmax"))
+    model = ended(base, Foreign())
     report = plainly(model, (PIXELS, labels), ATTACKS[:1], audit=True)
     np.testing.assert_array_equal(
         report.results[0].robust, expected.results[0].robust
@@ -321,8 +322,31 @@ def test_what_cannot_be_opened_is_undone_by_the_logarithm(
 
 
 def test_digits_that_a_closed_softmax_has_lost_are_a_finding(base, labels):
-    model = ended(base, layers.Rescaling(2000.0), Foreign("softmax"))
+    model = ended(base, layers.Rescaling(2000.0), Foreign())
     report = plainly(model, (PIXELS, labels), ATTACKS[:1], audit=True)
     (finding,) = [f for f in report.findings if f.check == "probabilities"]
     assert finding.severity == "high"
     assert finding.evidence["points"] > 50
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="modules of PyTorch"
+)
+def test_a_module_of_pytorch_has_channels_first(base, labels, expected):
+    import torch
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base = base
+
+        def forward(self, x):
+            return torch.softmax(self.base(x.permute(0, 2, 3, 1)), -1)
+
+    data = (PIXELS.transpose(0, 3, 1, 2), labels)
+    module = Module()
+    with pytest.raises(ValueError, match="call its `eval\\(\\)` before"):
+        plainly(module, data, ATTACKS[:1])
+    report = plainly(module.eval(), data, ATTACKS[:2], eps=EPS)
+    for found, wanted in zip(report.results, expected.results, strict=False):
+        np.testing.assert_array_equal(found.robust, wanted.robust)
