@@ -43,7 +43,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
         for language, code in blocks(page)
         if language == "python"
     ]
-    assert len(found) == 6
+    assert len(found) == 7
     for code, page in found:
         exec(compile(code, page, "exec"), names)
     assert "worst case" in capsys.readouterr().out

@@ -90,6 +90,16 @@ class Slots:
         self._calm = not ready
         return ready
 
+    def progress(self, most):
+        """How many images the work done on undecided ones amounts to.
+
+        Args:
+            most: How many iterations an image takes, at most.
+        """
+        steps = _backend.to_numpy(self._state["steps"])
+        live = [owner is not None for owner in self.owners]
+        return float(np.minimum(steps[live] / most, 1.0).sum())
+
     def release(self, slots):
         """Empty these slots; return their images, outcomes and last points."""
         state = self._state

@@ -17,6 +17,7 @@ for the rounding of a pass through the model, which may differ with the batch).
 """
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -33,6 +34,8 @@ from keras_wp.inspection.classifier import Classifier
 _OPENED = 8
 # So many images for each slot are read in advance, and the hardest taken.
 _AHEAD = 2
+# Seconds between two looks at how far undecided images are.
+_WATCHED = 0.5
 
 
 def run(
@@ -44,6 +47,7 @@ def run(
     reach_target=False,
     examine_last=True,
     judge=None,
+    watch=None,
 ) -> Iterator[Outcome]:
     """Attack a stream of images; yield outcomes as they come about.
 
@@ -57,6 +61,8 @@ def run(
         reach_target: See `Problem.reach_target`.
         examine_last: Whether the point where a failing image ends is
             examined. Without it, `success` misses what the last step did.
+        watch: Called now and then with the number of images that the work on
+            those undecided amounts to.
         judge: A `Judge`, who has the last word on what an attack claims; None
             for one of the model as it is.
 
@@ -91,9 +97,14 @@ def run(
     slots = Slots(programs, first, size)
     ending = Ending(attack, programs.forward, reach_target, size, judge)
     exhausted = False
+    most = attack.updates * attack.runs(len(first[0].clean_logits))
+    seen = time.monotonic()
     while slots.live:
         finished = []
         ready = slots.advance()
+        if watch is not None and time.monotonic() - seen > _WATCHED:
+            watch(slots.progress(most))
+            seen = time.monotonic()
         if ready:
             finished = slots.release(ready)
         for image, outcome, point in finished:

@@ -13,7 +13,7 @@ from keras_wp.evaluation import request
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.images import Keeper
-from keras_wp.evaluation.progress import Progress
+from keras_wp.evaluation.progress import Progress, level
 from keras_wp.evaluation.runner import Session
 from keras_wp.evaluation.save_adversarial import check_path, save
 from keras_wp.inputs import of as described
@@ -38,6 +38,7 @@ def evaluate(
     draws=None,
     inputs=None,
     output=None,
+    verbose=None,
 ):
     """Measure how robust a model is.
 
@@ -86,7 +87,8 @@ def evaluate(
         resume_dir: A directory to keep outcomes in as they come about. The
             same call after an interruption continues from there, and ends with
             the same numbers.
-        progress: Whether to show a progress bar (on a terminal only).
+        progress: Whether to show a progress bar (on a terminal or in a
+            notebook only).
         save_adversarial: The path of an `.npz` file for every adversarial
             image, or None. It can be checked without this package: `x` and
             `y` are the data, `x_adv_0`, `x_adv_1`, ... what each attack made
@@ -103,6 +105,8 @@ def evaluate(
             other inputs are given. Images of whole numbers, such as uint8,
             tell it by their type.
         output: Which output of several are the classes, by name or place.
+        verbose: 0 for silence, 1 for a progress bar, 2 for a line for each
+            attack, as in a log; by default what `progress` says.
 
     Returns:
         A `Report`.
@@ -124,6 +128,7 @@ def evaluate(
     >>> print(report)
     """
     model, inputs = undefended(model), described(inputs)
+    shown = level(progress, verbose)
     data = Data(data, _axes(model), output)
     raw = data.first()
     bounds = request.bounds_of_names(inputs, raw, eps)
@@ -150,7 +155,7 @@ def evaluate(
         adaptive = audit = False  # They need a budget.
     classifier = Classifier(model, View(units, inputs, output))
     request.check_units(radii, bounds)
-    with Progress(progress) as bars:
+    with Progress(shown) as bars:
         clean = clean_pass(
             classifier, data, batch_size, bars, lenient=bool(audit)
         )

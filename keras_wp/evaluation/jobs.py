@@ -168,6 +168,13 @@ class Job:
         if part is not self.attack:
             label = f"{label} {part.label}"
         with session.bars.task(label, goal) as report:
+            count = [done, fooled]
+
+            def show(begun=0):
+                # Images that begin together end together: without what is
+                # begun, the bar would be at rest for long.
+                report(count[0] + begun, f"{count[1]} fooled")
+
             report(done)
             for outcome in stream.run(
                 part,
@@ -175,10 +182,11 @@ class Job:
                 self._stream(part, session, wanted, now),
                 batch_size=self._batch_size,
                 judge=session.judge,
+                watch=show,
             ):
-                done += 1
-                fooled += outcome.success
-                report(done, f"{fooled} fooled")
+                count[0] += 1
+                count[1] += outcome.success
+                show()
                 yield outcome
         if wanted:
             raise ValueError(

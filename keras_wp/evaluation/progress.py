@@ -25,24 +25,52 @@ class _TimeLeft(rich_progress.ProgressColumn):
         return rich_text.Text(f"{datetime.timedelta(seconds=seconds)} left")
 
 
+def level(progress, verbose):
+    """How much is shown: 0 for nothing, 1 for bars, 2 for a line for each task.
+
+    Args:
+        progress: Whether to show bars.
+        verbose: As in `keras.Model.fit`; None leaves it to `progress`.
+
+    Raises:
+        ValueError: If `verbose` is not as described.
+    """
+    if verbose is None or verbose == "auto":
+        return int(bool(progress))
+    if verbose not in (0, 1, 2):
+        raise ValueError(
+            "Argument `verbose` must be 0, 1, 2, or 'auto'. Received: "
+            f"verbose={verbose!r}"
+        )
+    return int(verbose)
+
+
+def in_notebook():
+    """Whether standard output is that of a notebook's cell."""
+    return "ipykernel" in sys.modules
+
+
 class Progress:
     """Shows how far an evaluation is.
 
     Args:
-        enabled: Whether to show anything. Nothing is shown anyway where
-            standard error is not a terminal.
+        enabled: As `level` returns it. Bars are shown on a terminal or in a
+            notebook only; lines, on standard error, anywhere.
     """
 
     def __init__(self, enabled):
-        self._bars = None
-        if enabled and sys.stderr.isatty():
+        self._bars, self._lines = None, enabled == 2
+        notebook = in_notebook()
+        if enabled == 1 and (sys.stderr.isatty() or notebook):
             self._bars = rich_progress.Progress(
                 rich_progress.TextColumn("{task.description}"),
                 rich_progress.BarColumn(bar_width=24),
                 rich_progress.MofNCompleteColumn(),
                 rich_progress.TextColumn("{task.fields[note]}"),
                 _TimeLeft(),
-                console=rich_console.Console(stderr=True),
+                console=rich_console.Console(
+                    stderr=not notebook, force_jupyter=notebook or None
+                ),
                 transient=True,
             )
 
@@ -58,10 +86,17 @@ class Progress:
     @contextlib.contextmanager
     def task(self, description, total):
         """A bar; yields a function of the count that is done and a note."""
-        if self._bars is None:
-            yield lambda done, note="": None
-            return
         begun = monotonic()
+        if self._bars is None:
+            told = {}
+
+            def last(done, note=""):
+                told.update(done=done, note=note)
+
+            yield last
+            if self._lines:
+                _tell(description, told, monotonic() - begun)
+            return
         known = None
         task = self._bars.add_task(description, total=total, note="", end=None)
 
@@ -78,3 +113,12 @@ class Progress:
             yield report
         finally:
             self._bars.remove_task(task)
+
+
+def _tell(description, told, seconds):
+    """One line of what a task has done."""
+    done = f": {told['done']:g} images" if told else ""
+    note = f", {told['note']}" if told.get("note") else ""
+    text = f"{description}{done}{note} ({seconds:.1f} s)\n"
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -3,6 +3,13 @@
 import io
 import sys
 
+import numpy as np
+import pytest
+from helpers import plainly, random_images, tiny_cnn, to_numpy
+
+from keras_wp.attacks import PGD
+from keras_wp.engine import stream
+from keras_wp.engine.slots import Image
 from keras_wp.evaluation import progress
 
 
@@ -71,3 +78,41 @@ def test_a_task_that_is_over_leaves_the_screen(monkeypatch):
             assert "first" in screen(0, bars)
         with bars.task("second", 10):
             assert "first" not in screen(0, bars)
+
+
+def test_images_that_resist_move_the_bar_before_they_are_decided():
+    model, x = tiny_cnn(), random_images(6)
+    z = to_numpy(model(x))
+    y = z.argmax(-1)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "_WATCHED", 0.0)
+        images = [
+            Image(i, x[i], y[i], y[i], np.zeros(2, np.uint32), z[i])
+            for i in range(6)
+        ]
+        attack = PGD(eps=1e-3, steps=40)
+        outcomes = stream.run(attack, model, images, watch=seen.append)
+        robust = sum(not outcome.success for outcome in outcomes)
+    assert robust > 3
+    assert 0 < seen[0] < 6
+    assert all(0 <= share <= 6 for share in seen)
+
+
+def test_lines_for_a_log_and_silence(capsys):
+    model, x = tiny_cnn(), random_images(6)
+    y = to_numpy(model(x)).argmax(-1)
+    plainly(model, (x, y), PGD(eps=0.05, steps=2), verbose=2)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("clean: 6 images (")
+    assert told[1].startswith("PGD2 eps=0.05: 6 images, ")
+    plainly(model, (x, y), PGD(eps=0.05, steps=2), verbose=0)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="`verbose` must be 0, 1, 2"):
+        plainly(model, (x, y), PGD(eps=0.05, steps=2), verbose=3)
+
+
+def test_a_notebook_has_bars(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    assert progress.Progress(1)._bars is not None
+    assert progress.Progress(0)._bars is None
