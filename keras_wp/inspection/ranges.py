@@ -15,15 +15,21 @@ _PASSING = {"InputLayer", "Reshape", "Permute", "Resizing", "ZeroPadding2D"}
 
 
 def takes_bytes(model):
-    """Whether a model's first layers scale pixels up to 255 down."""
+    """Whether a model's first layers are made for pixels from 0 to 255.
+
+    An Input of whole numbers, a `Rescaling`, or a `Normalization` tell.
+    """
+    inputs = getattr(model, "inputs", None)
+    if isinstance(inputs, list) and "int" in str(inputs[0].dtype):
+        return True
     first = _first(model)
     kind = type(first).__name__
     if kind == "Rescaling":
-        return bool(np.max(np.abs(first.scale)) < 0.02)
-    if kind == "Normalization":
-        mean = getattr(first, "input_mean", None)
-        return mean is not None and bool(np.max(np.abs(mean)) > 2)
-    return False
+        # To [0, 1], to [-1, 1], or to a few standard deviations.
+        return bool(255 * np.max(np.abs(first.scale)) <= 10)
+    mean = getattr(first, "input_mean", None)
+    known = kind == "Normalization" and mean is not None
+    return known and bool(np.max(np.abs(mean)) > 2)
 
 
 def by_name(model):
