@@ -171,7 +171,14 @@ def batch_labels(y, num_classes=None):
     shape = getattr(y, "shape", ())
     # In a graph, TensorFlow may not know how many axes there are.
     shape = (None,) if getattr(shape, "rank", 1) is None else tuple(shape)
-    if len(shape) == 2 and shape[1] == num_classes and shape[1] != 1:
+    if len(shape) == 2 and shape[1] is None:
+        # One column of labels, or one for each class: known when it runs.
+        return ops.cond(
+            ops.equal(ops.shape(y)[1], 1),
+            lambda: ops.cast(y[:, 0], "int32"),
+            lambda: ops.cast(ops.argmax(y, axis=-1), "int32"),
+        )
+    if len(shape) == 2 and shape[1] == num_classes != 1:
         return ops.cast(ops.argmax(y, axis=-1), "int32")
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
         received = f"shape {shape}" if hasattr(y, "shape") else "none"

@@ -5,6 +5,7 @@ it is given the outputs of. But `fit` calls the layer before the first step, or
 while that is traced: the model is then further up, on every backend.
 """
 
+import functools
 import inspect
 import sys
 
@@ -14,6 +15,19 @@ import keras
 _SHORT = {"crossentropy", "ce"}
 # Methods of a model that train it.
 _TRAINING = {"fit", "train_on_batch", "train_step"}
+
+
+def with_logits(call):
+    """A layer's `call` that refuses a loss of probabilities in training."""
+
+    @functools.wraps(call)
+    def checked(self, inputs):
+        refuse_probabilities(self)
+        return call(self, inputs)
+
+    # What tells a model from others is what it computes.
+    checked.told_as = call
+    return checked
 
 
 def refuse_probabilities(layer):

@@ -111,9 +111,9 @@ class RobustHead(keras.layers.Layer):
             activation.build(input_shape)
         self.dense.build(input_shape)
 
+    @_compiled.with_logits
     def call(self, inputs):
         """Returns the logits of `inputs`."""
-        _compiled.refuse_probabilities(self)
         return self.dense(self.activation(inputs))
 
     def compute_output_shape(self, input_shape):
@@ -206,9 +206,9 @@ class MaxMahalanobisHead(keras.layers.Layer):
         centers = simplex.vertices(self.units, features, self.scale)
         self.centers = centers.astype("float32")
 
+    @_compiled.with_logits
     def call(self, inputs):
         """Returns the logits of `inputs`."""
-        _compiled.refuse_probabilities(self)
         centers = ops.cast(self.centers, inputs.dtype)
         # Not by the binomial formula: it cancels near a center.
         delta = inputs[:, None, :] - centers[None]

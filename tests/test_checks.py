@@ -194,6 +194,8 @@ def test_shapes_that_a_graph_does_not_know_are_taken(shape):
     )
     given = np.array([2, 0]).reshape([2, 1] if shape == (None, 1) else [2])
     if shape == (None, None):
+        one_hot = np.eye(3, dtype=int)[given]
+        np.testing.assert_array_equal(labels(one_hot), [2, 0])
         given = given[:, None]
     np.testing.assert_array_equal(labels(given), [2, 0])
 

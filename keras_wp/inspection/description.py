@@ -192,6 +192,7 @@ class _Teller:
             values = list(mapping.values())
             return [(key, self._tell(values[i], seen)) for key, i in known]
 
+        value = getattr(value, "told_as", value)
         kind = type(value)
         match value:
             case list() | tuple() | np.ndarray():

@@ -17,7 +17,8 @@ import numpy as np
 
 import keras_wp as kwp
 from helpers import (
-    compiled_functions, mixed_labels, predictions, random_images, tiny_cnn
+    compiled_functions, mixed_labels, plainly, predictions, random_images,
+    tiny_cnn,
 )
 from keras_wp.engine.programs import Programs
 from keras_wp.attacks import *
