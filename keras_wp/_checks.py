@@ -1,6 +1,5 @@
 """Checks of what users hand in: one clear sentence, before anything is lost."""
 
-import dataclasses
 import math
 import warnings
 
@@ -280,28 +279,3 @@ def check_one_of(known, **values):
                 f"Invalid value for argument `{name}`. Expected one of "
                 f"{sorted(known)}. Received: {name}={value!r}"
             )
-
-
-def call(name, instance):
-    """The Python call that makes a frozen dataclass again.
-
-    Without what is the default; `...` stands for what has no short form.
-    """
-    given = []
-    for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        if not _short(value):
-            value = ...
-        elif value == field.default:
-            continue
-        shown = "..." if value is ... else repr(value)
-        given.append(f"{field.name}={shown}")
-    return f"{name}({', '.join(given)})"
-
-
-def _short(value):
-    """Whether a value's `repr` is Python that makes it again."""
-    if isinstance(value, tuple):
-        return all(map(_short, value))
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return plain or dataclasses.is_dataclass(value)

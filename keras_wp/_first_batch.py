@@ -50,19 +50,23 @@ def first(x, y=None):
     return None, x
 
 
-def check(batch, model, bounds, classifier=None, ignored=None):
+def check(batch, model, units, classifier=None, ignored=None):
     """Raise a ValueError if a model cannot learn from such data as they are.
 
     Args:
         batch: `(x, y)`, as `first` returns it.
         model: The Keras model that is to learn.
-        bounds: Lowest and highest value of a pixel.
+        units: The `Units` of the images.
         classifier: Maps images to logits; called on a few of them, for models
             that do not tell their classes, and to see what the outputs are.
         ignored: A label to be passed over, or None.
     """
     x, y = batch
-    images = _checks.images(as_images(x, bounds), bounds, hint=_hint)
+    if units.trivial:
+        bounds = units.bounds
+        images = _checks.images(as_images(x, bounds), bounds, hint=_hint)
+    else:
+        images = units.to_data(units.images(x))
     _checks.image_shape(model, images.shape[1:])
     classes = _checks.num_classes(model)
     if classifier is not None and model.built:

@@ -170,6 +170,19 @@ class Units:
             found = np.where(np.abs(found - near) < SNAP, near, found)
         return found.astype(np.float32)
 
+    def from_data(self, x):
+        """Images in the units of attacks, as tensors, within the bounds."""
+        if self.identity:
+            return x
+        scale, shift = self._factors()
+        return ops.clip(ops.divide(ops.subtract(x, shift), scale), *self.bounds)
+
+    def _factors(self):
+        return (
+            ops.convert_to_tensor(part.astype(np.float32))
+            for part in (self.scale, self.shift)
+        )
+
     def tensor(self, u):
         """Points as the model takes them: what `to_data` gives, as tensors.
 
@@ -178,10 +191,7 @@ class Units:
         if self.trivial:
             return u
         if not self.identity:
-            scale, shift = (
-                ops.convert_to_tensor(part.astype(np.float32))
-                for part in (self.scale, self.shift)
-            )
+            scale, shift = self._factors()
             u = ops.add(ops.multiply(u, scale), shift)
         if self.whole is None and not self.snaps:
             return u

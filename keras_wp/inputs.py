@@ -90,6 +90,17 @@ class Inputs:
             kind = keras.backend.standardize_dtype(self.dtype)
             object.__setattr__(self, "dtype", kind)
 
+    def config(self):
+        """The description as plain values."""
+        values = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self)
+        }
+        for name in ("mean", "std", "scale"):
+            value = values[name]
+            values[name] = None if value is None else value.tolist()
+        values["bounds"] = [bound.tolist() for bound in self.bounds]
+        return values
+
     @property
     def bounded(self):
         """Whether pixels have a lowest and a highest value."""

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, _checks, norms
+from keras_wp import _backend, _calls, norms
 from keras_wp.attacks.surrogate import Surrogate
 from keras_wp.engine import arrays
 
@@ -187,7 +187,7 @@ class Attack(abc.ABC):
         kind = type(self)
         inside = kind.__module__.startswith("keras_wp.")
         name = f"keras_wp.attacks.{kind.__name__}" if inside else kind.__name__
-        return _checks.call(name, self)
+        return _calls.call(name, self)
 
     def config(self):
         """The attack as a dictionary of plain values."""

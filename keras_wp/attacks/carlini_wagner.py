@@ -35,7 +35,6 @@ _PROGRESS = 0.9999
 # The factor to the constant, and to a learning rate below the one asked for,
 # while nothing adversarial is known.
 _GROWTH = 10.0
-
 # The factor to the learning rate at the end of each search afterwards.
 _DECAY = 0.7
 

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import _checks, objectives
+from keras_wp import _calls, _checks, objectives
 from keras_wp.attacks.surrogate_view import View, sites_of
 from keras_wp.inspection.classifier import weights_digest
 from keras_wp.inspection.stand_ins import (
@@ -187,7 +187,7 @@ class Surrogate:
 
     def __repr__(self):
         """The call that makes the surrogate again, except for its model."""
-        return _checks.call("keras_wp.Surrogate", self)
+        return _calls.call("keras_wp.Surrogate", self)
 
     def config(self):
         """The surrogate as plain values, its model as name and digest."""

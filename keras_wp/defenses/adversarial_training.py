@@ -29,6 +29,7 @@ class AdversarialTraining(Defense):
         attack: An untargeted attack with a budget, such as
             `keras_wp.attacks.PGD`.
         name: Name of the defense.
+        inputs: See `Defense`.
 
     Raises:
         ValueError: If an argument is not as described.

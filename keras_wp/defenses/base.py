@@ -17,10 +17,12 @@ from keras import ops
 from keras_wp import _backend, _checks, _first_batch, _noise
 from keras_wp.defenses import checks
 from keras_wp.defenses.measured import Measured
-from keras_wp.defenses.measures import labels_for
+from keras_wp.defenses.measures import ImageMean, labels_for
 from keras_wp.defenses.saving import deserialize_attack, serialize_attack
 from keras_wp.engine.problem import Problem
+from keras_wp.inputs import Inputs
 from keras_wp.inspection.classifier import Classifier
+from keras_wp.inspection.view import View
 
 
 class Defense(Measured, abc.ABC):
@@ -61,23 +63,27 @@ class Defense(Measured, abc.ABC):
         attack: A `keras_wp.attacks.Attack`: untargeted, and one that
             stays within a budget of its own.
         name: Name of the model.
+        inputs: A `keras_wp.Inputs`, for images in other units than the
+            attack's: their range, mean and standard deviation.
 
     Raises:
         ValueError: If `model` or `attack` is not as described; in training,
             if labels or images are not.
     """
 
-    def __init__(self, model, attack, name=None):
+    def __init__(self, model, attack, name=None, inputs=None):
         checks.check_model(model)
         checks.check_attack(attack)
         # The inner model casts for itself; and its policy says whether the
         # loss is to be scaled.
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
         self.model = model
+        self.inputs = checks.described(inputs)
+        if self.inputs is not None and not self.inputs.bounded:
+            attack = attack.with_bounds(self.inputs.common_bounds)
         self.attack = attack
         self._view = Classifier(model)
-        # A weight, so that it is saved with the others, as the state of
-        # Keras's own generators is not.
+        # A weight, so that it is saved; Keras's own generators are not.
         seed = random.randint(0, 2**31 - 1)
         self._noise = self.add_weight(
             shape=(2,),
@@ -86,7 +92,7 @@ class Defense(Measured, abc.ABC):
             trainable=False,
             name="noise",
         )
-        self._mean = _Mean(name="mean")
+        self._mean = ImageMean(name="mean")
         # Callbacks that restore weights want to know before the first call.
         self.built = model.built
 
@@ -216,6 +222,7 @@ class Defense(Measured, abc.ABC):
             "model": keras.saving.serialize_keras_object(self.model),
             "attack": serialize_attack(self.attack),
             "name": self.name,
+            "inputs": self.inputs and self.inputs.config(),
         }
 
     @classmethod
@@ -225,7 +232,10 @@ class Defense(Measured, abc.ABC):
             config["model"], custom_objects
         )
         attack = deserialize_attack(config["attack"], custom_objects)
-        return cls(**{**config, "model": model, "attack": attack})
+        given = config.get("inputs")
+        inputs = given and Inputs(**given)
+        parts = {"model": model, "attack": attack, "inputs": inputs}
+        return cls(**{**config, **parts})
 
     def _examine(self, x, y=None):
         """Look at a first batch; returns the data to pass on for `x`."""
@@ -234,21 +244,20 @@ class Defense(Measured, abc.ABC):
             _first_batch.check(
                 batch,
                 self.model,
-                self.attack.bounds,
-                self._view if self._is_on_one_device() else None,
+                checks.units(self, batch[0].shape[1:]),
+                checks.callable_view(self._view),
                 getattr(self.loss, "ignore_class", None),
             )
         return x
 
-    def _is_on_one_device(self):
-        """Whether the model can be called without a graph."""
-        try:
-            return self._view.devices() == _backend.ANYWHERE
-        except ValueError:  # They are those of several processes.
-            return False
-
     def _defend(self, x, y, clean_logits, sample_weight):
-        x = checks.images(x, self.attack.bounds)
+        units = checks.units(self, x.shape[1:])
+        bounds = self.attack.bounds if self.inputs is None else (0.0, 255.0)
+        x = checks.images(x, bounds)
+        view = self._view
+        if not units.trivial:
+            view = Classifier(self.model, View(units))
+        pixels = units.from_data(x)
         classes = clean_logits.shape[-1]
         if self.attack.needs_clean_logits:
             clean_logits = ops.stop_gradient(clean_logits)
@@ -257,19 +266,18 @@ class Defense(Measured, abc.ABC):
             shape = (ops.shape(x)[0], classes)
             clean_logits = ops.zeros(shape, "float32")
         problem = Problem(
-            self._view,
-            x=x,
+            view,
+            x=pixels,
             y=y,
             target=y,
-            keys=self._keys(x),
+            keys=self._keys(pixels),
             clean_logits=clean_logits,
             bounds=self.attack.bounds,
         )
-        # Nothing is learned through the attack: as constants, the weights
-        # keep its steps out of the backward pass.
+        # As constants, the weights keep the attack out of the backward pass.
         frozen = [(v, ops.stop_gradient(t)) for v, t in _values(self.model)]
         with keras.StatelessScope(frozen), _backend.dividing():
-            x_adv = self.attack.perturb(problem)
+            x_adv = units.tensor(self.attack.perturb(problem))
         penalties = self._measures.penalties = []
         loss, logits = self.training_loss(x, x_adv, y, sample_weight)
         self._measures.update_training(y, logits, penalties)
@@ -285,14 +293,6 @@ class Defense(Measured, abc.ABC):
         self._noise.assign(ops.stack([seed, step + 1]))
         keys = _noise.fold_in(_noise.image_keys(x), seed)
         return _noise.fold_in(keys, step)
-
-
-class _Mean(keras.losses.Loss):
-    """The mean of what is passed for predictions."""
-
-    def call(self, y_true, y_pred):
-        del y_true
-        return y_pred
 
 
 def _values(model):

@@ -1,10 +1,14 @@
 """What defenses take, each checked in one place."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_wp import _backend
 from keras_wp._compiled import takes_probabilities
+from keras_wp._units import Units
 from keras_wp.attacks import Attack
+from keras_wp.inputs import of
 from keras_wp.inspection.anatomy import dissect, undefended
 from keras_wp.inspection.endings import squashed
 
@@ -66,6 +70,37 @@ def check_loss(loss):
             "Argument `loss` must take logits: give it `from_logits=True`. "
             f"Received: {type(loss).__name__} with from_logits=False"
         )
+
+
+def described(inputs):
+    """The argument `inputs` of a defense.
+
+    Raises:
+        ValueError: If it asks for what a training step cannot do.
+    """
+    inputs = of(inputs)
+    if inputs is not None and (inputs.fixed or inputs.name or inputs.dtype):
+        raise ValueError(
+            "A defense trains on one input of floating-point images: give "
+            "`keras_wp.Inputs` their bounds, mean and std only. Received: "
+            f"{inputs!r}"
+        )
+    return inputs
+
+
+def units(defense, shape):
+    """What ties images of this shape to the units of a defense's attack."""
+    like = np.empty((0, *shape), np.float32)
+    return Units(defense.attack.bounds, defense.inputs, like)
+
+
+def callable_view(view):
+    """A `Classifier`, or None where it cannot be called without a graph."""
+    try:
+        alone = view.devices() == _backend.ANYWHERE
+    except ValueError:  # They are those of several processes.
+        return None
+    return view if alone else None
 
 
 def images(x, bounds):

@@ -39,6 +39,7 @@ class MART(Defense):
             `keras_wp.attacks.PGD`.
         beta: Weight of the divergence, above 0.
         name: Name of the defense.
+        inputs: See `Defense`.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -55,9 +56,9 @@ class MART(Defense):
     >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
     """
 
-    def __init__(self, model, attack, beta=5.0, name=None):
+    def __init__(self, model, attack, beta=5.0, name=None, inputs=None):
         check_positive(beta=beta)
-        super().__init__(model, attack, name=name)
+        super().__init__(model, attack, name=name, inputs=inputs)
         self.beta = float(beta)
 
     def training_loss(self, x, x_adv, y, sample_weight):

@@ -40,6 +40,7 @@ class TRADES(Defense):
             stands. See the attribute `attack`.
         beta: Weight of the divergence, above 0.
         name: Name of the defense.
+        inputs: See `Defense`.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -54,7 +55,7 @@ class TRADES(Defense):
     >>> history = defense.fit(x_train, y_train, batch_size=128, epochs=10)
     """
 
-    def __init__(self, model, attack, beta=6.0, name=None):
+    def __init__(self, model, attack, beta=6.0, name=None, inputs=None):
         check_positive(beta=beta)
         if not isinstance(attack, PGD):
             raise ValueError(
@@ -65,7 +66,7 @@ class TRADES(Defense):
             attack = dataclasses.replace(
                 attack, loss="kl_divergence", random_start="normal"
             )
-        super().__init__(model, attack, name=name)
+        super().__init__(model, attack, name=name, inputs=inputs)
         self.beta = float(beta)
 
     def training_loss(self, x, x_adv, y, sample_weight):

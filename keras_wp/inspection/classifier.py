@@ -201,7 +201,10 @@ class Classifier:
             if self._description is None:
                 self._description = describe(model)
             description = self._description
-            found = devices, _variables(model), _layers(model), description
+            # Not the variables themselves: equal where their values are.
+            names = [(v.path, id(v)) for v in model.variables]
+            layers = [*map(weakref.ref, model._flatten_layers())]
+            found = devices, names, layers, description
             old, known = _compiled.get(model, (None, {}))
             if old is None or not _same(old, found, _restless.get(model, ())):
                 known = {}
@@ -288,16 +291,6 @@ class Classifier:
             return np.nan_to_num(ops.convert_to_numpy(logits))
         except Exception:
             return None
-
-
-def _variables(model):
-    """Which variables there are: a function reads those that it has met."""
-    # Not the variables themselves: they are equal where their values are.
-    return [(variable.path, id(variable)) for variable in model.variables]
-
-
-def _layers(model):
-    return [weakref.ref(layer) for layer in model._flatten_layers()]
 
 
 def _same(old, new, restless):
