@@ -1,0 +1,107 @@
+"""Norms of linear maps in float64, and what float32 rounding does to them.
+
+All are upper bounds. Those from a singular value decomposition are raised by
+far more than float64 can be wrong.
+"""
+
+import numpy as np
+from keras import ops
+
+# Half the distance from 1 to the next float32.
+UNIT = 2.0**-24
+# More than all numbers together that float32 may flush to zero in a layer.
+FLUSHED = 1e-25
+_FLOAT64 = 1 + 1e-10
+
+
+def float64(weights):
+    """Weights on the host, in float64."""
+    return np.asarray(ops.convert_to_numpy(weights), np.float64)
+
+
+def gamma(operations):
+    """The relative error of so many roundings in a row, at most.
+
+    Source: Higham, "Accuracy and stability of numerical algorithms" (2nd
+    edition, 2002), lemma 3.1.
+    """
+    return operations * UNIT / (1 - operations * UNIT)
+
+
+def matrix_norm(matrix):
+    """The largest singular value of a matrix `(P, K)`."""
+    return float(np.linalg.norm(float64(matrix), 2)) * _FLOAT64
+
+
+def convolution_norm(kernel):
+    """A bound of the l2 norm of a convolution, padded by zeros, circular or
+    not at all, with any strides.
+
+    With `G_cc'` as in `kernels.almost_orthogonal` and any positive `v`, the
+    norm is at most the root of `max_c (G v)_c / v_c`; the best `v` is the
+    leading eigenvector of `G`.
+
+    Args:
+        kernel: `(height, width, P, K)`.
+    """
+    kernel = float64(kernel)
+    sides = [_products(kernel), _products(kernel.swapaxes(2, 3))]
+    found = min(map(_largest_eigenvalue, sides))
+    return min(np.sqrt(found) * _FLOAT64, absolute_norm(kernel))
+
+
+def _products(kernel):
+    """`G`, `(P, P)`: sums of absolute products over all shifts."""
+    height, width, channels, _ = kernel.shape
+    total = np.zeros((channels, channels))
+    for down in range(1 - height, height):
+        for right in range(1 - width, width):
+            first = kernel[_overlap(down, height)][:, _overlap(right, width)]
+            second = kernel[_overlap(-down, height)]
+            second = second[:, _overlap(-right, width)]
+            total += np.abs(np.tensordot(first, second, ((0, 1, 3),) * 2))
+    return total
+
+
+def _overlap(shift, size):
+    return slice(max(0, shift), size + min(0, shift))
+
+
+def _largest_eigenvalue(matrix):
+    """An upper bound of that of a matrix without negative entries."""
+    # The smallest rate would never end; a channel of zeros has no row.
+    floor = 1e-12 * max(matrix.max(), np.finfo(float).tiny)
+    vector = np.ones(len(matrix))
+    best = np.inf
+    for _ in range(100):
+        product = matrix @ vector
+        best = min(best, (product / vector).max())
+        vector = product / product.max() + floor if product.max() else vector
+    return best
+
+
+def absolute_norm(kernel):
+    """The norm of the map with the absolute values of a kernel.
+
+    Args:
+        kernel: `(P, K)`, or `(height, width, P, K)` of a convolution.
+    """
+    kernel = np.abs(float64(kernel))
+    return matrix_norm(kernel.reshape(-1, *kernel.shape[-2:]).sum(0))
+
+
+def products_error(kernel, size, bias=0.0, terms=None):
+    """By how much float32 may miss sums of products: an l2 length.
+
+    Whatever the order of the sums is, for inputs of a length of at most
+    `size`: `gamma_n (||abs(W)|| size + ||b||)`, where `n` numbers are added.
+
+    Args:
+        kernel: `(P, K)`, or `(height, width, P, K)`.
+        size: A number or an array.
+        bias: The length of all biases that are added together.
+        terms: How many numbers are added to any other, if not all products
+            and the bias.
+    """
+    terms = terms or int(np.prod(kernel.shape[:-1])) + 1
+    return gamma(terms) * (absolute_norm(kernel) * size + bias) + FLUSHED
