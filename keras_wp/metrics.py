@@ -34,9 +34,7 @@ class CertifiedAccuracy(keras.metrics.Mean):
     0.5
     """
 
-    def __init__(
-        self, eps, distance=1.0, name="certified_accuracy", dtype=None
-    ):
+    def __init__(self, eps, distance=1.0, name="margin_accuracy", dtype=None):
         super().__init__(name=name, dtype=dtype)
         if eps != 0:
             _checks.check_positive(eps=eps)

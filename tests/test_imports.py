@@ -35,7 +35,7 @@ FLOORS = (
     {"attacks"},
     {"defenses", "audit", "certificates"},
     {"evaluation"},
-    {"callbacks", "cli"},
+    {"callbacks", "cli", "smoothing"},
     {"__main__"},
     {"experiments"},
 )

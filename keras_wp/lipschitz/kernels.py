@@ -28,7 +28,9 @@ def orthogonal(free):
     if rows < columns:
         return ops.transpose(orthogonal(ops.transpose(free)))
     upper, lower = free[:columns], free[columns:]
-    skew = upper - ops.transpose(upper) + ops.matmul(ops.transpose(lower), lower)
+    skew = (
+        upper - ops.transpose(upper) + ops.matmul(ops.transpose(lower), lower)
+    )
     identity = ops.eye(columns, dtype=free.dtype)
     inverse = ops.inv(identity + skew)
     # (I + A)^-1 (I - A) = 2 (I + A)^-1 - I.

@@ -10,6 +10,8 @@ def float64_twin(model):
     """The same functional model in float64."""
 
     def doubled(layer):
+        if not isinstance(layer, keras.layers.Layer):
+            return type(layer).from_config(layer.get_config())
         config = {**layer.get_config(), "dtype": "float64"}
         return type(layer).from_config(config)
 
@@ -55,6 +57,26 @@ def steepest(model, x):
             v = pulled(x, u).numpy()
         best = max(best, lengths(u.numpy()).max())
     return best
+
+
+def jacobian_norm(model, x, step=1e-6):
+    """The norm of the Jacobian at an image, by differences in float64.
+
+    Args:
+        model: A functional model.
+        x: `(1, ...)`.
+        step: The length of the differences.
+    """
+    twin = float64_twin(model)
+    basis = step * np.eye(x.size).reshape(-1, *x.shape[1:])
+    above, below = (
+        to_numpy(
+            twin(ops.convert_to_tensor(x.astype("float64") + sign * basis))
+        )
+        for sign in (1, -1)
+    )
+    matrix = (above - below).reshape(x.size, -1) / (2 * step)
+    return np.linalg.norm(matrix, 2)
 
 
 def lengths(x):
