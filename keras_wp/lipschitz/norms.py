@@ -34,9 +34,9 @@ def matrix_norm(matrix):
 
 
 def convolution_norm(kernel):
-    """A bound of the l2 norm of a convolution, padded by zeros, circular or
-    not at all, with any strides.
+    """A bound of the l2 norm of a convolution.
 
+    Whether it is padded by zeros, circular or not padded, with any strides.
     With `G_cc'` as in `kernels.almost_orthogonal` and any positive `v`, the
     norm is at most the root of `max_c (G v)_c / v_c`; the best `v` is the
     leading eigenvector of `G`.

@@ -5,24 +5,14 @@ import doctest
 import keras
 import numpy as np
 import pytest
+from certified import SHAPE, labels_of, logits_of, small_network
 from helpers import linear_model, message_of, random_images, to_numpy
-from keras import ops
 from slopes import lengths
 
 import keras_wp as kwp
 from keras_wp import lipschitz
 from keras_wp.lipschitz import norms
 from keras_wp.reports import certificate
-
-SHAPE = (4, 4, 2)
-
-
-def logits_of(model, x):
-    return to_numpy(model(ops.convert_to_tensor(x)))
-
-
-def labels_of(model, x):
-    return logits_of(model, x).argmax(-1).astype(np.int32)
 
 
 def linear(classes=5, seed=0, scale=1.0):
@@ -97,16 +87,6 @@ def test_no_image_of_a_linear_classifier_flips_below_its_radius(scale):
     assert (labels_of(model, x_adv) != y).sum() > 100
     assert (naive > found.radius).all()
     assert (found.rounding < 1e-3 * np.median(found.radius)).all()
-
-
-def small_network(seed=0, classes=4):
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input(SHAPE)
-    x = lipschitz.AOLConv2D(6, kernel_initializer="glorot_uniform")(inputs)
-    x = lipschitz.MaxMin()(x)
-    x = keras.layers.Flatten()(x)
-    x = lipschitz.MaxMin()(lipschitz.OrthogonalDense(16)(x))
-    return keras.Model(inputs, lipschitz.LipschitzHead(classes)(x))
 
 
 def test_radii_are_those_of_the_definition():

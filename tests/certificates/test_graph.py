@@ -1,4 +1,4 @@
-"""Constants of whole graphs: of random ones, and where nodes are easily lost."""
+"""Constants of whole graphs: random ones, and where nodes are easily lost."""
 
 import hypothesis
 import keras
