@@ -1,26 +1,6 @@
 """Adversarial robustness for Keras 3: a robust head, and the truth about it."""
 
 from keras_wp import _startup as _startup  # Before what it keeps quiet.
-<<<<<<< HEAD
-=======
-
-# isort: split
-from keras_wp import attacks as attacks
-from keras_wp import augmentation as augmentation
-from keras_wp import callbacks as callbacks
-from keras_wp import datasets as datasets
-from keras_wp import defenses as defenses
-from keras_wp import initializers as initializers
-from keras_wp import layers as layers
-from keras_wp import lipschitz as lipschitz
-from keras_wp import losses as losses
-from keras_wp import metrics as metrics
-from keras_wp import models as models
-from keras_wp import norms as norms
-from keras_wp import objectives as objectives
-from keras_wp import simplex as simplex
-from keras_wp import smoothing as smoothing
->>>>>>> fd4d986 (Certified accuracy in training; randomized smoothing; a benchmark of heads behind 1-Lipschitz encoders)
 from keras_wp._version import __version__ as __version__
 
 if _startup.deferred:  # A command that is yet to be understood.
@@ -41,6 +21,7 @@ else:
     from keras_wp import norms as norms
     from keras_wp import objectives as objectives
     from keras_wp import simplex as simplex
+    from keras_wp import smoothing as smoothing
     from keras_wp.attacks.surrogate import Surrogate as Surrogate
     from keras_wp.evaluation import AttackResult as AttackResult
     from keras_wp.evaluation import Certificate as Certificate

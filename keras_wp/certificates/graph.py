@@ -4,7 +4,6 @@ Every operation is met as often as the graph calls it: a layer that is called
 twice counts twice, whatever `model.layers` says.
 """
 
-import math
 from typing import NamedTuple
 
 import keras
@@ -12,13 +11,11 @@ import numpy as np
 
 from keras_wp.certificates.rules import (
     RefusedError,
-    Rule,
     refuse,
     rule_of,
     states_its_constant,
 )
 from keras_wp.inspection.anatomy import dissect
-from keras_wp.inspection.recorder import name_of
 from keras_wp.lipschitz import norms
 
 # No number within this can overflow float32.
