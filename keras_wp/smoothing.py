@@ -180,12 +180,13 @@ class _Sampler:
     """Classes that a model returns for noisy images."""
 
     def __init__(self, classifier, x, sigma, batch_size):
+        classifier.settle(x)
         self._program = predict.forward_pass(classifier, x.shape[1:])
         self._size = _backend.preferred_slots(batch_size)
         self._chunk = self._size * len(self._program.devices) * 4
         self._sigma = np.float32(sigma)
         logits = predict.forward(self._program, x[:1], self._size)
-        _checks.logits(logits, classifier.model, probabilities=True)
+        _checks.logits(logits, classifier.model)
         self.classes = logits.shape[-1]
 
     def __call__(self, image, key, n0, n):

@@ -73,13 +73,15 @@ def certify(model, data, batch_size=128):
     parts, graph, pixels = [], None, 0
     for raw, y in data:
         x = _checks.images(raw, _ANY)
+        first = graph is None
+        if first:
+            classifier.build(x.shape[1:])
+            graph, pixels = opened(classifier, x), x[0].size
         program = predict.forward_pass(classifier, x.shape[1:])
         logits = predict.forward(program, x, size)
-        if graph is None:
-            if classifier.refresh(x, logits):
-                program = predict.forward_pass(classifier, x.shape[1:])
-                logits = predict.forward(program, x, size)
-            graph, pixels = opened(classifier, x), x[0].size
+        if first and classifier.refresh(x, logits):
+            program = predict.forward_pass(classifier, x.shape[1:])
+            logits = predict.forward(program, x, size)
         _checks.logits(logits, model)
         y = _checks.labels(y, len(x), logits.shape[-1])
         parts.append((root_of_squares(x), logits, y))

@@ -97,7 +97,7 @@ def test_an_attack_that_breaks_a_proved_image_is_an_error(monkeypatch):
         kwp.evaluate(*given, certify=True, **QUICK)
     assert re.sub(r"\d+(\.\d+)?", "?", str(error.value)) == (
         "PGD?-margin-l? changed the prediction of image ? by a perturbation of "
-        "? in ℓ2, and the certificate excludes all below ?: one of them is "
+        "? in ℓ?, and the certificate excludes all below ?: one of them is "
         "wrong, so neither number is to be used. Please report it."
     )
 
