@@ -25,8 +25,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("kinds", ["simplex"], "Of KINDS.")
 flags.DEFINE_list("seeds", ["0"], "Seeds of the trainings.")
 flags.DEFINE_list("widths", ["256"] * 6, "Units of the layers.")
-flags.DEFINE_list("eps", ["0", "0.5", "1.58"], "Radii to tell of.")
-flags.DEFINE_float("train_eps", 1.58, "The radius of the loss.")
+flags.DEFINE_list("eps", ["0.5", "1.58"], "Radii to tell of.")
+flags.DEFINE_float("train_eps", 1.8, "The radius of the loss.")
 flags.DEFINE_float("temperature", 0.3, "The temperature of the loss.")
 flags.DEFINE_float("learning_rate", 0.01, "Of Adam, to 0 by a cosine.")
 flags.DEFINE_integer("batch", 256, "Images of a batch.")
@@ -148,6 +148,7 @@ def row(kind, seed, data):
         "train_images": min(FLAGS.train_images, len(data[0][0])),
         "train_seconds": round(seconds, 1),
         "certify_seconds": round(certifying, 2),
+        "clean": found.clean_accuracy,
         "certified": shares,
         "constant": found.constant,
         "rounding": float(found.rounding.mean()),

@@ -183,9 +183,3 @@ def _has_class_weights(step):
         type(layer).__module__.startswith("keras_wp.lipschitz.")
     )
     return known and len(step.outputs[0].shape) == 2
-
-
-def root_of_squares(values):
-    """The l2 length of all numbers of each image, `(n,)`, rounded up."""
-    flat = np.asarray(values, np.float64).reshape(len(values), -1)
-    return np.linalg.norm(flat, axis=1) * (1 + 1e-10)

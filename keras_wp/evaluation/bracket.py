@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_wp import _checks
-from keras_wp.certificates.graph import root_of_squares
-from keras_wp.evaluation.certify import certificate, opened
+from keras_wp.evaluation.certify import certificate, check_logits, opened
+from keras_wp.lipschitz.norms import upper_lengths
 from keras_wp.reports.brackets import NORMS
 from keras_wp.reports.wording import norm_text
 
@@ -35,10 +35,11 @@ def certificate_of(session, radii):
             + ("; ".join(view.notes) or "images in other units")
         )
     clean = session.clean
-    graph = opened(session.classifier, clean.images)
+    graph = opened(session.classifier, clean.shape)
+    check_logits(graph, session.classifier, clean.images, clean.logits)
     lengths = dict.fromkeys(clean.identities, 0.0)
     for name, image in session.data.named():
-        lengths[name] = root_of_squares(image[None])[0]
+        lengths[name] = upper_lengths(image[None])[0]
     return certificate(
         graph,
         np.array([lengths[name] for name in clean.identities]),

@@ -1,17 +1,21 @@
 """`certify`: radii within which no prediction changes."""
 
 import numpy as np
+from keras import ops
 
 from keras_wp import _backend, _checks
-from keras_wp.certificates.graph import Graph, root_of_squares
+from keras_wp.certificates.graph import Graph
 from keras_wp.certificates.radii import check_arithmetic, radii
 from keras_wp.engine import predict
 from keras_wp.evaluation.data import Data
+from keras_wp.inspection.anatomy import agree
 from keras_wp.inspection.classifier import Classifier
+from keras_wp.lipschitz.norms import upper_lengths
 from keras_wp.objectives import predicted
 from keras_wp.reports.certificate import Certificate
 
 _ANY = (-np.inf, np.inf)
+_LOOKED_AT = 8
 
 
 def certify(model, data, batch_size=128):
@@ -76,41 +80,56 @@ def certify(model, data, batch_size=128):
         first = graph is None
         if first:
             classifier.build(x.shape[1:])
-            graph, pixels = opened(classifier, x), x[0].size
+            graph, pixels = opened(classifier, x.shape[1:]), x[0].size
         program = predict.forward_pass(classifier, x.shape[1:])
         logits = predict.forward(program, x, size)
         if first and classifier.refresh(x, logits):
             program = predict.forward_pass(classifier, x.shape[1:])
             logits = predict.forward(program, x, size)
+        if first:
+            check_logits(graph, classifier, x, logits)
         _checks.logits(logits, model)
         y = _checks.labels(y, len(x), logits.shape[-1])
-        parts.append((root_of_squares(x), logits, y))
+        parts.append((upper_lengths(x), logits, y))
     if not parts:
         raise ValueError("`data` must hold at least one image. Received: none")
     lengths, logits, labels = map(np.concatenate, zip(*parts, strict=True))
     return certificate(graph, lengths, logits, labels, pixels)
 
 
-def opened(classifier, x):
-    """The `Graph` of a model, which computes what the model does.
+def opened(classifier, shape):
+    """The `Graph` of a model.
 
     Args:
         classifier: Its `Classifier`.
-        x: Some images, `(N, ...)` float32.
+        shape: The shape of an image.
 
     Raises:
         ValueError: If it cannot be certified.
     """
     check_arithmetic(_backend.coarse_products())
-    model = classifier.model
-    graph = Graph(model, x.shape[1:])
-    if not graph.anatomy.does_as(classifier, x[:8]):
+    return Graph(classifier.model, shape)
+
+
+def check_logits(graph, classifier, x, logits):
+    """Raise a ValueError if a graph does not compute what its model does.
+
+    Args:
+        graph: The `Graph`.
+        classifier: The model's `Classifier`.
+        x: Some images, `(N, ...)` float32, of which a few are looked at.
+        logits: `(n, K)`, what the model makes of the first of them.
+    """
+    x = x[:_LOOKED_AT]
+    found = ops.convert_to_numpy(graph.anatomy(ops.convert_to_tensor(x)))
+    expected = logits[: len(x)]
+    if found.shape != expected.shape or not agree(found, expected):
+        name = getattr(classifier.model, "name", classifier.model)
         raise ValueError(
             "A certificate needs a model that computes the same each time. "
-            f"Received: {getattr(model, 'name', model)!r}, whose operations, "
-            "called in turn, give other logits: is it randomized?"
+            f"Received: {name!r}, whose operations, called in turn, give other "
+            "logits: is it randomized?"
         )
-    return graph
 
 
 def certificate(graph, lengths, logits, labels, pixels):

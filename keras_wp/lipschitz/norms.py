@@ -1,8 +1,9 @@
 """Norms of linear maps in float64, and what float32 rounding does to them.
 
-All are upper bounds. Those from a singular value decomposition are raised by
-far more than float64 can be wrong.
+All are upper bounds, raised by far more than float64 can be wrong.
 """
+
+import math
 
 import numpy as np
 from keras import ops
@@ -30,7 +31,10 @@ def gamma(operations):
 
 def matrix_norm(matrix):
     """The largest singular value of a matrix `(P, K)`."""
-    return float(np.linalg.norm(float64(matrix), 2)) * _FLOAT64
+    matrix = float64(matrix)
+    rows, columns = matrix.shape
+    gram = matrix @ matrix.T if rows < columns else matrix.T @ matrix
+    return math.sqrt(max(0.0, np.linalg.eigvalsh(gram)[-1])) * _FLOAT64
 
 
 def convolution_norm(kernel):
@@ -46,8 +50,8 @@ def convolution_norm(kernel):
     """
     kernel = float64(kernel)
     sides = [_products(kernel), _products(kernel.swapaxes(2, 3))]
-    found = min(map(_largest_eigenvalue, sides))
-    return min(np.sqrt(found) * _FLOAT64, absolute_norm(kernel))
+    found = min(_largest_eigenvalue(side.dot, len(side)) for side in sides)
+    return min(math.sqrt(found) * _FLOAT64, absolute_norm(kernel))
 
 
 def _products(kernel):
@@ -67,27 +71,48 @@ def _overlap(shift, size):
     return slice(max(0, shift), size + min(0, shift))
 
 
-def _largest_eigenvalue(matrix):
-    """An upper bound of that of a matrix without negative entries."""
-    # The smallest rate would never end; a channel of zeros has no row.
-    floor = 1e-12 * max(matrix.max(), np.finfo(float).tiny)
-    vector = np.ones(len(matrix))
-    best = np.inf
-    for _ in range(100):
-        product = matrix @ vector
-        best = min(best, (product / vector).max())
-        vector = product / product.max() + floor if product.max() else vector
+def _largest_eigenvalue(apply, size, steps=30):
+    """An upper bound of that of a matrix without negative entries.
+
+    Args:
+        apply: The product of the matrix with a vector.
+        size: Of the matrix.
+        steps: How many vectors are tried; each gives a bound (Collatz).
+    """
+    vector, best = np.ones(size), np.inf
+    for _ in range(steps):
+        product = apply(vector)
+        best = min(best, float((product / vector).max()))
+        if not product.any():
+            break
+        # A channel of zeros would never be positive again.
+        vector = product / product.max() + 1e-9
     return best
 
 
 def absolute_norm(kernel):
-    """The norm of the map with the absolute values of a kernel.
+    """A bound of the norm of the map with the absolute values of a kernel.
 
     Args:
         kernel: `(P, K)`, or `(height, width, P, K)` of a convolution.
     """
     kernel = np.abs(float64(kernel))
-    return matrix_norm(kernel.reshape(-1, *kernel.shape[-2:]).sum(0))
+    matrix = kernel.reshape(-1, *kernel.shape[-2:]).sum(0)
+    found = _largest_eigenvalue(
+        lambda v: matrix.T @ (matrix @ v), matrix.shape[1], steps=10
+    )
+    return math.sqrt(found) * _FLOAT64
+
+
+def upper_lengths(x):
+    """The l2 lengths of images, `(n,)`, and a little more: never less.
+
+    Args:
+        x: The images, `(n, ...)` float32.
+    """
+    flat = np.asarray(x, np.float32).reshape(len(x), -1)
+    squares = np.einsum("ij,ij->i", flat, flat).astype(np.float64)
+    return np.sqrt(squares) * (1 + gamma(flat.shape[1] + 1)) + FLUSHED
 
 
 def products_error(kernel, size, bias=0.0, terms=None):

@@ -9,7 +9,7 @@ from keras_wp.models import heads
 def lipschitz_mlp(
     input_shape,
     num_classes,
-    widths=(256, 256, 256),
+    widths=(256,) * 6,
     head=None,
     name="lipschitz_mlp",
 ):

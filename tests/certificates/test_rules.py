@@ -8,7 +8,8 @@ from keras import ops
 from scipy import special
 from slopes import lengths, sampled, steepest
 
-from keras_wp.certificates.graph import Graph, root_of_squares
+from keras_wp.certificates.graph import Graph
+from keras_wp.lipschitz.norms import upper_lengths
 
 SHAPE = (6, 6, 2)
 
@@ -100,7 +101,7 @@ def model_of(name):
 
 def bound_of(model, x):
     graph = Graph(model, x.shape[1:])
-    return graph.bound(graph.anatomy.output, root_of_squares(x))
+    return graph.bound(graph.anatomy.output, upper_lengths(x))
 
 
 @pytest.mark.parametrize("name", LAYERS)
