@@ -90,6 +90,7 @@ elif keras.backend.backend() == "torch":
         ANYWHERE,
         DYNAMIC_BATCH,
         LOOPS_COST,
+        coarse_products,
         compile,
         devices,
         dividing,
