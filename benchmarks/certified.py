@@ -20,6 +20,8 @@ from keras import ops
 import keras_wp as kwp
 from benchmarks import common
 from keras_wp import lipschitz, simplex
+from keras_wp.engine import predict
+from keras_wp.inspection import classifier
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("kinds", ["simplex"], "Of KINDS.")
@@ -30,6 +32,9 @@ flags.DEFINE_float("train_eps", 1.8, "The radius of the loss.")
 flags.DEFINE_float("temperature", 0.3, "The temperature of the loss.")
 flags.DEFINE_float("learning_rate", 0.01, "Of Adam, to 0 by a cosine.")
 flags.DEFINE_integer("batch", 256, "Images of a batch.")
+flags.DEFINE_integer(
+    "attack_steps", 0, "Attack each image so often, just below its radius."
+)
 FLAGS.set_default("epochs", 20)
 FLAGS.set_default("train_images", 60_000)
 
@@ -132,13 +137,45 @@ def certifiable(model, kind):
     return twin
 
 
+def broken_below_radius(model, data, found):
+    """How many predictions change at 0.999999 of their radius, of how many.
+
+    By normalized gradients of the margin, from the image; every point on the
+    way counts.
+    """
+    (x, _), sure = data[1], found.radius > 0
+    x, y, limit = x[sure], found.prediction[sure], found.radius[sure]
+    view, broken, x_adv = classifier.Classifier(model), np.zeros(len(x)), x
+    sides = (-1, *[1] * (x.ndim - 1))
+    for _ in range(FLAGS.attack_steps):
+        way = predict.margin_gradients(view, x_adv, y, 128).astype(float)
+        way *= (4 * limit / FLAGS.attack_steps / _length(way)).reshape(sides)
+        delta = x_adv - x.astype(float) + way
+        scale = 0.999999 * limit / np.maximum(_length(delta), limit)
+        x_adv = (x + delta * scale.reshape(sides)).astype(np.float32)
+        # A float32 image may lie beyond, by its own rounding.
+        inside = _length(x_adv - x.astype(float)) < limit
+        wrong = predict.logits(view, x_adv, 128).argmax(-1) != y
+        broken = np.maximum(broken, wrong & inside)
+    return {"images": len(x), "broken": int(broken.sum())}
+
+
+def _length(x):
+    lengths = np.linalg.norm(x.reshape(len(x), -1).astype(float), axis=1)
+    return np.maximum(lengths, 1e-30)
+
+
 def row(kind, seed, data):
     model, seconds = trained(kind, seed, data)
     begun = time.perf_counter()
-    found = kwp.certify(certifiable(model, kind), data[1])
+    model = certifiable(model, kind)
+    found = kwp.certify(model, data[1])
     certifying = time.perf_counter() - begun
     shares = {eps: found.accuracy(float(eps)) for eps in FLAGS.eps}
     print(f"{kind}, seed {seed}: {found} {shares}", flush=True)
+    attacked = None
+    if FLAGS.attack_steps:
+        attacked = broken_below_radius(model, data, found)
     return {
         "kind": kind,
         "seed": seed,
@@ -150,6 +187,7 @@ def row(kind, seed, data):
         "certify_seconds": round(certifying, 2),
         "clean": found.clean_accuracy,
         "certified": shares,
+        "attacked_below_radius": attacked,
         "constant": found.constant,
         "rounding": float(found.rounding.mean()),
         "min_angle": float(np.degrees(_min_angle(model))),
