@@ -122,6 +122,7 @@ def test_networks_train_and_their_attacks_find_nothing_below_the_radius(
     )
 
 
+@pytest.mark.once
 def test_exported_model_computes_the_same(tmp_path):
     model, x = kwp.models.lipschitz_mlp(SHAPE, 4, (16, 16)), digits(20)[0]
     model.export(tmp_path / "saved", verbose=False)
