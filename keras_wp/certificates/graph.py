@@ -4,6 +4,7 @@ Every operation is met as often as the graph calls it: a layer that is called
 twice counts twice, whatever `model.layers` says.
 """
 
+import math
 from typing import NamedTuple
 
 import keras
@@ -125,12 +126,17 @@ def _measure(step):
         refuse(step, "return one tensor, with an axis for the images")
     if any(x.shape[0] is not None or None in x.shape[1:] for x in outputs):
         refuse(step, "keep the axis of the images in front, and shapes fixed")
+    if not inputs:
+        refuse(step, "compute it of the images")
     if len(inputs) > 1:
         return step, _merging(step), None
     rule = rule_of(step)
+    if not math.isfinite(rule.constant):
+        refuse(step, "use finite weights and constants")
     zeros = np.zeros((1, *inputs[0].shape[1:]), np.float32)
     (found,) = step.call({id(inputs[0]): keras.ops.convert_to_tensor(zeros)})
-    at_zero = float(np.linalg.norm(norms.float64(found)))
+    # It may be too short by rounding, that of so many numbers at most.
+    at_zero = float(np.linalg.norm(norms.float64(found))) * 1.001
     return step, rule, at_zero
 
 
@@ -138,12 +144,14 @@ def _merging(step):
     """What an operation makes of several tensors: of their `Bound`s, one."""
     kind, operation = type(step.operation), step.operation
     name = kind.__name__
-    if not kind.__module__.startswith("keras.src."):
+    layer = isinstance(operation, keras.layers.Layer)
+    where = "keras.src.layers." if layer else "keras.src.ops."
+    if not kind.__module__.startswith(where):
         name = None
     count = len(step.inputs)
     (shape,) = {x.shape for x in step.outputs}
     same = all(x.shape == shape for x in step.inputs)
-    if name in ("Add", "Subtract", "Average") and same:
+    if name in ("Add", "Subtract", *["Average"] * layer) and same:
         share = 1 / count if name == "Average" else 1.0
 
         def summed(given):

@@ -292,7 +292,6 @@ _OPERATIONS = {
     "Add": _shifted,
     "Divide": _divided,
     "Gelu": _FUNCTIONS["gelu"],
-    "Identity": _EXACT,
     "Matmul": _matmul,
     "Multiply": _multiplied,
     "Negative": _EXACT,
