@@ -10,9 +10,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_wp.certificates.refusals import RefusedError, refuse
 from keras_wp.certificates.rules import (
-    RefusedError,
-    refuse,
     rule_of,
     states_its_constant,
 )

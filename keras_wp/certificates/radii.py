@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_wp.certificates.rules import RefusedError
+from keras_wp.certificates.refusals import RefusedError
 from keras_wp.lipschitz import norms
 
 # What float64 may do to a quotient.

@@ -12,15 +12,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_wp.certificates.refusals import ADVICE, OWN, refuse
 from keras_wp.lipschitz import norms
 
 # Relative error of an elementary function in float32, at most. Libraries
 # promise none; `tests/certificates/test_rules.py` measures them.
 _FUNCTION = 2.0**-19
-
-
-class RefusedError(ValueError):
-    """A model that cannot be certified; says which layer, and what to use."""
 
 
 class Rule(NamedTuple):
@@ -34,33 +31,6 @@ class Rule(NamedTuple):
 
     constant: float
     rounding: Callable = lambda size, at_zero: 0.0 * size
-
-
-def refuse(step, advice):
-    """Raise the error that names a step and says what to use."""
-    kind = type(step.operation).__name__
-    name = step.name if kind == "function" else f"{step.name} ({kind})"
-    raise RefusedError(
-        "A certificate needs a bound for every operation of the model, and "
-        f"has none for {name}: {advice}"
-    )
-
-
-_OWN = (
-    "use a layer of keras_wp.lipschitz, or give it the methods "
-    "`lipschitz_constant()` and `rounding_error(size, at_zero)`"
-)
-_ADVICE = {
-    "BatchNormalization": "leave it out, as 1-Lipschitz layers keep lengths",
-    "LayerNormalization": "leave it out, as 1-Lipschitz layers keep lengths",
-    "GroupNormalization": "leave it out, as 1-Lipschitz layers keep lengths",
-    "Softmax": "let the model return logits",
-    "softmax": "let the model return logits",
-    "Pad": "pad by zeros, with `keras.layers.ZeroPadding2D`, or within "
-    "AOLConv2D",
-    "Cast": "leave all in float32",
-    "_Cast": "leave all in float32",
-}
 
 
 def rule_of(step):
@@ -81,8 +51,8 @@ def rule_of(step):
         if getattr(keras.activations, name, None) is operation:
             rule = _FUNCTIONS.get(name)
     if rule is None:
-        name = kind.__name__ if kind.__name__ in _ADVICE else step.name
-        refuse(step, _ADVICE.get(name, _OWN))
+        name = kind.__name__ if kind.__name__ in ADVICE else step.name
+        refuse(step, ADVICE.get(name, OWN))
     return rule(step) if callable(rule) else rule
 
 
