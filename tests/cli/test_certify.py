@@ -14,8 +14,9 @@ def test_certify_shows_both_sides(tmp_path, capsys):
     path = tmp_path / "report.json"
     code = run(
         *["evaluate", tmp_path / "model.keras", "--dataset", "mnist"],
-        *["--attacks", "autoattack-l2", "--eps", "0.001,0.02", "--certify"],
-        *["--limit", 4, "--report", path],
+        *["--attacks", "pgd20", "--norm", "l2", "--eps", "0.001,0.02"],
+        *["--certify", "--no-adaptive", "--no-audit", "--bounds", "0,1"],
+        *["--report", path],
     )
     assert code == 0
     report = kwp.Report.from_json(path)
@@ -31,7 +32,8 @@ def test_what_cannot_be_certified_is_said(tmp_path, capsys):
     tiny_cnn().save(tmp_path / "model.keras")
     code = run(
         *["evaluate", tmp_path / "model.keras", "--dataset", "mnist"],
-        *["--attacks", "autoattack-l2", "--eps", "0.5", "--certify"],
+        *["--attacks", "pgd20", "--norm", "l2", "--eps", "0.5"],
+        *["--certify", "--bounds", "0,1"],
     )
     assert code == 2
-    assert "(BatchNormalization): leave it out" in (capsys.readouterr().err)
+    assert "(BatchNormalization): leave it out" in capsys.readouterr().err
