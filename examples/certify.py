@@ -3,7 +3,7 @@
     python examples/certify.py
 
 trains a network that stretches no distance on 4,000 digits that come with a
-package, and takes a minute or two on two CPU cores. With all of MNIST and 20
+package, and takes a minute or two on two CPU cores. With all of MNIST and 30
 epochs, 66 % are proved at 1.58 (docs/certificates.md).
 """
 
