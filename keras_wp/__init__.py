@@ -14,17 +14,22 @@ else:
     from keras_wp import defenses as defenses
     from keras_wp import initializers as initializers
     from keras_wp import layers as layers
+    from keras_wp import lipschitz as lipschitz
     from keras_wp import losses as losses
+    from keras_wp import metrics as metrics
     from keras_wp import models as models
     from keras_wp import norms as norms
     from keras_wp import objectives as objectives
     from keras_wp import simplex as simplex
+    from keras_wp import smoothing as smoothing
     from keras_wp.attacks.surrogate import Surrogate as Surrogate
     from keras_wp.evaluation import AttackResult as AttackResult
+    from keras_wp.evaluation import Certificate as Certificate
     from keras_wp.evaluation import Comparison as Comparison
     from keras_wp.evaluation import Finding as Finding
     from keras_wp.evaluation import Report as Report
     from keras_wp.evaluation import audit as audit
+    from keras_wp.evaluation import certify as certify
     from keras_wp.evaluation import compare as compare
     from keras_wp.evaluation import evaluate as evaluate
     from keras_wp.evaluation import head_geometry as head_geometry

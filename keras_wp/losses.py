@@ -56,3 +56,87 @@ class MaxMahalanobisCenter(keras.losses.Loss):
         own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
         # Where it is 0 a product would turn an infinite logit into NaN.
         return -ops.sum(ops.where(own > 0, y_pred, 0.0), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_wp")
+class CertifiedMargin(keras.losses.Loss):
+    """Cross-entropy of margins, as distances, less the radius to certify.
+
+    `loss = T log(1 + sum_j exp((eps - (z_y - z_j) / d) / T))` over the classes
+    `j` other than `y`. Behind layers that stretch no distance, a margin over
+    the distance `d` of the class weights is the radius within which the
+    prediction cannot change: the loss is a smooth form of `eps` less that
+    radius, where it is too short.
+
+    Args:
+        eps: The l2 radius to certify, in units of the pixels, at least 0. A
+            larger one trades clean accuracy for certified accuracy.
+        temperature: The temperature `T`, above 0, in the same units. Defaults
+            to 0.3.
+        distance: The distance `d` of two class weights. Defaults to 1, that
+            of `keras_wp.lipschitz.LipschitzHead`; with a `RobustHead`, it is
+            `s * sqrt(2 K / (K - 1))`.
+        reduction: As in `keras.losses.Loss`. Defaults to
+            `"sum_over_batch_size"`, the mean.
+        name: Name of the loss.
+        dtype: As in `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If an argument is out of its range; when called with
+            labels of another shape than below.
+
+    Input shape:
+        `y_true`: integer labels `(N,)` or `(N, 1)`; `y_pred`: logits `(N, K)`.
+
+    Reference:
+        Prach and Lampert, "Almost-orthogonal layers for efficient
+        general-purpose Lipschitz networks" (ECCV 2022), section 5: the loss
+        with an offset and a temperature.
+
+    Example:
+
+    >>> loss = CertifiedMargin(eps=1.0, temperature=0.01)
+    >>> logits = np.array([[3.0, 0.0], [0.5, 0.0]])
+    >>> [round(float(loss(np.array([0]), row[None])), 3) for row in logits]
+    [0.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        eps,
+        temperature=0.3,
+        distance=1.0,
+        reduction="sum_over_batch_size",
+        name="certified_margin",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if eps != 0:
+            _checks.check_positive(eps=eps)
+        _checks.check_positive(temperature=temperature, distance=distance)
+        self.eps = float(eps)
+        self.temperature = float(temperature)
+        self.distance = float(distance)
+
+    def call(self, y_true, y_pred):
+        """Returns the loss of each image, `(N,)`.
+
+        Raises:
+            ValueError: If there is not one label for each image.
+        """
+        labels = _checks.batch_labels(y_true)
+        own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+        radii = y_pred / self.distance - self.eps * own
+        entropy = ops.categorical_crossentropy(
+            own, radii / self.temperature, from_logits=True
+        )
+        return self.temperature * entropy
+
+    def get_config(self):
+        """Returns the arguments that make an equal one."""
+        return {
+            **super().get_config(),
+            "eps": self.eps,
+            "temperature": self.temperature,
+            "distance": self.distance,
+        }

@@ -14,7 +14,9 @@ WING = {
     "regularizers",
     "initializers",
     "layers",
+    "lipschitz",
     "losses",
+    "metrics",
     "models",
     "datasets",
     "augmentation",
@@ -31,9 +33,9 @@ FLOORS = (
     {"engine", "convert"},
     {"reports"},
     {"attacks"},
-    {"defenses", "audit"},
+    {"defenses", "audit", "certificates"},
     {"evaluation"},
-    {"callbacks", "cli"},
+    {"callbacks", "cli", "smoothing"},
     {"__main__"},
     {"experiments"},
 )
@@ -45,6 +47,7 @@ FORBIDDEN = {
     "attacks": WING | {"reports"},
     "reports": {"engine"},
     "audit": {"defenses"},
+    "certificates": WING - {"lipschitz"} | {"attacks", "defenses", "audit"},
     "inspection": WING,
 }
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}

@@ -123,7 +123,8 @@ def test_the_readme_is_a_door():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["quickstart", "custom_attack", "adversarial_training"]
+    "name",
+    ["quickstart", "custom_attack", "adversarial_training", "certify"],
 )
 def test_examples_run(name):
     result = run_example(name, timeout=900)

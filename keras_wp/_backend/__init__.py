@@ -19,6 +19,8 @@ module offers:
   and keeps its results. The compiled function has its `devices` and a counter
   of `traces`. Another one may call it, once it has been called by itself (on
   TensorFlow).
+- `coarse_products()`: None if the device multiplies float32 as float32, or what
+  to do about it.
 - `select(mask, yes, no)`: the rows of `yes` where `mask` `(N,)` holds, those of
   `no`, of the same shape, elsewhere.
 - `words(x)`: integers as words of 32 bits, where `uint32` may hold more.
@@ -46,6 +48,7 @@ if keras.backend.backend() == "tensorflow":
         ANYWHERE,
         DYNAMIC_BATCH,
         LOOPS_COST,
+        coarse_products,
         compile,
         devices,
         dividing,
@@ -66,6 +69,7 @@ elif keras.backend.backend() == "jax":
         ANYWHERE,
         DYNAMIC_BATCH,
         LOOPS_COST,
+        coarse_products,
         compile,
         devices,
         dividing,
@@ -86,6 +90,7 @@ elif keras.backend.backend() == "torch":
         ANYWHERE,
         DYNAMIC_BATCH,
         LOOPS_COST,
+        coarse_products,
         compile,
         devices,
         dividing,
@@ -111,6 +116,7 @@ __all__ = [
     "ANYWHERE",
     "DYNAMIC_BATCH",
     "LOOPS_COST",
+    "coarse_products",
     "compile",
     "devices",
     "dividing",

@@ -172,6 +172,15 @@ def preferred_slots(batch_size):
     return batch_size
 
 
+def coarse_products():
+    fine = jax.config.jax_default_matmul_precision in ("highest", "float32")
+    if jax.default_backend() != "cpu" and not fine:
+        return (
+            'call jax.config.update("jax_default_matmul_precision", "highest")'
+        )
+    return None
+
+
 def steps_at_once():
     # See `repeat`.
     return 1 if jax.default_backend() == "cpu" else 8

@@ -256,6 +256,16 @@ def preferred_slots(batch_size):
     return min(batch_size, 64)
 
 
+def coarse_products():
+    coarse = tf.config.experimental.tensor_float_32_execution_enabled()
+    if coarse and tf.config.list_logical_devices("GPU"):
+        return (
+            "call tf.config.experimental."
+            "enable_tensor_float_32_execution(False)"
+        )
+    return None
+
+
 def steps_at_once():
     # To call a graph and to look at what it returns takes about a millisecond,
     # much of a small network's step. More would make Ctrl-C wait for longer.

@@ -87,6 +87,18 @@ def preferred_slots(batch_size):
     return batch_size if torch.cuda.is_available() else min(batch_size, 64)
 
 
+def coarse_products():
+    fine = torch.get_float32_matmul_precision() == "highest"
+    if fine and not (
+        torch.cuda.is_available() and torch.backends.cudnn.allow_tf32
+    ):
+        return None
+    return (
+        'call torch.set_float32_matmul_precision("highest") and set '
+        "torch.backends.cudnn.allow_tf32 to False"
+    )
+
+
 def steps_at_once():
     return 1
 

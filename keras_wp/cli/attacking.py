@@ -38,6 +38,8 @@ def attacked(args, model, images, **options_of_files):
             "no_gradients",
         )
         findings, options = [finding], {"audit": False, "adaptive": False}
+    if args.certify:
+        options["certify"] = True
     report = evaluate_model(
         model,
         pixels.given(images, taken),

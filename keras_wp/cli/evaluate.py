@@ -77,6 +77,11 @@ def add_options(command):
         help="add attacks that suit the model, such as through surrogates",
     )
     add(
+        "--certify",
+        action="store_true",
+        help="prove what no attack in l2 can break, and attack the rest",
+    )
+    add(
         "--report",
         "--output",
         dest="reports",

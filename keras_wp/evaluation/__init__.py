@@ -1,8 +1,10 @@
 """How robust a model is: the worst case over attacks, image by image."""
 
 from keras_wp.evaluation.audit import audit
+from keras_wp.evaluation.certify import certify
 from keras_wp.evaluation.evaluate import evaluate
 from keras_wp.inspection.geometry import Geometry, head_geometry
+from keras_wp.reports.certificate import Certificate
 from keras_wp.reports.comparison import Comparison, compare
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.report import Report
@@ -10,11 +12,13 @@ from keras_wp.reports.results import AttackResult
 
 __all__ = [
     "AttackResult",
+    "Certificate",
     "Comparison",
     "Finding",
     "Geometry",
     "Report",
     "audit",
+    "certify",
     "compare",
     "evaluate",
     "head_geometry",

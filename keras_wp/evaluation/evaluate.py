@@ -9,7 +9,7 @@ from keras_wp._units import Units
 from keras_wp.attacks import adaptive as adapting
 from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
-from keras_wp.evaluation import request
+from keras_wp.evaluation import bracket, request
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.images import Keeper
@@ -39,6 +39,7 @@ def evaluate(
     inputs=None,
     output=None,
     verbose=None,
+    certify=False,
 ):
     """Measure how robust a model is.
 
@@ -107,6 +108,10 @@ def evaluate(
         output: Which output of several are the classes, by name or place.
         verbose: 0 for silence, 1 for a progress bar, 2 for a line for each
             attack, as in a log; by default what `progress` says.
+        certify: Whether to prove, too, on how many images no perturbation
+            within a budget in l2 changes the prediction, as
+            `keras_wp.certify` does: `report.bracket(norm, eps)`. Attacks
+            leave out what is proved.
 
     Returns:
         A `Report`.
@@ -116,7 +121,9 @@ def evaluate(
             model returns probabilities, depends on the other images of a
             batch (as in training mode), or has weights that are not finite;
             or if `adaptive` or `audit` is asked for, and no attack has a
-            budget.
+            budget; or if `certify` is asked for, and no attack has a budget
+            in l2, or an operation of the model has no bound.
+        RuntimeError: If an attack breaks an image that is proved to resist it.
 
     Example:
 
@@ -192,6 +199,8 @@ def evaluate(
                 resume_dir=resume_dir,
                 bars=bars,
             )
+            if certify:
+                session.certificate = bracket.certificate_of(session, radii)
             for attack, attack_eps in zip(attacks, budgets, strict=True):
                 for budget in request.separate(attack, attack_eps):
                     session.run(attack, budget, clean.correct)

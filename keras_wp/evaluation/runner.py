@@ -10,7 +10,7 @@ from keras_wp import _checks
 from keras_wp._version import __version__
 from keras_wp.engine import predict
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
-from keras_wp.evaluation import fingerprint, resume
+from keras_wp.evaluation import bracket, fingerprint, resume
 from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.environment import environment
 from keras_wp.evaluation.images import collect
@@ -35,6 +35,7 @@ class Session:
         resume_dir: See `evaluate`.
         bars: The `Progress`.
         assumed: What was taken for granted of the model and the data.
+        certificate: The `Certificate` of the images, or None.
         kept: For each run, its `AttackResult`s and `Pictures`.
         blind: For each run that follows gradients: norm, budgets, and
             `(n,)` bool, on which images it could not.
@@ -52,6 +53,7 @@ class Session:
     resume_dir: object
     bars: object
     assumed: str = ""
+    certificate: object = None
     kept: list = dataclasses.field(default_factory=list)
     blind: list = dataclasses.field(default_factory=list)
     shares: np.ndarray | None = None
@@ -133,16 +135,22 @@ class Session:
         return header
 
     def run(self, attack, budgets, attacked):
-        """Run an attack on the images `attacked`, `(n,)` bool."""
+        """Run an attack on the images `attacked`, `(n,)` bool.
+
+        Those that are proved to resist it are left out.
+        """
         job = Job(attack, budgets, self._header, self.seed, self.batch_size)
         pictures = self.keeper.pictures(job.attack)
         self.current = pictures
-        outcomes = job.run(self, pictures, attacked)
+        proved = bracket.proved(self.certificate, attack, budgets)
+        outcomes = job.run(self, pictures, attacked & ~proved)
+        bracket.check(self.certificate, attack, outcomes)
         self.shares = np.maximum(self.shares, outcomes.share)
         judged = list(_judge(job.attack, budgets, outcomes, attacked))
         self.kept.append((judged, pictures))
         if outcomes.blind is not None:
-            self.blind.append((attack.norm, budgets, outcomes.blind))
+            blind = outcomes.blind & ~proved
+            self.blind.append((attack.norm, budgets, blind))
 
     def report(self, pictures=False, **settings):
         """The `Report` so far.
@@ -160,6 +168,7 @@ class Session:
                 **settings,
             },
             identities=tuple(self.clean.identities),
+            certificate=self.certificate,
         )
         if not pictures:
             return report

@@ -248,13 +248,14 @@ def undefended(model):
     return getattr(model, "undefended", model)
 
 
-def dissect(model, shape=None):
+def dissect(model, shape=None, whole=lambda operation: False):
     """Take a model apart. Outside of a trace.
 
     Args:
         model: A Keras model or layer, or another callable that maps images
             to logits.
         shape: The shape of one image. Needed by models that do not tell.
+        whole: As in `Recorder`.
 
     Returns:
         An `Anatomy`. What cannot be opened at all is its only step.
@@ -267,7 +268,7 @@ def dissect(model, shape=None):
             why = "it does not say which one image it takes"
             return Anatomy(source, (), source, ((name_of(model), why),))
         source = KerasTensor(inputs[0].shape, inputs[0].dtype)
-    recorder = Recorder()
+    recorder = Recorder(whole)
     try:
         found = recorder.call(model, source)
     except Exception as error:  # Anything, from whatever the model calls.

@@ -89,19 +89,26 @@ def symbols(tree):
 class Recorder:
     """Calls operations on symbols, and notes what was called on what.
 
+    Args:
+        whole: Says of an operation whether it stays one step, though it could
+            be opened.
+
     Attributes:
         steps: The `Step`s, in order.
         closed: What could not be opened: pairs of a name and the reason.
     """
 
-    def __init__(self):
+    def __init__(self, whole=lambda operation: False):
         self.steps = []
         self.closed = []
+        self._whole = whole
 
     def call(self, operation, *args, **kwargs):
         """What an operation makes of symbols, step by step; new symbols."""
         before = len(self.steps), len(self.closed)
         try:
+            if self._whole(operation):
+                return self._leaf(operation, *args, **kwargs)
             if isinstance(operation, keras.layers.Layer):
                 return self._layer(operation, *args, **kwargs)
             if isinstance(operation, keras.Operation):

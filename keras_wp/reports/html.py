@@ -14,6 +14,7 @@ import math
 import jinja2
 
 from keras_wp.reports import (
+    brackets,
     charts,
     classes,
     listing,
@@ -62,7 +63,7 @@ def report_page(report, class_names=None, title=None):
         {**r.attack, "name": r.name, "eps": r.eps} for r in report.results
     ]
     norms = dict.fromkeys(norm for norm, _ in report.budgets)
-    drawn = [charts.accuracy(report, norm) for norm in norms]
+    drawn = [_curves(report, norm) for norm in norms]
     return _page(
         "report",
         title=title or f"Robustness of {env.get('model', 'model')}",
@@ -74,6 +75,7 @@ def report_page(report, class_names=None, title=None):
         told=text.inside(report),
         columns=_columns(report),
         rows=list(_rows(report)),
+        brackets=brackets.bars(report),
         curves=list(filter(None, drawn)),
         samples=pictures.gallery(report, name),
         signals=signals.gallery(report, name),
@@ -84,6 +86,14 @@ def report_page(report, class_names=None, title=None):
         script=listing.call(report),
         settings=json.dumps(settings, indent=1, default=str),
     )
+
+
+def _curves(report, norm):
+    """The chart of a norm, and what was proved in it; None if there is none."""
+    chart = charts.accuracy(report, norm)
+    if chart is not None:
+        chart["proved"] = brackets.curve(report, norm, chart["axes"])
+    return chart
 
 
 def comparison_page(comparison):

@@ -16,6 +16,8 @@ def call(report):
         options += f"    adaptive=[...],  # {', '.join(env['adaptive'])!r}\n"
     elif not env.get("adaptive"):
         options += "    adaptive=False,\n"
+    if report.certificate is not None:
+        options += "    certify=True,\n"
     if not env.get("audit"):
         options += "    audit=False,\n"
     return f"""\

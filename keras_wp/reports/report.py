@@ -29,6 +29,7 @@ class Report:
             its label.
         samples: A few images, with what each attack made of them.
         geometry: That of the model's last layer, or None if it has none.
+        certificate: The `Certificate` of the same images, or None.
     """
 
     clean_correct: np.ndarray
@@ -38,6 +39,7 @@ class Report:
     identities: tuple = ()
     samples: tuple = ()
     geometry: object = None
+    certificate: object = None
 
     def __len__(self):
         return len(self.clean_correct)
@@ -154,6 +156,29 @@ class Report:
             for n, eps in self.budgets
             if n == norm and eps is not None
         }
+
+    def bracket(self, norm, eps):
+        """Between which shares the accuracy within a budget is.
+
+        Args:
+            norm: The norm, `"l2"` or `"linf"`.
+            eps: The budget.
+
+        Returns:
+            `(proved, not broken)`: the share of images that are certified, and
+            of those on which every attack failed.
+
+        Raises:
+            ValueError: If there is no certificate; see
+                `keras_wp.evaluate(..., certify=True)`.
+        """
+        if self.certificate is None:
+            raise ValueError(
+                "A bracket needs a certificate: evaluate(..., certify=True). "
+                "Received: a report without one"
+            )
+        proved = self.certificate.accuracy(eps, norm)
+        return proved, float(self.robust(norm, eps).mean())
 
     def _only_norm(self, norm):
         norms = {n for n, _ in self.budgets}

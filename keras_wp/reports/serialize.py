@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 
 from keras_wp.inspection.geometry import Geometry
+from keras_wp.reports.certificate import Certificate
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.results import AttackResult
 from keras_wp.reports.samples import Attempt, Sample
@@ -44,6 +45,7 @@ def encode(report):
             "geometry": None
             if geometry is None
             else plain(dataclasses.asdict(geometry)),
+            "certificate": _certificate(report.certificate),
             "samples": [_sample(sample) for sample in report.samples],
         },
         indent=1,
@@ -71,6 +73,7 @@ def decode(text, source):
             "findings": tuple(Finding(**f) for f in values.get("findings", ())),
             "identities": tuple(values.get("identities", ())),
             "geometry": geometry and _geometry(geometry),
+            "certificate": _decoded_certificate(values.get("certificate")),
             "samples": tuple(map(_decoded_sample, values.get("samples", ()))),
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -78,6 +81,26 @@ def decode(text, source):
             "The file must be a report that `to_json` wrote. Received: "
             f"{str(source)!r} ({type(error).__name__}: {error})"
         ) from None
+
+
+def _certificate(found):
+    if found is None:
+        return None
+    values = {f.name: getattr(found, f.name) for f in _fields(Certificate)}
+    return plain({**values, "correct": found.correct.astype(int)})
+
+
+def _decoded_certificate(values):
+    if values is None:
+        return None
+    kinds = {
+        "radius": float,
+        "rounding": float,
+        "prediction": np.int32,
+        "correct": bool,
+    }
+    arrays = {n: np.asarray(values[n], kind) for n, kind in kinds.items()}
+    return Certificate(**{**values, **arrays})
 
 
 def plain(value):

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from keras_wp.reports import brackets
 from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.statistics import wilson
 from keras_wp.reports.verdict import headline, verdict
@@ -88,10 +89,11 @@ def made_with(name, environment):
 
 
 def inside(report):
-    """What was taken for granted, found inside the model, and tried: lines."""
+    """What was proved, taken for granted, and found inside the model: lines."""
     told = {"assumed": "Taken for granted", "inside": "Inside the model"}
     told = {told[key]: report.environment.get(key) for key in told}
-    return [f"{what}: {how}." for what, how in told.items() if how]
+    found = [f"{what}: {how}." for what, how in told.items() if how]
+    return [*brackets.lines(report), *found]
 
 
 def plain(report):

@@ -16,13 +16,14 @@ import json
 import pathlib
 
 from keras_wp.experiments import options
-from keras_wp.experiments.publish import markdown, timings
+from keras_wp.experiments.publish import certified, markdown, timings
 
 DATA, TABLE = "data.json", "table.md"
 _TABLES = {
     "table": markdown.paper_table,
     "growing-epochs": markdown.growing_epochs,
     "compare-heads": markdown.compare_heads,
+    "certified": certified.table_of,
     "agreement": timings.peers,
     "peers": timings.peers,
     "floor": timings.floor,
