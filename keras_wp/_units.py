@@ -15,6 +15,26 @@ SNAP = 1e-3
 _BYTE = 2e-4
 
 
+class _Rounded(keras.Operation):
+    """Whole numbers, or what is all but whole; the gradient passes."""
+
+    passes_gradient = True
+
+    def __init__(self, always):
+        super().__init__()
+        self._always = always
+
+    def call(self, u):
+        fixed = ops.stop_gradient(u)
+        near = ops.round(fixed)
+        if not self._always:
+            near = ops.where(ops.abs(near - fixed) < SNAP, near, fixed)
+        return near + (u - fixed)
+
+    def compute_output_spec(self, u):
+        return keras.KerasTensor(u.shape, u.dtype)
+
+
 class Units:
     """The units of attacks, and those of the data: `data = scale * u + shift`.
 
@@ -55,7 +75,16 @@ class Units:
             self._bind(inputs, () if raw is None else raw.shape[1:])
         self.snaps = integer and not self.identity
         if self.whole is not None:
-            self.notes += (f"images are whole numbers, as {self.whole}",)
+            if np.ptp(self.scale):
+                raise ValueError(
+                    "Images of whole numbers must have one range for all "
+                    "channels. Received: bounds, mean or std per channel for "
+                    f"a model that takes {self.whole}"
+                )
+            self.notes += (
+                f"images are whole numbers, as {self.whole}, and eps is "
+                "rounded down to them",
+            )
 
     def _bind(self, inputs, shape):
         low, high = (_on_channels(b, shape) for b in inputs.bounds)
@@ -72,6 +101,8 @@ class Units:
         self.shift = np.asarray((offset - mean) / std, np.float64)
         self._pixels, self._mean, self._std = (low, high), mean, std
         if self.identity:
+            if inputs.bounded and self.bounds != (0.0, 1.0):
+                self.notes = (f"eps in units of [{first:g}, {last:g}]",)
             return
         words = []
         if not inputs.bounded:
@@ -195,11 +226,27 @@ class Units:
             u = ops.add(ops.multiply(u, scale), shift)
         if self.whole is None and not self.snaps:
             return u
-        near = ops.round(ops.stop_gradient(u))
-        if self.whole is None:
-            fixed = ops.stop_gradient(u)
-            near = ops.where(ops.abs(near - fixed) < SNAP, near, fixed)
-        return near + (u - ops.stop_gradient(u))
+        return _Rounded(self.whole is not None)(u)
+
+    def on_levels(self, points, clean, norm, eps):
+        """Points as whole numbers, within the ball: the nearest, or inwards.
+
+        Args:
+            points: `(N, ...)` on the host, in the units of attacks.
+            clean: The images that they are near to.
+            norm: A `Norm`.
+            eps: Radius of the ball, or None.
+        """
+        exact = np.asarray(points, np.float64) * self.scale + self.shift
+        origin = np.rint(np.asarray(clean) * self.scale + self.shift)
+        levels = np.rint(exact)
+        if eps is not None:
+            moved = ((levels - origin) / self.scale).astype(np.float32)
+            length = ops.convert_to_numpy(norm.length(moved))
+            outside = length > eps * (1 + 1e-5)
+            inwards = origin + np.trunc(exact - origin)
+            levels[outside] = inwards[outside]
+        return ((levels - self.shift) / self.scale).astype(np.float32)
 
 
 def _is_integer(x):
@@ -211,30 +258,30 @@ def _by_type(raw, bounds):
     low, high = bounds
     if raw.min() >= low and raw.max() <= high and high > 1:
         return None
-    limits = np.iinfo(raw.dtype)
-    largest = 255 if raw.max() <= 255 and raw.min() >= 0 else limits.max
-    if raw.max() <= 1 or raw.min() < 0 or limits.max > 65_535 > largest > 255:
+    # Those of 16 bits may be of 10 or 12.
+    usual = raw.dtype.itemsize != 2 and raw.min() >= 0 and raw.max() <= 255
+    if raw.max() <= 1 or not usual:
         raise ValueError(
             "Images of whole numbers need their range: give `inputs="
             "keras_wp.Inputs(bounds=(lowest, highest))`. Received: dtype "
             f"{raw.dtype} with values from {raw.min()} to {raw.max()}"
         )
-    return Inputs(bounds=(0, largest))
+    return Inputs(bounds=(0, 255))
 
 
 def _on_channels(values, shape):
     """Numbers, one or one per channel, to be applied to images `(N, ...)`."""
     values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not shape:
+    if not values.ndim or not shape or values.shape == tuple(shape):
         return values
     first = keras.config.image_data_format() == "channels_first"
     axes = [0, len(shape) - 1] if first else [len(shape) - 1, 0]
     for axis in axes:
-        if shape[axis] == len(values):
+        if values.ndim == 1 and shape[axis] == len(values):
             return values.reshape(
                 [-1 if i == axis else 1 for i in range(len(shape))]
             )
     raise ValueError(
         "One number for each channel must fit the images. Received: "
-        f"{len(values)} numbers for images of the shape {tuple(shape)}"
+        f"numbers of the shape {values.shape} for images of {tuple(shape)}"
     )

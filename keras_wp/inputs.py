@@ -152,7 +152,16 @@ def _numbers(name, value, finite=True):
 
 def _unscaled(inputs):
     scale = 1.0 if inputs.scale is None else inputs.scale
-    low, high = (np.unique(bound / scale) for bound in inputs.bounds)
+    low, high = inputs.bounds
+    if (
+        np.size(scale) > 1
+        and np.isfinite([*np.ravel(low), *np.ravel(high)]).any()
+    ):
+        raise ValueError(
+            "Features with a bound on one side must share one `scale`. "
+            "Received: several scales"
+        )
+    low, high = (np.unique(bound / scale) for bound in (low, high))
     if len(low) > 1 or len(high) > 1:
         raise ValueError(
             "Features with bounds of their own need them on both sides. "

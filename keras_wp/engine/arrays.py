@@ -15,7 +15,8 @@ from keras_wp.engine.stream import run
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
-from keras_wp.inspection.view import View, whole_numbers
+from keras_wp.inspection.ends import whole_numbers
+from keras_wp.inspection.view import View
 from keras_wp.objectives import predicted
 
 # So many images are looked at before the work begins.

@@ -28,6 +28,7 @@ class Judge:
     def __init__(self, classifier, draws=None):
         self._classifier = classifier
         self._draws = draws
+        self.units = classifier.view.units
 
     def wrong(self, program, x, labels, size, *, claimed, extra=None):
         """`(share, logits)`: which share of the answers is wrong, `(N,)`.

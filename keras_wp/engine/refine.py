@@ -154,6 +154,14 @@ class _Verdict(_Gathered):
         points = np.stack([outcome.x_adv for _, outcome in waiting])
         claimed = np.stack([outcome.logits for _, outcome in waiting])
         labels, reach = self._goal(images)
+        units = self._judge.units
+        whole = units is not None and units.whole is not None
+        if whole:
+            clean = np.stack([image.x for image in images])
+            eps = getattr(self._attack, "eps", None)
+            points = units.on_levels(points, clean, self._norm, eps)
+            claimed = None
+            lengths = ops.convert_to_numpy(self._norm.length(points - clean))
         share, _ = self._judge.wrong(
             self._program,
             points,
@@ -165,9 +173,14 @@ class _Verdict(_Gathered):
         share = 1.0 - share if reach else share
         for row, (image, outcome) in enumerate(waiting):
             outcome = outcome._replace(share=float(share[row]))
-            if share[row] <= 0.5:
+            if whole:
                 outcome = outcome._replace(
-                    success=False, distance=float("inf"), denied=True
+                    x_adv=points[row], distance=float(lengths[row])
+                )
+            if share[row] <= 0.5:
+                # What does not survive its rounding was no false claim.
+                outcome = outcome._replace(
+                    success=False, distance=float("inf"), denied=not whole
                 )
             yield image, outcome
 

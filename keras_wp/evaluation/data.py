@@ -36,6 +36,8 @@ class Data:
     def __init__(self, data, axes=None, output=None):
         self._axes, self._output = axes, output
         self._pair, self.units = None, Units((0.0, 1.0))
+        if _is_weighted(data):
+            data = data[:2]  # What `fit` takes, with a weight for each image.
         if isinstance(data, dict) or (_is_pair(data) and not _is_batches(data)):
             x, y = self._arrays(data)
             if not x.ndim or not y.ndim:
@@ -86,8 +88,18 @@ class Data:
             yield x, _checks.class_labels(y)
 
     def first(self):
-        """The first images, `(N, ...)`, as they are; None if there are none."""
-        return next((x for x, _ in self), None)
+        """The first images, `(N, ...)`, as they are; None if there are none.
+
+        Not only those of a batch, which may all be dark.
+        """
+        found, count = [], 0
+        for x, _ in self:
+            found.append(x)
+            count += len(x)
+            if count >= _CHUNK or x.shape[1:] != found[0].shape[1:]:
+                break
+        same = [x for x in found if x.shape[1:] == found[0].shape[1:]]
+        return np.concatenate(same) if same else None
 
     def images(self, raw):
         """Images as float32 in the units of attacks, checked."""
@@ -138,6 +150,18 @@ class Data:
 
 def _is_pair(data):
     return isinstance(data, (tuple, list)) and len(data) == 2
+
+
+def _is_weighted(data):
+    """Whether these are images, labels and weights, as many of each."""
+    if not isinstance(data, tuple) or len(data) != 3:
+        return False
+    shapes = [getattr(part, "shape", ()) for part in data]
+    return (
+        all(shapes)
+        and len({shape[0] for shape in shapes}) == 1
+        and len(shapes[0]) > 1 >= len(shapes[2])
+    )
 
 
 def _is_batches(data):

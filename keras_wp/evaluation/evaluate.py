@@ -19,7 +19,8 @@ from keras_wp.evaluation.save_adversarial import check_path, save
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
-from keras_wp.inspection.view import View, whole_numbers
+from keras_wp.inspection.ends import whole_numbers
+from keras_wp.inspection.view import View
 from keras_wp.reports import findings as findings_of
 
 

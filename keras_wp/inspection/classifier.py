@@ -41,14 +41,15 @@ class Classifier:
     """
 
     def __init__(self, model, view=None):
-        model = meant(model, Classifier)
+        view = View() if view is None else view
+        model = meant(model, lambda one: Classifier(one, view.inner()))
         if not callable(model):
             raise ValueError(
                 "`model` must be a Keras model or a callable that maps images "
                 f"to logits. Received: model={model!r}"
             )
         self._is_layer = isinstance(model, keras.layers.Layer)
-        self.view = View() if view is None else view
+        self.view = view.outer() if hasattr(model, "members") else view
         # Lambdas and bound methods often have no other owner.
         self._model = weakref.ref(model) if self._is_layer else lambda: model
         self._compiled, self._beside = {}, {}
@@ -94,7 +95,7 @@ class Classifier:
         """
         known = self._beside.get(id(model))
         if known is None or known.model is not model:
-            known = Classifier(model, View(self.view.units))
+            known = Classifier(model, self.view.of_member())
             self._beside[id(model)] = known
         if x is not None:
             known.settle(x)

@@ -59,9 +59,22 @@ def squashed(anatomy):
     return None
 
 
-def mean_of(*logits):
-    """The logarithm of the mean of the probabilities of several logits."""
-    logs = [ops.log_softmax(_as_it_is(z)) for z in logits]
+def mean_of(*logits, squashes=None):
+    """The logarithm of the mean of the probabilities of several logits.
+
+    Args:
+        *logits: `(N, K)` of each model.
+        squashes: For each, `"softmax"` (the default) or `"sigmoid"`, which
+            makes probabilities of them.
+    """
+    squashes = squashes or ["softmax"] * len(logits)
+    logs = [
+        # Of two classes with one output, a softmax of (0, z) is the same.
+        ops.log_sigmoid(_as_it_is(z))
+        if squash == "sigmoid" and z.shape[-1] > 2
+        else ops.log_softmax(_as_it_is(z))
+        for z, squash in zip(logits, squashes, strict=True)
+    ]
     return ops.logsumexp(ops.stack(logs), axis=0) - math.log(len(logs))
 
 

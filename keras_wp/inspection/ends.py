@@ -46,15 +46,21 @@ class Ends:
 
     def _placed(self, model, x):
         """The image among the model's other inputs."""
-        functional = getattr(model, "inputs", None)
+        layer = isinstance(model, keras.layers.Layer)
+        functional = getattr(model, "inputs", None) if layer else None
         several = isinstance(functional, list) and len(functional) > 1
         if not several and not self._fixed:
-            return x
+            return x if self._name is None else {self._name: x}
         names = [*self._fixed, self._name or "image"]
         if several:
             names = [tensor.name for tensor in functional]
             name = self._name
             left = [n for n in names if n not in self._fixed]
+            if unknown := sorted(set(self._fixed) - set(names)):
+                raise InterfaceError(
+                    "`inputs` must name inputs of the model. Received: "
+                    f"{unknown} for a model of the inputs {names}"
+                )
             if name is None and len(left) == 1:
                 (name,) = left
             if name not in names or {*left} != {name}:
@@ -86,6 +92,12 @@ class Ends:
     def _picked(self, model, outputs):
         """The output that is the classification."""
         if not isinstance(outputs, (dict, list, tuple)):
+            known = [None, 0, *getattr(model, "output_names", ())]
+            if self._output not in known:
+                raise InterfaceError(
+                    "`output` must name an output of the model, which has one. "
+                    f"Received: output={self._output!r}"
+                )
             return outputs
         names = list(outputs)
         if not isinstance(outputs, dict):
@@ -113,3 +125,46 @@ def has_switch(model):
         return "training" in inspect.signature(model).parameters
     except (TypeError, ValueError):
         return False
+
+
+def whole_numbers(model):
+    """The type of whole numbers that a model's Input has, or None."""
+    return input_of(model)[1]
+
+
+def input_of(model):
+    """A model's fixed batch size, and its type of whole numbers; or None."""
+    if isinstance(model, (list, tuple)):
+        found = (input_of(member)[1] for member in model)
+        return None, next(filter(None, found), None)
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(model, keras.layers.Layer) or not inputs:
+        return None, None
+    if not isinstance(inputs, list):
+        return None, None
+    first = inputs[0]
+    return first.shape[0], first.dtype if "int" in first.dtype else None
+
+
+def is_plain(model):
+    """Whether a model is seen at once to map images to logits."""
+    inputs = getattr(model, "inputs", None)
+    outputs = getattr(model, "outputs", None)
+    if not isinstance(inputs, list) or not isinstance(outputs, list):
+        return False
+    if len(inputs) != 1 or len(outputs) != 1 or input_of(model) != (None, None):
+        return False
+    struct = getattr(model, "_outputs_struct", None)
+    if len(outputs[0].shape) != 2 or not isinstance(
+        struct, (KerasTensor, type(None), list)
+    ):
+        return False
+    last = outputs[0]._keras_history.operation
+    if isinstance(last, keras.Model):
+        return is_plain(last)
+    linear = (None, keras.activations.linear)
+    return (
+        isinstance(last, keras.layers.Dense)
+        and last.activation in linear
+        and outputs[0].shape[-1] > 1
+    )

@@ -22,7 +22,8 @@ class Ensemble:
         self.members = tuple(members)
 
     def __call__(self, x):
-        return mean_of(*(member(x) for member in self.members))
+        logits = [member(x) for member in self.members]
+        return mean_of(*logits, squashes=[m.view.squash for m in self.members])
 
 
 def meant(model, classifier):

@@ -173,6 +173,8 @@ def sites(anatomy, x):
 def _may_mask(step):
     """Whether a step is worth a look: a function of one value, or a choice."""
     kind = type(step.operation).__name__
+    if getattr(step.operation, "passes_gradient", False):
+        return False
     if kind in COMPARISONS or kind == "Where":
         return bool(step.inputs)
     if getattr(step.operation, "weights", ()) or len(step.outputs) != 1:

@@ -11,16 +11,22 @@ import math
 
 import keras
 import numpy as np
-from keras import KerasTensor, ops
+from keras import ops
 
 from keras_wp import _checks
 from keras_wp.inspection.anatomy import agree, dissect
+from keras_wp.inspection.anatomy import ending as ending_of
 from keras_wp.inspection.endings import squashed
-from keras_wp.inspection.ends import Ends, InterfaceError
+from keras_wp.inspection.ends import (
+    Ends,
+    InterfaceError,
+    input_of,
+    is_plain,
+)
 from keras_wp.inspection.recorder import Recorder, name_of
 
-# So many images are looked at to find what a model returns.
-_IMAGES = 8
+# So many images and so much noise show what a model returns.
+_IMAGES, _NOISE = 4, 8
 
 
 class View:
@@ -52,6 +58,27 @@ class View:
         return units and plain and self._ends.usual
 
     @property
+    def squash(self):
+        """`"sigmoid"` if each output was one of its own, else `"softmax"`."""
+        return "sigmoid" if self._removed == "sigmoid" else "softmax"
+
+    def of_member(self):
+        """The view of another model of the same images."""
+        other = View(self.units)
+        other._ends = self._ends
+        return other
+
+    def inner(self):
+        """The view of a member of an ensemble, given what the model takes."""
+        other = self.of_member()
+        other.units = None
+        return other
+
+    def outer(self):
+        """The view of an ensemble, whose members choose their outputs."""
+        return View(self.units)
+
+    @property
     def key(self):
         """What tells this view from others of the same model; hashable."""
         units = self.units and self.units.key
@@ -81,11 +108,11 @@ class View:
         Raises:
             ValueError: If it returns nothing that can be taken for logits.
         """
-        if self.settled or (self.trivial and _is_plain(model)):
+        if self.settled or (self.trivial and is_plain(model)):
             return
         self.settled = True
-        x = np.asarray(x[:_IMAGES], np.float32)
-        size, whole = _input_of(model)
+        x = self._looked_at(np.asarray(x[:_IMAGES], np.float32))
+        size, whole = input_of(model)
         opened = None
         if size is not None or whole:
             opened = self._opened(model, x, size)
@@ -99,6 +126,16 @@ class View:
             opened = self._unsquashed(model, x, opened, values)
         if opened is not None:
             self.anatomy = _followed(opened, self._logits_of)
+
+    def _looked_at(self, x):
+        """Some images, and noise: few may look alike to a model."""
+        low, high = _checks.span(
+            self.units.bounds if self.units else (x.min(), x.max() + 1e-3)
+        )
+        noise = np.random.default_rng(0).uniform(
+            low, high, (_NOISE, *x.shape[1:])
+        )
+        return np.concatenate([x, noise.astype(np.float32)])
 
     def _unsquashed(self, model, x, opened, values):
         """What to run in the model's place, if it returns probabilities."""
@@ -114,9 +151,8 @@ class View:
         if not np.ptp(values):
             return opened  # They may be anything.
         alone = values.shape[-1] == 1
-        linear = found.steps and isinstance(
-            found.steps[-1].operation, keras.layers.Dense
-        )
+        # A linear end may give numbers from 0 to 1 by chance.
+        linear = bool(found.steps) and bool(ending_of(found)[1])
         if (alone and not linear) or _checks.are_probabilities(values):
             self.rule = "logit" if alone else "log"
             self.notes += (
@@ -230,6 +266,7 @@ class _Whole:
     """Rounds as a cast to whole numbers does, and passes the gradient."""
 
     name = "cast to whole numbers"
+    passes_gradient = True
 
     def __call__(self, x):
         whole = ops.trunc(ops.stop_gradient(x))
@@ -241,45 +278,3 @@ def _is_cast_to_whole(step):
         return False
     (before,), (after,) = step.inputs, step.outputs
     return "float" in before.dtype and "int" in after.dtype
-
-
-def whole_numbers(model):
-    """The type of whole numbers that a model's Input has, or None."""
-    return _input_of(model)[1]
-
-
-def _input_of(model):
-    """A model's fixed batch size, and its type of whole numbers; or None."""
-    inputs = getattr(model, "inputs", None)
-    if not isinstance(inputs, list) or not inputs:
-        return None, None
-    first = inputs[0]
-    return first.shape[0], first.dtype if "int" in first.dtype else None
-
-
-def _is_plain(model):
-    """Whether a model is seen at once to map images to logits."""
-    inputs = getattr(model, "inputs", None)
-    outputs = getattr(model, "outputs", None)
-    if not isinstance(inputs, list) or not isinstance(outputs, list):
-        return False
-    if (
-        len(inputs) != 1
-        or len(outputs) != 1
-        or _input_of(model) != (None, None)
-    ):
-        return False
-    struct = getattr(model, "_outputs_struct", None)
-    if len(outputs[0].shape) != 2 or not isinstance(
-        struct, (KerasTensor, type(None), list)
-    ):
-        return False
-    last = outputs[0]._keras_history.operation
-    if isinstance(last, keras.Model):
-        return _is_plain(last)
-    linear = (None, keras.activations.linear)
-    return (
-        isinstance(last, keras.layers.Dense)
-        and last.activation in linear
-        and outputs[0].shape[-1] > 1
-    )
