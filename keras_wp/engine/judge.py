@@ -28,7 +28,8 @@ class Judge:
     def __init__(self, classifier, draws=None):
         self._classifier = classifier
         self._draws = draws
-        self.units = classifier.view.units
+        # What whole numbers an image is to consist of; None for any numbers.
+        self.units = classifier.view.units if classifier else None
 
     def wrong(self, program, x, labels, size, *, claimed, extra=None):
         """`(share, logits)`: which share of the answers is wrong, `(N,)`.
