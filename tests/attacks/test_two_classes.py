@@ -53,6 +53,7 @@ def test_one_output_is_two_classes_as_the_closed_form_has_it(
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("classes", [2, 3])
 def test_autoattack_leaves_what_all_targets_with_restarts_leave(classes):
     model = tiny_cnn(SHAPE, num_classes=classes, seed=3)
@@ -97,6 +98,7 @@ def test_every_attack_runs_on_two_classes(attack):
         assert (to_numpy(model(x_adv)).argmax(-1) != y).mean() > 0.5
 
 
+@pytest.mark.once
 def test_features_without_bounds_have_a_scale(rng):
     """A table: the closed form of a linear model, in units of the scale."""
     scale = np.array([1.0, 100.0, 0.01, 5.0])

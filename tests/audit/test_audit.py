@@ -368,6 +368,7 @@ class Sealed(keras.layers.Layer):
         return shape[0], 5
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "model, severities",
     [(tiny_cnn(), []), (Sealed(), ["high"])],

@@ -108,6 +108,7 @@ def test_unsound_data_are_refused_before_a_step(form, x, y, told):
     assert unmoved(defense)
 
 
+@pytest.mark.once
 def test_a_generator_loses_no_batch():
     parts = [(X[:3], Y[:3]), (X[3:5], Y[3:5]), (X[5:], Y[5:])]
     losses = [

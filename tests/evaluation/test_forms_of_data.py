@@ -187,6 +187,7 @@ def test_features_and_surrogates_are_looked_for_before_any_attack(pairs):
     assert not started
 
 
+@pytest.mark.once
 def test_adaptive_attacks_and_an_audit_are_the_default(model, pairs):
     report = kwp.evaluate(model, pairs, ATTACK)
     assert [r.name for r in report.results] == ["PGD4", "adaptive"]

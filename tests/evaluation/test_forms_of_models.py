@@ -228,6 +228,7 @@ def test_other_outputs_and_inputs_stay_as_they_are(base, labels, expected):
     same_verdicts(report, expected)
 
 
+@pytest.mark.once
 def test_a_mean_of_softmaxes_is_undone_as_a_whole(base, labels):
     other = tiny_cnn(seed=7)
     other.name = "other"
@@ -321,6 +322,7 @@ def test_what_cannot_be_opened_is_undone_by_the_logarithm(
     assert finding.evidence["points"] == 0
 
 
+@pytest.mark.once
 def test_digits_that_a_closed_softmax_has_lost_are_a_finding(base, labels):
     model = ended(base, layers.Rescaling(2000.0), Foreign())
     report = plainly(model, (PIXELS, labels), ATTACKS[:1], audit=True)

@@ -46,6 +46,7 @@ def test_one_output_from_0_to_1_is_no_probability_by_chance(order, ends):
     np.testing.assert_array_equal(report.robust(), np.abs(x[:, 0] - 0.5) > 0.2)
 
 
+@pytest.mark.once
 def test_a_single_image_shows_enough_of_a_sigmoid():
     a = np.linspace(0.05, 0.95, 40, dtype=np.float32)
     x = np.stack([a, a], axis=1)
@@ -126,6 +127,7 @@ def test_the_mean_of_sigmoids_is_that_of_an_ensemble():
     np.testing.assert_array_equal(mean.argmax(-1) == y, report.robust())
 
 
+@pytest.mark.once
 def test_what_ties_bytes_to_pixels_is_no_mask_of_the_model():
     x = keras.Input((6, 6, 1))
     hidden = layers.Flatten()(layers.Rescaling(1 / 255)(x))
