@@ -7,6 +7,13 @@ BIN := $(VENV)/bin
 # Tests spend most of their time tracing, on one core: use two.
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
+# What is asked of PyTorch: attacks, and models and data in every form. Most of
+# the other tests are of what is compiled.
+TORCH_TESTS := tests/test_noise.py tests/test_norms.py tests/attacks \
+	tests/evaluation/test_forms_of_models.py \
+	tests/evaluation/test_forms_of_outputs.py \
+	tests/evaluation/test_forms_of_data.py tests/defenses/test_saving.py
+
 # Extra arguments: make test ARGS="-k simplex", make demo ARGS="--epochs=3".
 ARGS ?=
 
@@ -34,9 +41,9 @@ test-tensorflow: $(VENV)/.dev ## the test suite on TensorFlow
 test-jax: $(VENV)/.dev ## the test suite on JAX
 	KERAS_BACKEND=jax $(PYTEST) -m "not slow and not once" $(ARGS)
 
-test-torch: .venv-torch/.dev ## the test suite on PyTorch, in an environment of its own
+test-torch: .venv-torch/.dev ## attacks and forms of models on PyTorch, in .venv-torch
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest --numprocesses=2 \
-		--dist=worksteal -m "not slow and not once" $(ARGS)
+		--dist=worksteal -m "not slow and not once" $(TORCH_TESTS) $(ARGS)
 
 slow: $(VENV)/.dev ## the tests that take more than a minute, on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow $(ARGS)
