@@ -169,7 +169,7 @@ def test_what_is_no_model_is_refused(x, y):
         (
             lambda z: ops.stack([z, z], axis=1),
             "`model` must return logits of shape (N, K). Received: shape "
-            "(4, 2, 5)",
+            "(N, 2, 5)",
         ),
     ],
     ids=["dict", "list", "rank 3"],

@@ -197,7 +197,7 @@ class View:
         ):
             raise InterfaceError(
                 "`model` must return logits of shape (N, K). Received: shape "
-                f"{tuple(z.shape)}"
+                f"(N, {', '.join(map(str, sizes))})"
             )
         return ops.reshape(z, (-1, math.prod(sizes)))
 
