@@ -96,9 +96,9 @@ class CertifiedMargin(keras.losses.Loss):
     Example:
 
     >>> loss = CertifiedMargin(eps=1.0, temperature=0.01)
-    >>> logits = np.array([[3.0, 0.0], [0.5, 0.0]])
+    >>> logits = np.array([[1.0, 0.0], [0.5, 0.0]])
     >>> [round(float(loss(np.array([0]), row[None])), 3) for row in logits]
-    [0.0, 0.5]
+    [0.007, 0.5]
     """
 
     def __init__(
