@@ -10,6 +10,9 @@ import keras_wp as kwp
 from keras_wp.cli import arguments, evaluate
 from keras_wp.cli.main import parser
 
+# The command line is the same on every backend.
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.once
 @pytest.mark.parametrize(

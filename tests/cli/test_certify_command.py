@@ -6,6 +6,9 @@ from helpers import tiny_cnn
 
 import keras_wp as kwp
 
+# The command line is the same on every backend.
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.once
 def test_certify_shows_both_sides(tmp_path, capsys):

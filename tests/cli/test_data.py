@@ -12,6 +12,9 @@ from PIL import Image
 import keras_wp as kwp
 from keras_wp.cli import data, pixels
 
+# The command line is the same on every backend.
+pytestmark = pytest.mark.once
+
 PLAIN = ("--attacks", "fgsm", "--eps", "0.05", "--bounds", "0,1", *PLAINLY)
 
 

@@ -8,6 +8,9 @@ from helpers import random_images, randomize
 
 import keras_wp as kwp
 
+# The command line is the same on every backend.
+pytestmark = pytest.mark.once
+
 
 def classifier(end):
     layers = [keras.Input((6, 6, 1)), keras.layers.Flatten(), end]

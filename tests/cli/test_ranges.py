@@ -12,6 +12,9 @@ from keras_wp.cli.data import Images
 from keras_wp.cli.pixels import Pixels
 from keras_wp.inspection.ranges import by_name, takes_bytes
 
+# The command line is the same on every backend.
+pytestmark = pytest.mark.once
+
 PLAIN = ("--attacks", "fgsm", "--eps", "0.05", *PLAINLY)
 BYTES = Pixels(0.0, 255.0)
 
