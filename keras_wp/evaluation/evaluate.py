@@ -52,7 +52,8 @@ def evaluate(
 
     Args:
         model: A Keras model, or a differentiable callable, that maps images
-            to logits `(N, K)`. One whose variables lie on several devices
+            to logits or probabilities `(N, K)`; or a list of them, whose
+            probabilities are averaged. One whose variables lie on several devices
             (made in the scope of a `tf.distribute.MirroredStrategy`, or under
             `keras.distribution.DataParallel` on JAX) is attacked on all of
             them; so is a callable within such a scope. Of a defense, the
@@ -83,9 +84,10 @@ def evaluate(
             up once it fools none of a growing number of images. A
             `keras_wp.Surrogate`, or a list of them, is tried before these.
         audit: Whether to look for reasons why the accuracies may be too good,
-            on a few of the images: `report.findings`. Models that return
-            probabilities, or depend on the other images of a batch, are then
-            found, instead of refused.
+            on a few of the images: `report.findings`. Models whose logits
+            depend on the other images of a batch are then found, instead of
+            refused. It and `adaptive` need a budget, and are left out where
+            no attack has one.
         resume_dir: A directory to keep outcomes in as they come about. The
             same call after an interruption continues from there, and ends with
             the same numbers.
@@ -119,10 +121,9 @@ def evaluate(
 
     Raises:
         ValueError: If an argument is not as described, in particular if the
-            model returns probabilities, depends on the other images of a
-            batch (as in training mode), or has weights that are not finite;
-            or if `adaptive` or `audit` is asked for, and no attack has a
-            budget; or if `certify` is asked for, and no attack has a budget
+            model has weights that are not finite; without `audit`, if its
+            logits depend on the other images of a batch (as in training
+            mode); or if `certify` is asked for, and no attack has a budget
             in l2, or an operation of the model has no bound.
         RuntimeError: If an attack breaks an image that is proved to resist it.
 
@@ -137,6 +138,11 @@ def evaluate(
     """
     model, inputs = undefended(model), described(inputs)
     shown = level(progress, verbose)
+    _checks.batch_size(batch_size)
+    if draws is not None:
+        check_at_least(1, draws=draws)
+    if save_adversarial is not None:
+        check_path(save_adversarial)
     data = Data(data, _axes(model), output)
     raw = data.first()
     bounds = request.bounds_of_names(inputs, raw, eps)
@@ -146,11 +152,6 @@ def evaluate(
     )
     attacks = [attack.with_bounds(units.bounds) for attack in attacks]
     data.units, bounds = units, units.bounds
-    _checks.batch_size(batch_size)
-    if draws is not None:
-        check_at_least(1, draws=draws)
-    if save_adversarial is not None:
-        check_path(save_adversarial)
     budgets = [
         [units.budget(attack.norm, own) for own in several]
         for attack, several in zip(
