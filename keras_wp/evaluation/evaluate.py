@@ -53,11 +53,11 @@ def evaluate(
     Args:
         model: A Keras model, or a differentiable callable, that maps images
             to logits or probabilities `(N, K)`; or a list of them, whose
-            probabilities are averaged. One whose variables lie on several devices
-            (made in the scope of a `tf.distribute.MirroredStrategy`, or under
-            `keras.distribution.DataParallel` on JAX) is attacked on all of
-            them; so is a callable within such a scope. Of a defense, the
-            model inside.
+            probabilities are averaged. One whose variables lie on several
+            devices (made in the scope of a `tf.distribute.MirroredStrategy`,
+            or under `keras.distribution.DataParallel` on JAX) is attacked on
+            all of them; so is a callable within such a scope. Of a defense,
+            the model inside.
         data: `(x, y)` arrays, or a dataset of `(x, y)` batches that can be
             read more than once, such as a `tf.data.Dataset`; images within
             the attacks' bounds, integer labels. Datasets are streamed.
