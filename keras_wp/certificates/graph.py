@@ -5,76 +5,82 @@ twice counts twice, whatever `model.layers` says.
 """
 
 import math
-from typing import NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_wp.certificates.bounds import Bound, Joined
 from keras_wp.certificates.refusals import RefusedError, refuse
-from keras_wp.certificates.rules import (
-    rule_of,
-    states_its_constant,
-)
+from keras_wp.certificates.rules import rule_of, states_its_constant
 from keras_wp.inspection.anatomy import dissect
 from keras_wp.lipschitz import norms
-
-# No number within this can overflow float32.
-_FINITE = 1e37
-
-
-class Bound(NamedTuple):
-    """What is known of a tensor, for images of certain lengths.
-
-    Attributes:
-        constant: The Lipschitz constant of exact arithmetic, from the images
-            to it, in l2.
-        size: `(n,)`, its l2 length in float32, at most.
-        error: `(n,)`, its l2 distance from exact arithmetic, at most.
-    """
-
-    constant: float
-    size: np.ndarray
-    error: np.ndarray
 
 
 class Graph:
     """A model whose every operation is bounded.
 
+    Its operations are called once, in turn.
+
     Args:
         model: A Keras model.
-        shape: The shape of an image.
+        x: Some images, `(N, ...)` float32, one at least.
 
     Attributes:
         anatomy: Its `Anatomy`.
         head: The step that ends it, if that has class weights `(P, K)`; or
             None.
+        outputs: What its operations, called in turn, make of the images.
 
     Raises:
         ValueError: If an operation is not; it names the first.
     """
 
-    def __init__(self, model, shape):
+    def __init__(self, model, x):
         if not isinstance(model, keras.layers.Layer):
             raise RefusedError(
                 "A certificate needs a Keras model, whose layers tell what "
                 f"they compute. Received: {type(model).__name__}"
             )
-        self.anatomy = anatomy = dissect(model, shape, states_its_constant)
+        self.anatomy = anatomy = dissect(
+            model, x.shape[1:], states_its_constant
+        )
         if anatomy.closed:
             name, why = anatomy.closed[0]
             raise RefusedError(
                 "A certificate needs a bound for every operation of the "
                 f"model, and {name} cannot be opened: {why}"
             )
-        self._measured = [_measure(step) for step in anatomy.steps]
         last = anatomy.maker(anatomy.output)
         last = None if last is None else anatomy.steps[last]
         self.head = last if last and _has_class_weights(last) else None
+        self._rules, self._constants = [], {id(anatomy.source): 1.0}
+        self.outputs = self._measured(x)
+
+    def _measured(self, x):
+        """Finds a rule and a constant for each step; returns the outputs."""
+        values = {id(self.anatomy.source): np.asarray(x, np.float32)}
+        for step in self.anatomy.steps:
+            rule = _rule(step)
+            given = [self._constants[id(symbol)] for symbol in step.inputs]
+            found, at_zero = _called(step, values)
+            self._rules.append((step, rule, at_zero))
+            (output,) = step.outputs
+            self._constants[id(output)] = rule.constant_of(given)
+            values[id(output)] = found
+        return values[id(self.anatomy.output)]
 
     @property
     def features(self):
         """The tensor before the head, or the output if there is no head."""
         return self.head.inputs[0] if self.head else self.anatomy.output
+
+    def constant(self, symbol):
+        """The Lipschitz constant, in l2, from the images to a tensor.
+
+        That of exact arithmetic.
+        """
+        return self._constants[id(symbol)]
 
     def bound(self, symbol, lengths):
         """The `Bound` of a tensor.
@@ -83,36 +89,16 @@ class Graph:
             symbol: The tensor.
             lengths: `(n,)`, the l2 lengths of images, at most.
         """
-        nothing = np.zeros_like(lengths)
         source = self.anatomy.source
-        bounds = {id(source): Bound(1.0, lengths, nothing)}
-        for step, rule, at_zero in self._measured:
+        bounds = {id(source): Bound(lengths, np.zeros_like(lengths))}
+        for step, rule, at_zero in self._rules:
             given = [bounds[id(x)] for x in step.inputs]
-            if len(given) == 1:
-                found = _through(rule, at_zero, given[0])
-            else:
-                found = rule(given)
-            found = found._replace(
-                error=np.where(found.size < _FINITE, found.error, np.inf)
-            )
-            bounds[id(step.outputs[0])] = found
+            bounds[id(step.outputs[0])] = rule.bound(given, at_zero)
         return bounds[id(symbol)]
 
 
-def _through(rule, at_zero, given):
-    """What an operation of one tensor makes of what is known of it."""
-    local = rule.rounding(given.size, at_zero)
-    # That of zeros is in float32, too.
-    zeros = at_zero + rule.rounding(0.0 * given.size, at_zero)
-    return Bound(
-        constant=rule.constant * given.constant,
-        size=zeros + rule.constant * given.size + local,
-        error=rule.constant * given.error + local,
-    )
-
-
-def _measure(step):
-    """A step, its rule, and the length of what it makes of zeros."""
+def _rule(step):
+    """The `Rule` of a step, or its `Joined`."""
     operation, outputs = step.operation, step.outputs
     inputs = step.inputs
     for symbol in (*inputs, *outputs):
@@ -128,19 +114,37 @@ def _measure(step):
     if not inputs:
         refuse(step, "compute it of the images")
     if len(inputs) > 1:
-        return step, _merging(step), None
+        return _joined(step)
     rule = rule_of(step)
     if not math.isfinite(rule.constant):
         refuse(step, "use finite weights and constants")
-    zeros = np.zeros((1, *inputs[0].shape[1:]), np.float32)
-    (found,) = step.call({id(inputs[0]): keras.ops.convert_to_tensor(zeros)})
+    return rule
+
+
+def _called(step, values):
+    """What a step makes of values, and the length of what it makes of zeros.
+
+    Args:
+        step: The step.
+        values: By the id of a `KerasTensor`, `(N, ...)`.
+    """
+    several = len(step.inputs) > 1
+    given = {id(x): values[id(x)] for x in step.inputs}
+    if not several:
+        # In the same call: one of zeros in front.
+        given = {
+            place: np.concatenate([0 * x[:1], x]) for place, x in given.items()
+        }
+    given = {place: ops.convert_to_tensor(x) for place, x in given.items()}
+    (found,) = map(ops.convert_to_numpy, step.call(given))
+    if several:
+        return found, 0.0
     # It may be too short by rounding, that of so many numbers at most.
-    at_zero = float(np.linalg.norm(norms.float64(found))) * 1.001
-    return step, rule, at_zero
+    return found[1:], float(np.linalg.norm(norms.float64(found[0]))) * 1.001
 
 
-def _merging(step):
-    """What an operation makes of several tensors: of their `Bound`s, one."""
+def _joined(step):
+    """How an operation joins tensors."""
     kind, operation = type(step.operation), step.operation
     name = kind.__name__
     layer = isinstance(operation, keras.layers.Layer)
@@ -150,29 +154,12 @@ def _merging(step):
     count = len(step.inputs)
     (shape,) = {x.shape for x in step.outputs}
     same = all(x.shape == shape for x in step.inputs)
-    if name in ("Add", "Subtract", *["Average"] * layer) and same:
-        share = 1 / count if name == "Average" else 1.0
-
-        def summed(given):
-            size = sum(bound.size for bound in given)
-            local = norms.gamma(count + 1) * size + norms.FLUSHED
-            return Bound(
-                constant=share * sum(bound.constant for bound in given),
-                size=share * size + local,
-                error=share * sum(bound.error for bound in given) + local,
-            )
-
-        return summed
+    if name in ("Add", "Subtract") and same:
+        return Joined(sum, count)
+    if name == "Average" and layer and same:
+        return Joined(lambda values: sum(values) / count, count)
     if name == "Concatenate" and operation.axis % len(shape):
-
-        def joined(given):
-            lengths = [
-                np.sqrt(sum(np.square(value) for value in values))
-                for values in zip(*given, strict=True)
-            ]
-            return Bound(float(lengths[0]), *lengths[1:])
-
-        return joined
+        return Joined(lambda values: np.sqrt(sum(map(np.square, values))))
     refuse(
         step,
         "join tensors by adding, subtracting or averaging those of one "

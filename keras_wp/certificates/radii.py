@@ -46,7 +46,7 @@ def radii(graph, lengths, logits):
     logits = np.asarray(logits, np.float64)
     predicted = logits.argmax(-1)
     rows = np.arange(len(logits))
-    constant = graph.bound(graph.features, np.zeros(1)).constant
+    constant = graph.constant(graph.features)
     head = _Head(graph, logits.shape[-1])
     stretch = head.distances[predicted] * max(constant, 1e-30)
     margins = logits[rows, predicted][:, None] - logits

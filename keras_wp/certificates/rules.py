@@ -5,32 +5,18 @@ refused by name: there is no default.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_wp.certificates.bounds import Rule
 from keras_wp.certificates.refusals import ADVICE, OWN, refuse
 from keras_wp.lipschitz import norms
 
 # Relative error of an elementary function in float32, at most. Libraries
 # promise none; `tests/certificates/test_rules.py` measures them.
 _FUNCTION = 2.0**-19
-
-
-class Rule(NamedTuple):
-    """What an operation of one tensor does to lengths.
-
-    Attributes:
-        constant: Its Lipschitz constant in l2, at most.
-        rounding: How far float32 takes it from exact numbers, at most, for
-            the length of its input and that of what it makes of zeros.
-    """
-
-    constant: float
-    rounding: Callable = lambda size, at_zero: 0.0 * size
 
 
 def rule_of(step):

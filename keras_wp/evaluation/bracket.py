@@ -35,8 +35,8 @@ def certificate_of(session, radii):
             + ("; ".join(view.notes) or "images in other units")
         )
     clean = session.clean
-    graph = opened(session.classifier, clean.shape)
-    check_logits(graph, session.classifier, clean.images, clean.logits)
+    graph = opened(session.classifier, clean.images)
+    check_logits(graph, session.classifier, clean.logits)
     lengths = dict.fromkeys(clean.identities, 0.0)
     for name, image in session.data.named():
         lengths[name] = upper_lengths(image[None])[0]

@@ -1,7 +1,6 @@
 """`certify`: radii within which no prediction changes."""
 
 import numpy as np
-from keras import ops
 
 from keras_wp import _backend, _checks
 from keras_wp.certificates.graph import Graph
@@ -79,15 +78,15 @@ def certify(model, data, batch_size=128):
         x = _checks.images(raw, _ANY)
         first = graph is None
         if first:
-            classifier.build(x.shape[1:])
-            graph, pixels = opened(classifier, x.shape[1:]), x[0].size
+            graph, pixels = opened(classifier, x), x[0].size
         program = predict.forward_pass(classifier, x.shape[1:])
         logits = predict.forward(program, x, size)
-        if first and classifier.refresh(x, logits):
+        stale = first and not _agree(graph, logits)
+        if stale and classifier.refresh(x, logits):
             program = predict.forward_pass(classifier, x.shape[1:])
             logits = predict.forward(program, x, size)
         if first:
-            check_logits(graph, classifier, x, logits)
+            check_logits(graph, classifier, logits)
         _checks.logits(logits, model)
         y = _checks.labels(y, len(x), logits.shape[-1])
         parts.append((upper_lengths(x), logits, y))
@@ -97,39 +96,42 @@ def certify(model, data, batch_size=128):
     return certificate(graph, lengths, logits, labels, pixels)
 
 
-def opened(classifier, shape):
+def opened(classifier, x):
     """The `Graph` of a model.
 
     Args:
         classifier: Its `Classifier`.
-        shape: The shape of an image.
+        x: Some images, `(N, ...)` float32, of which a few are looked at.
 
     Raises:
         ValueError: If it cannot be certified.
     """
     check_arithmetic(_backend.coarse_products())
-    return Graph(classifier.model, shape)
+    classifier.build(x.shape[1:])
+    return Graph(classifier.model, x[:_LOOKED_AT])
 
 
-def check_logits(graph, classifier, x, logits):
+def check_logits(graph, classifier, logits):
     """Raise a ValueError if a graph does not compute what its model does.
 
     Args:
         graph: The `Graph`.
         classifier: The model's `Classifier`.
-        x: Some images, `(N, ...)` float32, of which a few are looked at.
-        logits: `(n, K)`, what the model makes of the first of them.
+        logits: `(n, K)`, what the model makes of the images that the graph was
+            given, and of more.
     """
-    x = x[:_LOOKED_AT]
-    found = ops.convert_to_numpy(graph.anatomy(ops.convert_to_tensor(x)))
-    expected = logits[: len(x)]
-    if found.shape != expected.shape or not agree(found, expected):
+    if not _agree(graph, logits):
         name = getattr(classifier.model, "name", classifier.model)
         raise ValueError(
             "A certificate needs a model that computes the same each time. "
             f"Received: {name!r}, whose operations, called in turn, give other "
             "logits: is it randomized?"
         )
+
+
+def _agree(graph, logits):
+    found, expected = graph.outputs, logits[: len(graph.outputs)]
+    return found.shape == expected.shape and agree(found, expected)
 
 
 def certificate(graph, lengths, logits, labels, pixels):

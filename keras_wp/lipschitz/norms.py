@@ -3,9 +3,11 @@
 All are upper bounds, raised by far more than float64 can be wrong.
 """
 
+import functools
 import math
 
 import numpy as np
+import threadpoolctl
 from keras import ops
 
 # Half the distance from 1 to the next float32.
@@ -29,12 +31,32 @@ def gamma(operations):
     return operations * UNIT / (1 - operations * UNIT)
 
 
+@functools.cache
+def _libraries():
+    return threadpoolctl.ThreadpoolController()
+
+
+def _one_thread(size):
+    """A context in which BLAS works on small matrices in one thread.
+
+    Several wait for each other at every step, actively: where another process
+    works, that takes up to a hundred times as long.
+
+    Args:
+        size: How many entries the matrix has.
+    """
+    threads = 1 if size < 2**21 else None
+    return _libraries().limit(limits=threads, user_api="blas")
+
+
 def matrix_norm(matrix):
     """The largest singular value of a matrix `(P, K)`."""
     matrix = float64(matrix)
     rows, columns = matrix.shape
-    gram = matrix @ matrix.T if rows < columns else matrix.T @ matrix
-    return math.sqrt(max(0.0, np.linalg.eigvalsh(gram)[-1])) * _FLOAT64
+    with _one_thread(matrix.size):
+        gram = matrix @ matrix.T if rows < columns else matrix.T @ matrix
+        found = np.linalg.eigvalsh(gram)[-1]
+    return math.sqrt(max(0.0, found)) * _FLOAT64
 
 
 def convolution_norm(kernel):
@@ -49,7 +71,8 @@ def convolution_norm(kernel):
         kernel: `(height, width, P, K)`.
     """
     kernel = float64(kernel)
-    sides = [_products(kernel), _products(kernel.swapaxes(2, 3))]
+    with _one_thread(kernel.size):
+        sides = [_products(kernel), _products(kernel.swapaxes(2, 3))]
     found = min(_largest_eigenvalue(side.dot, len(side)) for side in sides)
     return min(math.sqrt(found) * _FLOAT64, absolute_norm(kernel))
 
@@ -98,9 +121,10 @@ def absolute_norm(kernel):
     """
     kernel = np.abs(float64(kernel))
     matrix = kernel.reshape(-1, *kernel.shape[-2:]).sum(0)
-    found = _largest_eigenvalue(
-        lambda v: matrix.T @ (matrix @ v), matrix.shape[1], steps=10
-    )
+    with _one_thread(matrix.size):
+        found = _largest_eigenvalue(
+            lambda v: matrix.T @ (matrix @ v), matrix.shape[1], steps=10
+        )
     return math.sqrt(found) * _FLOAT64
 
 

@@ -7,17 +7,26 @@ from keras import ops
 
 
 def float64_twin(model):
-    """The same functional model in float64."""
-
-    def doubled(layer):
-        if not isinstance(layer, keras.layers.Layer):
-            return type(layer).from_config(layer.get_config())
-        config = {**layer.get_config(), "dtype": "float64"}
-        return type(layer).from_config(config)
-
-    twin = keras.models.clone_model(model, clone_function=doubled)
+    """The same functional model in float64, with all that lies within it."""
+    kinds = {type(layer).__name__: type(layer) for layer in _parts(model)}
+    policy = keras.config.dtype_policy()
+    # Models within it have the type of the policy.
+    keras.config.set_dtype_policy("float64")
+    try:
+        twin = keras.models.model_from_json(
+            model.to_json().replace('"float32"', '"float64"'), kinds
+        )
+    finally:
+        keras.config.set_dtype_policy(policy)
     twin.set_weights(model.get_weights())
+    for part in (*_parts(twin), *twin.inputs):
+        if part.dtype != "float64":
+            raise ValueError(f"{part.name} computes in {part.dtype}")
     return twin
+
+
+def _parts(model):
+    return model._flatten_layers(include_self=False)
 
 
 def steepest(model, x):
@@ -59,24 +68,22 @@ def steepest(model, x):
     return best
 
 
-def jacobian_norm(model, x, step=1e-6):
-    """The norm of the Jacobian at an image, by differences in float64.
+def jacobian_norms(twin, x, step=1e-6):
+    """The norm of the Jacobian at each image, by differences in float64.
 
     Args:
-        model: A functional model.
-        x: `(1, ...)`.
+        twin: What `float64_twin` returns.
+        x: `(N, ...)`.
         step: The length of the differences.
     """
-    twin = float64_twin(model)
-    basis = step * np.eye(x.size).reshape(-1, *x.shape[1:])
-    above, below = (
-        to_numpy(
-            twin(ops.convert_to_tensor(x.astype("float64") + sign * basis))
-        )
-        for sign in (1, -1)
-    )
-    matrix = (above - below).reshape(x.size, -1) / (2 * step)
-    return np.linalg.norm(matrix, 2)
+    x = np.asarray(x, np.float64)
+    size = x[0].size
+    basis = step * np.eye(size).reshape(-1, *x.shape[1:])
+    places = x[:, None] + np.stack([basis, -basis])[:, None]
+    places = ops.convert_to_tensor(places.reshape(-1, *x.shape[1:]))
+    found = to_numpy(twin(places))
+    above, below = found.reshape(2, len(x), size, -1)
+    return np.linalg.norm((above - below) / (2 * step), 2, axis=(1, 2))
 
 
 def lengths(x):
