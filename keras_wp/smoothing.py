@@ -1,7 +1,5 @@
 """Randomized smoothing: certificates for any model, of its smoothed form."""
 
-import dataclasses
-
 import numpy as np
 from scipy import stats
 
@@ -15,61 +13,9 @@ from keras_wp.evaluation.progress import Progress
 from keras_wp.evaluation.resume import Store
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.objectives import predicted
-from keras_wp.reports.statistics import wilson
+from keras_wp.reports.smoothed import ABSTAINED, SmoothedCertificate
 
 _ANY = (-np.inf, np.inf)
-_ABSTAINED = -1
-
-
-@dataclasses.dataclass(frozen=True)
-class SmoothedCertificate:
-    """The result of `keras_wp.smoothing.certify`.
-
-    It speaks of the smoothed classifier, not of the model: attacks on the
-    model say nothing of it.
-
-    Attributes:
-        radius: `(n,)`, the l2 radius of each image; 0 where it abstained.
-        prediction: `(n,)`, the classes predicted; -1 where it abstained.
-        labels: `(n,)`, the right classes.
-        sigma: Standard deviation of the noise.
-        alpha: Probability with which an image's radius is wrong, at most.
-        n: How many noisy images the radius rests on.
-    """
-
-    radius: np.ndarray
-    prediction: np.ndarray
-    labels: np.ndarray
-    sigma: float
-    alpha: float
-    n: int
-
-    def __len__(self):
-        return len(self.radius)
-
-    @property
-    def abstained(self):
-        """`(n,)` bool, where no class was likely enough."""
-        return self.prediction == _ABSTAINED
-
-    def certified(self, eps):
-        """Which images are classified correctly within eps: `(n,)` bool."""
-        right = self.prediction == self.labels
-        return right & (self.radius > eps) if eps else right
-
-    def accuracy(self, eps=0.0):
-        """Share of the images that are `certified` at eps in l2."""
-        return float(self.certified(eps).mean())
-
-    def __str__(self):
-        right, count = int(self.certified(0.0).sum()), len(self)
-        low, high = wilson(right, count)
-        return (
-            f"{count} images, smoothed with sigma {self.sigma:g}: "
-            f"{100 * right / count:.1f} % right ({100 * low:.1f}-"
-            f"{100 * high:.1f}), {int(self.abstained.sum())} abstentions; "
-            f"each radius holds with probability {1 - self.alpha:g}"
-        )
 
 
 def certify(
@@ -168,7 +114,7 @@ def certify(
     sure = low > 0.5
     return SmoothedCertificate(
         radius=np.where(sure, sigma * stats.norm.ppf(low), 0.0),
-        prediction=np.where(sure, guesses, _ABSTAINED),
+        prediction=np.where(sure, guesses, ABSTAINED),
         labels=np.concatenate(labels),
         sigma=float(sigma),
         alpha=float(alpha),

@@ -1,3 +1,7 @@
+import dataclasses
+import json
+from xml.etree import ElementTree
+
 import keras
 import numpy as np
 import pytest
@@ -119,10 +123,72 @@ def test_accuracy_and_text():
         0.25,
         0.0,
     ]
-    assert str(found) == (
-        "4 images, smoothed with sigma 0.5: 50.0 % right (15.0-85.0), 1 "
-        "abstentions; each radius holds with probability 0.999"
+    assert found.counts == [(0, 2), (0.25, 2), (0.5, 1), (0.75, 1)]
+    note = (
+        "This is about the smoothed classifier, which predicts the class that "
+        "the model returns most often under Gaussian noise of deviation 0.5, "
+        "not about the model: attacks on the model do not bound it. Each "
+        "radius holds with probability 0.999; it rests on 100 noisy images."
     )
+    caption = (
+        "4 images, smoothed with sigma 0.5; share in % with its 95 % interval"
+    )
+    assert str(found).splitlines() == [
+        caption,
+        "",
+        "                         of the images",
+        "--------------------------------------",
+        "right                 50.0 (15.0-85.0)",
+        "certified at l2 0.25  50.0 (15.0-85.0)",
+        "certified at l2 0.5    25.0 (4.6-69.9)",
+        "certified at l2 0.75   25.0 (4.6-69.9)",
+        "--------------------------------------",
+        "abstained              25.0 (4.6-69.9)",
+        "",
+        note,
+    ]
+    assert "| abstained | 25.0 (4.6-69.9) |" in found.to_markdown()
+    assert note in found.to_markdown()
+
+
+@pytest.mark.once
+def test_forms_of_a_smoothed_certificate(tmp_path):
+    found = SmoothedCertificate(
+        radius=np.array([0.5, 0.0]),
+        prediction=np.array([0, -1]),
+        labels=np.array([0, 1]),
+        sigma=0.5,
+        alpha=0.001,
+        n=100,
+    )
+    page = found.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
+    cells = ElementTree.fromstring(
+        page[page.index("<table") : page.index("</table>") + 8]
+    )
+    texts = [
+        ["".join(cell.itertext()).strip() for cell in row]
+        for row in cells.iter("tr")
+    ]
+    assert [row[:2] for row in texts[1:]] == [
+        ["right", "50.0 %9.5–90.5 %"],
+        ["ℓ2 ≤ 0.25", "50.0 %9.5–90.5 %"],
+        ["abstained", "50.0 %9.5–90.5 %"],
+    ]
+    assert "2 images · 1 abstention<" in page
+    assert "not about the model: attacks on the model do not bound it" in page
+    told = json.loads(found.to_json(tmp_path / "found.json"))
+    assert told == json.loads((tmp_path / "found.json").read_text())
+    assert told["abstentions"] == 1 and told["radius"] == [0.5, 0.0]
+    assert [(c["eps"], c["accuracy"]) for c in told["certified"]] == [
+        (0.0, 0.5),
+        (0.25, 0.5),
+    ]
+    # Nothing is known of one that abstained from all.
+    none = dataclasses.replace(
+        found, prediction=np.array([-1, -1]), radius=np.zeros(2)
+    )
+    assert "2 abstentions" in none.to_html() and len(none.counts) == 1
 
 
 @pytest.mark.parametrize(

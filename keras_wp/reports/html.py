@@ -116,6 +116,35 @@ def comparison_page(comparison):
     )
 
 
+def smoothed_page(found, chart):
+    """The certificate of a smoothed classifier as an HTML document.
+
+    Args:
+        found: A `SmoothedCertificate`.
+        chart: Its chart.
+    """
+    count, abstained = len(found), int(found.abstained.sum())
+
+    def row(name, images, kind=None):
+        bar = {"bar": charts.bar(images, count), "tone": "tone"}
+        shares = _accuracy(images, count)
+        return {"name": name, "kind": kind, "cells": [shares, bar]}
+
+    rows = [
+        row(wording.within("l2", eps) if eps else "right", right)
+        for eps, right in found.counts
+    ]
+    abstentions = wording.number(abstained, "abstention")
+    return _page(
+        "smoothed",
+        title="Certificate of a smoothed classifier",
+        facts=f"{wording.number(count, 'image')} · {abstentions}",
+        verdict=("none", found.note),
+        rows=[*rows, row("abstained", abstained, "worst")],
+        chart=chart,
+    )
+
+
 def _page(name, **values):
     css, *_ = TEMPLATES.loader.get_source(TEMPLATES, "style.css")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest())
