@@ -113,6 +113,8 @@ def _rule(step):
         refuse(step, "keep the axis of the images in front, and shapes fixed")
     if not inputs:
         refuse(step, "compute it of the images")
+    if _is_training(step):
+        refuse(step, "call it without `training=True`, which is not inference")
     if len(inputs) > 1:
         return _joined(step)
     rule = rule_of(step)
@@ -167,13 +169,21 @@ def _joined(step):
     )
 
 
+def _is_training(step):
+    """Whether the model calls a layer as in training, always."""
+    layer = isinstance(step.operation, keras.layers.Layer)
+    given = (step.args, step.kwargs.get("training"))
+    return layer and any(x is True for x in keras.tree.flatten(given))
+
+
 def _has_class_weights(step):
     """Whether a step is `x @ kernel`, and a bias at most."""
     layer = step.operation
     kernel = getattr(layer, "kernel", None)
     if kernel is None or len(kernel.shape) != 2:
         return False
-    known = isinstance(layer, keras.layers.Dense) or (
+    # A class of somebody else's may compute anything of its kernel.
+    known = type(layer) is keras.layers.Dense or (
         type(layer).__module__.startswith("keras_wp.lipschitz.")
     )
     return known and len(step.outputs[0].shape) == 2

@@ -48,6 +48,12 @@ def states_its_constant(operation):
 
 
 def _stated(step):
+    if _is_ours(step, "lipschitz_constant") and not _is_ours(step, "call"):
+        refuse(
+            step,
+            "give it a `lipschitz_constant()` for the `call` that it has of "
+            "its own, as what it inherits is of another",
+        )
     constant = step.operation.lipschitz_constant()
     rounding = getattr(step.operation, "rounding_error", None)
     if rounding is None:
@@ -63,6 +69,13 @@ def _stated(step):
             f"0. Received: {constant!r}",
         )
     return Rule(float(constant), rounding)
+
+
+def _is_ours(step, name):
+    """Whether it is a class of keras_wp.lipschitz that has this method."""
+    kinds = type(step.operation).__mro__
+    owner = next((kind for kind in kinds if name in vars(kind)), object)
+    return owner.__module__.startswith("keras_wp.lipschitz.")
 
 
 def _elementary(constant):

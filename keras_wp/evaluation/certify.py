@@ -5,6 +5,7 @@ import numpy as np
 from keras_wp import _backend, _checks
 from keras_wp.certificates.graph import Graph
 from keras_wp.certificates.radii import check_arithmetic, radii
+from keras_wp.certificates.refusals import RefusedError
 from keras_wp.engine import predict
 from keras_wp.evaluation.data import Data
 from keras_wp.inspection.anatomy import agree
@@ -120,6 +121,13 @@ def check_logits(graph, classifier, logits):
         logits: `(n, K)`, what the model makes of the images that the graph was
             given, and of more.
     """
+    shape = graph.outputs.shape[1:]
+    if shape != logits.shape[1:]:
+        raise RefusedError(
+            "A certificate needs a model that returns logits (N, K), of two "
+            "classes at least. Received: outputs of shape "
+            f"{('N', *shape)}".replace("'", "")
+        )
     if not _agree(graph, logits):
         name = getattr(classifier.model, "name", classifier.model)
         raise ValueError(

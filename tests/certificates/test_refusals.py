@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 from certified import SHAPE, labels_of, small_network
-from helpers import message_of, random_images
+from helpers import linear_model, message_of, random_images
 from keras import ops
 
 import keras_wp as kwp
 from keras_wp import _backend, lipschitz
+from keras_wp.certificates.graph import Graph
 
 BEGIN = (
     "A certificate needs a bound for every operation of the model, and has "
@@ -65,6 +66,11 @@ class HalfStated(lipschitz.MaxMin):
 class Unbounded(lipschitz.MaxMin):
     def lipschitz_constant(self):
         return float("nan")
+
+
+class Tripled(lipschitz.MaxMin):
+    def call(self, inputs):
+        return 3 * super().call(inputs)
 
 
 def named(make):
@@ -137,6 +143,23 @@ REFUSED = {
         "it (Unbounded): its `lipschitz_constant()` must be a finite number "
         "of at least 0. Received: nan",
     ),
+    "inherited": (
+        L(Tripled),
+        "it (Tripled): give it a `lipschitz_constant()` for the `call` that "
+        "it has of its own, as what it inherits is of another",
+    ),
+    "training": (
+        # A noise so small that calls agree.
+        named(
+            lambda: (
+                lambda x: keras.layers.GaussianNoise(1e-6, name="it")(
+                    x, training=True
+                )
+            )
+        ),
+        "it (GaussianNoise): call it without `training=True`, which is not "
+        "inference",
+    ),
     "square": (
         L(Square),
         "multiply (Multiply): join tensors by adding, subtracting or "
@@ -201,6 +224,33 @@ def test_a_layer_that_states_both_is_taken_at_its_word():
     x = random_images(4, SHAPE)
     found = kwp.certify(model, (x, labels_of(model, x)))
     assert found.constant == pytest.approx(3.0, abs=1e-3)
+
+
+def test_class_weights_are_those_of_layers_that_do_nothing_else():
+    class Scaled(keras.layers.Dense):
+        def call(self, inputs):
+            return 5 * super().call(inputs)
+
+        def lipschitz_constant(self):
+            return 5 * lipschitz.norms.matrix_norm(self.kernel)
+
+        def rounding_error(self, size, at_zero):
+            return 1e-4 * size
+
+    model = keras.Sequential([keras.Input((8,)), Scaled(3)])
+    graph = Graph(model, random_images(2, (8,)))
+    assert graph.head is None
+    constant = 5 * np.linalg.norm(model.layers[0].get_weights()[0], 2)
+    assert graph.constant(graph.features) == pytest.approx(constant, rel=1e-5)
+
+
+def test_a_single_logit_is_refused():
+    model = linear_model(np.ones((*SHAPE, 1)), np.zeros(1))
+    x = random_images(2, SHAPE)
+    assert message_of(kwp.certify, model, (x, np.zeros(2, int))) == (
+        "A certificate needs a model that returns logits (N, K), of two "
+        "classes at least. Received: outputs of shape (N, 1)"
+    )
 
 
 def test_what_is_no_keras_model_is_refused():
