@@ -1,16 +1,14 @@
 """What a certificate costs beside a plain forward pass.
 
     python -m benchmarks.certified_cost --dataset=mnist \
-        --output=results/certified/cost
+        --output=results/certified-cost/mnist-cpu
 
 takes `models.lipschitz_mlp` as it is at first, which is as expensive as a
 trained one, and all test images. Each call has a network of its own, so that
-its first call traces its own programs; later calls take turns. Seconds are
-those of the clock.
+its first call traces its own programs; later calls take turns.
 """
 
 import os
-import time
 
 import keras
 import numpy as np
@@ -27,9 +25,16 @@ flags.DEFINE_integer("batch", 128, "Images of a batch.")
 
 
 def seconds(call):
-    begun = time.perf_counter()
+    """Of the clock, and of the processor."""
+    begun = common.now()
     call()
-    return time.perf_counter() - begun
+    return np.asarray(common.now() - begun)
+
+
+def told(times):
+    return dict(
+        zip(("clock", "processor"), times.round(3).tolist(), strict=True)
+    )
 
 
 def measured(x, y):
@@ -51,22 +56,17 @@ def measured(x, y):
     for _ in range(FLAGS.runs):
         for name, call in calls.items():
             later[name].append(seconds(call))
-    times = {
-        name: dict(
-            zip(
-                ("least", "median", "most"),
-                np.quantile(t, (0, 0.5, 1)).round(3).tolist(),
-                strict=True,
-            )
-        )
-        for name, t in later.items()
-    }
+    middle = {name: np.median(times, axis=0) for name, times in later.items()}
+    least = {name: np.min(times, axis=0) for name, times in later.items()}
     return {
         "images": len(x),
-        "first_call": {name: round(t, 3) for name, t in first.items()},
-        "later_calls": times,
+        "seconds_of_the_first_call": {n: told(t) for n, t in first.items()},
+        "median_seconds_of_later_calls": {
+            n: told(t) for n, t in middle.items()
+        },
+        "least_seconds_of_later_calls": {n: told(t) for n, t in least.items()},
         "certify_by_median": {
-            name: round(times["certify"]["median"] / times[name]["median"], 2)
+            name: told(middle["certify"] / middle[name])
             for name in ("forward", "predict")
         },
         # Of other processes as well.
