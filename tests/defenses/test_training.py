@@ -187,6 +187,8 @@ def train(kind, where):
             ]
         )
         defense = kind(model, attack)
+        if kind is kwp.defenses.MART:
+            defense = kwp.defenses.AWP(defense, gamma=0.1)
         defense.compile(
             keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"]
         )
@@ -213,7 +215,7 @@ print(json.dumps(results))
 @pytest.mark.parametrize(
     "kinds",
     [
-        # It has all that the others have.
+        # It has all that the others have, and weights are perturbed.
         [MART],
         pytest.param([AdversarialTraining, TRADES], marks=pytest.mark.slow),
     ],
