@@ -28,8 +28,9 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     under FGSM and under PGD, within the defense's own ball. It is an alarm if
 
     - the accuracy under PGD is more than `drop` below the best so far,
-    - and that under FGSM has fallen by less than half as much since. (Where
-      both fall, the training diverges, and this callback leaves it alone.)
+    - and that under FGSM has risen since, or fallen by so much less that the
+      two are further apart by more than `drop`. (Where both fall, the
+      training diverges, and this callback leaves it alone.)
 
     Then it warns, once, and the model goes back to the weights of the best
     measurement. So does the optimizer, moments and averages of the weights
@@ -130,6 +131,9 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             "pgd_accuracy": self._attack or careful,
         }
         self._next = self._fallback or _of_more_steps(given, ball)
+        if not self.model.optimizer.built:
+            # What it has before the first step is to be kept, too.
+            self.model.optimizer.build(self.model.trainable_variables)
         self._values = self._measured()
         self._keep()
 
@@ -233,7 +237,7 @@ def collapsed(best, now, drop):
     """
     fallen = best["pgd_accuracy"] - now["pgd_accuracy"]
     beside = best["fgsm_accuracy"] - now["fgsm_accuracy"]
-    return fallen > drop and beside < fallen / 2
+    return fallen > drop and fallen - beside > drop
 
 
 def _of_more_steps(attack, ball):
