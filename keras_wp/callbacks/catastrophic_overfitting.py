@@ -70,9 +70,10 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             if the model is no defense with an attack of a fixed `eps`, or
             cannot be evaluated on the data.
 
-    Source: Wong, Rice and Kolter, "Fast is better than free" (ICLR 2020),
-    section 5.4, who stop; Li et al., "Towards understanding fast adversarial
-    training" (2020), who return to PGD when the validation shows a collapse.
+    Source: Wong, Rice and Kolter, "Fast is better than free: revisiting
+    adversarial training" (ICLR 2020), who stop; Li et al., "Towards
+    understanding fast adversarial training" (2020), who return to PGD when
+    the accuracy under attack on validation data collapses.
 
     Example:
 

@@ -51,9 +51,9 @@ class AWP(Defense):
     Raises:
         ValueError: If an argument is not as described.
 
-    Source: Wu, Xia and Wang, NeurIPS 2020, equations 7 to 10, and the
-    authors' code. There, too, weight decay has no part in `v`, and a copy of
-    the model spares the statistics of `BatchNormalization` a second pass.
+    Source: Wu, Xia and Wang, NeurIPS 2020, and the authors' code. There, too,
+    weight decay has no part in `v`, and a copy of the model spares the
+    statistics of `BatchNormalization` a second pass.
 
     Example:
 

@@ -108,7 +108,7 @@ class FastAdversarialTraining(AdversarialTraining):
     Raises:
         ValueError: If an argument is not as described.
 
-    Source: de Jorge et al., NeurIPS 2022, algorithm 1, and the authors' code.
+    Source: de Jorge et al., NeurIPS 2022, and the authors' code.
 
     Example:
 
