@@ -16,9 +16,11 @@ The ratio is the median over the rounds of
 
 with a 95 % bootstrap interval; once in wall-clock time, and once in the
 processor time of the process, which other programs disturb less. The same is
-reported of `TRADES` and `MART`, which train on two passes: `needs` says how
-many ordinary steps are counted. (The forward pass in inference mode that
-TRADES compares with is not.)
+reported of `TRADES` and `MART`, which train on two passes, of
+`FastAdversarialTraining`, whose attack is one step, and of `AWP` around
+`AdversarialTraining`, which goes through the model in training twice: `needs`
+says how many gradients and how many ordinary steps are counted. (The forward
+pass in inference mode that TRADES compares with is not.)
 
     python -m benchmarks.defense_cost --form=cifar --steps=10 --rounds=15
 """
@@ -40,6 +42,7 @@ from keras_wp.models.small_cnn import COLOR_WIDTHS, GREY_WIDTHS
 flags.DEFINE_enum("form", "cifar", ["mnist", "cifar"], "Form of the CNN.")
 flags.DEFINE_integer("steps", 10, "Steps of the attack.")
 flags.DEFINE_integer("batch", 128, "Images of a step.")
+flags.DEFINE_list("defenses", None, "Which of them; by default, all.")
 flags.DEFINE_integer("rounds", 15, "Measurements of each program.")
 
 SHAPES = {"mnist": (28, 28, 1), "cifar": (32, 32, 3)}
@@ -48,7 +51,13 @@ EPS = {"mnist": 0.3, "cifar": 8 / 255}
 NUM_CLASSES = 10
 WARM_UP = 2
 # How many ordinary training steps the passes of each amount to.
-NEEDS = {"AdversarialTraining": 1, "TRADES": 2, "MART": 2}
+NEEDS = {
+    "AdversarialTraining": 1,
+    "TRADES": 2,
+    "MART": 2,
+    "FastAdversarialTraining": 1,
+    "AWP": 2,
+}
 
 
 def small_cnn():
@@ -78,17 +87,25 @@ def training_step(model, x, y):
     return lambda: model.train_on_batch(x, y)
 
 
+def defense(name):
+    """The defense with this name, around a network of its own."""
+    model, eps = small_cnn(), EPS[FLAGS.form]
+    if name == "FastAdversarialTraining":
+        return kwp.defenses.FastAdversarialTraining(model, eps)
+    attack = kwp.attacks.PGD(eps=eps, steps=FLAGS.steps)
+    if name == "AWP":
+        return kwp.defenses.AWP(kwp.defenses.AdversarialTraining(model, attack))
+    return getattr(kwp.defenses, name)(model, attack)
+
+
 def programs(x, y):
     """What is timed, by name."""
-    attack = kwp.attacks.PGD(eps=EPS[FLAGS.form], steps=FLAGS.steps)
     return {
         "gradient": bare_gradient(small_cnn(), x, y),
         "ordinary": training_step(small_cnn(), x, y),
         **{
-            name: training_step(
-                getattr(kwp.defenses, name)(small_cnn(), attack), x, y
-            )
-            for name in NEEDS
+            name: training_step(defense(name), x, y)
+            for name in FLAGS.defenses or NEEDS
         },
     }
 
@@ -117,10 +134,12 @@ def main(_):
     y = keras.ops.convert_to_tensor(y)
     seconds = measure(programs(x, y))
     figures = {}
-    for name, count in NEEDS.items():
-        needed = FLAGS.steps * seconds["gradient"] + count * seconds["ordinary"]
+    for name in FLAGS.defenses or NEEDS:
+        steps = NEEDS[name]
+        gradients = 1 if name == "FastAdversarialTraining" else FLAGS.steps
+        needed = gradients * seconds["gradient"] + steps * seconds["ordinary"]
         ratios = seconds[name] / needed
-        figures[name] = {"needs": count}
+        figures[name] = {"needs": {"gradients": gradients, "steps": steps}}
         for i, clock in enumerate(("wall", "processor")):
             median, interval = median_and_interval(ratios[:, i], rng)
             figures[name][f"ratio_{clock}"] = median

@@ -255,6 +255,16 @@ def check_positive(**values):
             )
 
 
+def check_not_negative(**values):
+    """Raise a ValueError unless each value is a finite number, at least 0."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 <= value < math.inf:
+            raise ValueError(
+                f"Argument `{name}` must be a finite number of at least 0. "
+                f"Received: {name}={value!r}"
+            )
+
+
 def check_at_least(least, **values):
     """Raise a ValueError unless each value is an integer, at least `least`."""
     for name, value in values.items():

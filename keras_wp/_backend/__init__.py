@@ -5,6 +5,10 @@ module offers:
 
 - `vjp(fn, x)`: `(fn(x), pullback)`, where `pullback` may be called many times
   and maps a cotangent of the output to one of `x`.
+- `gradient(fn, tensors)`: the gradient of a scalar, `fn(tensors)`, in each of
+  them.
+- `over_replicas(tensors)`: their sums over the replicas that a training step
+  runs on, where each sees its own part of the batch.
 - `in_parts(fn, x)`: `fn(x)`, of a function that treats each row separately.
   Where that is faster, and within `dividing`, it is called on parts of the
   rows, which run side by side.
@@ -52,8 +56,10 @@ if keras.backend.backend() == "tensorflow":
         compile,
         devices,
         dividing,
+        gradient,
         in_parts,
         of_shape,
+        over_replicas,
         preferred_slots,
         repeat,
         rows,
@@ -73,8 +79,10 @@ elif keras.backend.backend() == "jax":
         compile,
         devices,
         dividing,
+        gradient,
         in_parts,
         of_shape,
+        over_replicas,
         preferred_slots,
         repeat,
         rows,
@@ -94,8 +102,10 @@ elif keras.backend.backend() == "torch":
         compile,
         devices,
         dividing,
+        gradient,
         in_parts,
         of_shape,
+        over_replicas,
         preferred_slots,
         repeat,
         rows,
@@ -120,8 +130,10 @@ __all__ = [
     "compile",
     "devices",
     "dividing",
+    "gradient",
     "in_parts",
     "of_shape",
+    "over_replicas",
     "preferred_slots",
     "repeat",
     "rows",

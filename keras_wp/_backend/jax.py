@@ -24,6 +24,14 @@ def vjp(fn, x):
     return outputs, lambda cotangent: pull(cotangent)[0]
 
 
+def gradient(fn, tensors):
+    return jax.grad(fn)(list(tensors))
+
+
+def over_replicas(tensors):
+    return tensors  # A program is one for all the devices.
+
+
 def select(mask, yes, no):
     mask = jnp.reshape(mask, (-1, *[1] * (jnp.ndim(yes) - 1)))
     return jnp.where(mask, yes, no)

@@ -42,6 +42,25 @@ def vjp(fn, x):
     return outputs, pullback
 
 
+def gradient(fn, tensors):
+    tensors = [tf.convert_to_tensor(x) for x in tensors]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        value = fn(tensors)
+    found = tape.gradient(
+        value, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    # That of an embedding is sparse.
+    return [tf.convert_to_tensor(x) for x in found]
+
+
+def over_replicas(tensors):
+    replica = tf.distribute.get_replica_context()
+    if not tensors or replica is None or replica.num_replicas_in_sync == 1:
+        return tensors
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
 def select(mask, yes, no):
     yes = tf.convert_to_tensor(yes)
     if yes.dtype.is_floating:
@@ -273,4 +292,6 @@ def steps_at_once():
 
 
 def repeat(times, body, state):
+    if times == 1:
+        return body(state)  # See `LOOPS_COST`.
     return keras.ops.fori_loop(0, times, lambda _, s: body(s), state)

@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from keras_wp import _backend, _checks, _first_batch, _noise
-from keras_wp.defenses import checks
+from keras_wp.defenses import checks, passes
 from keras_wp.defenses.measured import Measured
 from keras_wp.defenses.measures import ImageMean, labels_for
 from keras_wp.defenses.saving import deserialize_attack, serialize_attack
@@ -113,6 +113,18 @@ class Defense(Measured, abc.ABC):
         """
 
     @property
+    def attack(self):
+        """The attack; if set to another in `fit`, from the next step on."""
+        return self._attack
+
+    @attack.setter
+    def attack(self, attack):
+        checks.check_attack(attack)
+        self._attack = attack
+        if self.train_function is not None:
+            self.make_train_function(force=True)
+
+    @property
     def undefended(self):
         """The model inside: what attacks and evaluations are to see."""
         return self.model
@@ -182,23 +194,14 @@ class Defense(Measured, abc.ABC):
             `(logits, penalty)`: `(N, K)` float32, and the sum of the model's
             own losses, a scalar, to be added to the loss of one pass.
         """
-        before = _values(self.model)
-        with keras.StatelessScope(before, collect_losses=True) as scope:
-            logits = self.model(x, training=True)
-            losses = self.model.losses
-        for variable, value in before:
-            after = scope.get_current_value(variable)
-            if after is not value:
-                variable.assign(after)
-        penalty = sum(ops.sum(ops.cast(loss, "float32")) for loss in losses)
-        penalty = ops.reshape(ops.cast(penalty, "float32"), (1,))
-        self._measures.penalties.append(penalty)
-        return ops.cast(logits, "float32"), self.image_mean(penalty)
+        logits, penalty = passes.train(self.model, x)
+        return logits, self.image_mean(penalty)
 
     def compiled_loss(self, y, logits, sample_weight=None):
         """The compiled loss, with the labels in the form that it takes."""
-        targets = labels_for(self.loss, y, logits.shape[-1])
-        return self.loss(targets, logits, sample_weight)
+        loss = passes.loss_of_the_step(self.loss)
+        targets = labels_for(loss, y, logits.shape[-1])
+        return loss(targets, logits, sample_weight)
 
     def image_mean(self, values, sample_weight=None):
         """The weighted mean over the images, as Keras takes it of losses.
@@ -231,10 +234,11 @@ class Defense(Measured, abc.ABC):
         model = keras.saving.deserialize_keras_object(
             config["model"], custom_objects
         )
-        attack = deserialize_attack(config["attack"], custom_objects)
         given = config.get("inputs")
-        inputs = given and Inputs(**given)
-        parts = {"model": model, "attack": attack, "inputs": inputs}
+        parts = {"model": model, "inputs": given and Inputs(**given)}
+        if "attack" in config:
+            attack = deserialize_attack(config["attack"], custom_objects)
+            parts["attack"] = attack
         return cls(**{**config, **parts})
 
     def _examine(self, x, y=None):
@@ -275,12 +279,12 @@ class Defense(Measured, abc.ABC):
             bounds=self.attack.bounds,
         )
         # As constants, the weights keep the attack out of the backward pass.
-        frozen = [(v, ops.stop_gradient(t)) for v, t in _values(self.model)]
+        frozen = passes.frozen(self.model)
         with keras.StatelessScope(frozen), _backend.dividing():
             x_adv = units.tensor(self.attack.perturb(problem))
-        penalties = self._measures.penalties = []
-        loss, logits = self.training_loss(x, x_adv, y, sample_weight)
-        self._measures.update_training(y, logits, penalties)
+        with passes.Step(self.loss) as step:
+            loss, logits = self.training_loss(x, x_adv, y, sample_weight)
+        self._measures.update_training(y, logits, step.penalties)
         if getattr(self.loss, "ignore_class", None) is None:
             # Where nobody can be told, training must not go on unseen.
             known = ops.all((y >= 0) & (y < classes))
@@ -293,8 +297,3 @@ class Defense(Measured, abc.ABC):
         self._noise.assign(ops.stack([seed, step + 1]))
         keys = _noise.fold_in(_noise.image_keys(x), seed)
         return _noise.fold_in(keys, step)
-
-
-def _values(model):
-    """The model's variables, each with its value as a tensor."""
-    return [(v, ops.convert_to_tensor(v)) for v in model.variables]

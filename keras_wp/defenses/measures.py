@@ -76,8 +76,6 @@ class Measures:
             for name in PASSES
         }
         self.trackers = [self._penalty, *self._cross_entropy.values()]
-        # The penalties of the passes of a step, while it is traced.
-        self.penalties = []
         # What a training step measures is known once it has been traced.
         self._measured = ()
 

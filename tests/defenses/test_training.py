@@ -18,7 +18,12 @@ from trained import CLASSES, DEFENSES, SHAPE, SHIFT, X, Y, compiled
 
 import keras_wp
 from keras_wp import attacks
-from keras_wp.defenses import MART, TRADES, AdversarialTraining
+from keras_wp.defenses import (
+    MART,
+    TRADES,
+    AdversarialTraining,
+    FastAdversarialTraining,
+)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +191,10 @@ def train(kind, where):
                 keras.layers.Dense(3),
             ]
         )
-        defense = kind(model, attack)
+        fast = kind is kwp.defenses.FastAdversarialTraining
+        defense = kind(model, attack.eps if fast else attack)
+        if kind is kwp.defenses.MART:
+            defense = kwp.defenses.AWP(defense, gamma=0.1)
         defense.compile(
             keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"]
         )
@@ -213,9 +221,12 @@ print(json.dumps(results))
 @pytest.mark.parametrize(
     "kinds",
     [
-        # It has all that the others have.
+        # It has all that the others have, and weights are perturbed.
         [MART],
-        pytest.param([AdversarialTraining, TRADES], marks=pytest.mark.slow),
+        pytest.param(
+            [AdversarialTraining, FastAdversarialTraining, TRADES],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_two_devices_train_as_one_does(kinds):

@@ -1,0 +1,90 @@
+"""The passes of a training step through the model, and what they share."""
+
+import contextvars
+
+import keras
+from keras import ops
+
+# The step that is being traced. Each replica is traced in a thread of its own,
+# and so has a step of its own.
+_current = contextvars.ContextVar("step", default=None)
+
+
+class Step:
+    """One step of training, as a context: of whatever defense passes are.
+
+    Args:
+        loss: The loss that the defense in training was compiled with.
+        penalized: Whether passes return what the model's own losses are, or
+            zero in their place.
+
+    Attributes:
+        penalties: What these were in each pass, `(1,)`.
+    """
+
+    def __init__(self, loss, penalized=True):
+        self.loss, self.penalized, self.penalties = loss, penalized, []
+
+    def __enter__(self):
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *raised):
+        _current.reset(self._token)
+
+
+def loss_of_the_step(otherwise):
+    """The loss to train on, or, outside of any step, another one."""
+    step = _current.get()
+    return otherwise if step is None else step.loss
+
+
+def train(model, x):
+    """Pass images through a model in training mode.
+
+    Layers with a state, such as `BatchNormalization`, move it.
+
+    Returns:
+        `(logits, penalty)`: `(N, K)` float32, and the sum of the model's own
+        losses, `(1,)`.
+    """
+    before = values(model)
+    with keras.StatelessScope(before, collect_losses=True) as scope:
+        logits = model(x, training=True)
+        losses = model.losses
+    keep(scope, before)
+    penalty = sum(ops.sum(ops.cast(loss, "float32")) for loss in losses)
+    penalty = ops.reshape(ops.cast(penalty, "float32"), (1,))
+    step = _current.get()
+    if step is not None:
+        step.penalties.append(penalty)
+        if not step.penalized:
+            penalty = ops.zeros_like(penalty)
+    return ops.cast(logits, "float32"), penalty
+
+
+def values(model):
+    """The model's variables, each with its value as a tensor."""
+    return [(v, ops.convert_to_tensor(v)) for v in model.variables]
+
+
+def frozen(model):
+    """The same as constants, which no gradient reaches."""
+    return [(v, ops.stop_gradient(value)) for v, value in values(model)]
+
+
+def keep(scope, before, shifts=None):
+    """Assign what variables have become in a scope to them themselves.
+
+    Args:
+        scope: A `keras.StatelessScope`.
+        before: The values that variables had as it began.
+        shifts: By the `id` of a variable, by what its value there had been
+            shifted. That is taken back.
+    """
+    shifts = shifts or {}
+    for variable, value in before:
+        after = scope.get_current_value(variable)
+        if after is not value:
+            shift = shifts.get(id(variable))
+            variable.assign(after if shift is None else after - shift)
