@@ -1,16 +1,14 @@
-"""Callbacks for training."""
+"""The accuracy under an attack, during training."""
 
 import math
 import warnings
 
 import keras
-from keras import ops
 
-from keras_wp._checks import check_at_least, check_positive
+from keras_wp._checks import check_at_least
 from keras_wp.attacks import Attack
-from keras_wp.evaluation import certify, evaluate
+from keras_wp.evaluation import evaluate
 from keras_wp.evaluation.data import Data
-from keras_wp.inspection.anatomy import undefended
 
 
 class RobustAccuracy(keras.callbacks.Callback):
@@ -137,84 +135,3 @@ class RobustAccuracy(keras.callbacks.Callback):
             ).robust_accuracy
             for name, data in self._data.items()
         }
-
-
-class Penalty(keras.callbacks.Callback):
-    """Adds the penalty of the weights to the logs, apart from the loss.
-
-    At the end of each epoch, `penalty` is the sum of what the regularizers
-    make of the model's weights, such as `keras_wp.SimplexRegularizer` of the
-    kernel of a `keras_wp.RobustHead`. `val_loss - penalty` is then the
-    compiled loss on the validation data; for the cross-entropy as a metric,
-    compile with `keras.metrics.SparseCategoricalCrossentropy(
-    from_logits=True)`.
-
-    A defense measures its penalty itself, in every step, and keeps that.
-    Callbacks that are to see it come after this one in the list.
-
-    Example:
-
-    >>> history = model.fit(x, y, callbacks=[keras_wp.callbacks.Penalty()])
-    >>> history.history["penalty"]
-    """
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None and "penalty" not in logs:
-            logs["penalty"] = sum(
-                float(ops.convert_to_numpy(weight.regularizer(weight)))
-                for weight in self.model.trainable_weights
-                if weight.regularizer is not None
-            )
-
-
-class CertifiedAccuracy(keras.callbacks.Callback):
-    """Measures the certified accuracy every so many epochs.
-
-    At the end of epochs `every`, `2 * every` and so on, it adds
-    `certified_accuracy` (on `data`) and `val_certified_accuracy` (on
-    `validation_data`) to the logs: the shares of images that are classified
-    correctly within `eps` in l2, as `keras_wp.certify` proves them. It costs
-    a forward pass. With a defense, it is the inner model that is certified.
-
-    Args:
-        data: `(x, y)` arrays or a dataset of such pairs.
-        eps: The l2 radius, in units of the pixels, at least 0.
-        every: Number of epochs between measurements, at least 1.
-        validation_data: As `data`, or `None`.
-        batch_size: As in `keras_wp.certify`.
-
-    Raises:
-        ValueError: If an argument is not as described; in training, if the
-            model cannot be certified.
-
-    Example:
-
-    >>> proved = keras_wp.callbacks.CertifiedAccuracy(
-    ...     (x_train[:1000], y_train[:1000]),
-    ...     eps=1.58,
-    ...     validation_data=(x_test, y_test),
-    ... )
-    >>> history = model.fit(x_train, y_train, epochs=20, callbacks=[proved])
-    >>> history.history["val_certified_accuracy"]
-    """
-
-    def __init__(
-        self, data, eps, every=1, validation_data=None, batch_size=128
-    ):
-        super().__init__()
-        check_at_least(1, every=every)
-        if eps != 0:
-            check_positive(eps=eps)
-        self._data = {"certified_accuracy": data}
-        if validation_data is not None:
-            self._data["val_certified_accuracy"] = validation_data
-        self._eps, self._every = eps, every
-        self._batch_size = batch_size
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is None or (epoch + 1) % self._every:
-            return
-        model = undefended(self.model)
-        for name, data in self._data.items():
-            found = certify(model, data, batch_size=self._batch_size)
-            logs[name] = found.accuracy(self._eps)
