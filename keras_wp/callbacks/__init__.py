@@ -1,7 +1,15 @@
 """Callbacks for training."""
 
+from keras_wp.callbacks.best_robust import BestRobust
 from keras_wp.callbacks.certified_accuracy import CertifiedAccuracy
 from keras_wp.callbacks.penalty import Penalty
 from keras_wp.callbacks.robust_accuracy import RobustAccuracy
+from keras_wp.callbacks.weight_averaging import WeightAveraging
 
-__all__ = ["CertifiedAccuracy", "Penalty", "RobustAccuracy"]
+__all__ = [
+    "BestRobust",
+    "CertifiedAccuracy",
+    "Penalty",
+    "RobustAccuracy",
+    "WeightAveraging",
+]
