@@ -1,6 +1,6 @@
-"""Existing networks with another end: logits, or a robust head.
+"""Existing networks with another end: logits, or another head.
 
-Both functions return a model that shares all layers and weights with the one
+All functions return a model that shares all layers and weights with the one
 given, but for its end, and leave that one as it is.
 """
 
@@ -67,6 +67,49 @@ def to_logits(model):
     return model
 
 
+def to_head(model, head):
+    """A model with a layer of your choice in the place of its last `Dense`.
+
+    The layer sees the same features; a softmax or sigmoid after the `Dense` is
+    left out. Features that have passed an activation, such as a ReLU, have
+    passed it.
+
+    Args:
+        model: A Keras model, sequential or functional, of one output, that
+            ends in a `Dense` layer on features `(N, P)`; the end may be in a
+            model within.
+        head: A Keras layer from features `(N, P)` to logits, such as a
+            `keras_wp.layers.HypersphereHead`: of as many classes, or of
+            others, to be learned.
+
+    Returns:
+        A Keras model that returns logits. It is not compiled.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((4,)),
+    ...         keras.layers.Dense(8, activation="relu"),
+    ...         keras.layers.Dense(3, activation="softmax"),
+    ...     ]
+    ... )
+    >>> head = keras_wp.layers.HypersphereHead(3)
+    >>> embedded = keras_wp.convert.to_head(model, head)
+    >>> embedded.layers[-1] is head, embedded.layers[0] is model.layers[0]
+    (True, True)
+    """
+    if not isinstance(head, keras.layers.Layer):
+        raise ValueError(
+            "Argument `head` must be a Keras layer from features to logits. "
+            f"Received: head={head!r}"
+        )
+    return _with_head(model, lambda dense: head)
+
+
 def to_robust_head(
     model,
     s=0.1,
@@ -110,6 +153,23 @@ def to_robust_head(
     >>> type(robust.layers[-1]).__name__, robust.layers[0] is model.layers[0]
     ('RobustHead', True)
     """
+
+    def head(dense):
+        return RobustHead(
+            dense.units,
+            s=s,
+            alpha=alpha,
+            activation=activation,
+            kernel_initializer=kernel_initializer,
+            # Under a mixed policy, in full precision.
+            dtype=dense.dtype_policy.variable_dtype,
+        )
+
+    return _with_head(model, head)
+
+
+def _with_head(model, head):
+    """A model with `head(dense)` in the place of its last `Dense` layer."""
     model = undefended(model)
     _check(model)
     done = False
@@ -120,15 +180,7 @@ def to_robust_head(
         flat = len(getattr(x, "shape", ())) == 2
         if isinstance(last, keras.layers.Dense) and squashes and flat:
             done = True
-            return RobustHead(
-                last.units,
-                s=s,
-                alpha=alpha,
-                activation=activation,
-                kernel_initializer=kernel_initializer,
-                # Under a mixed policy, in full precision.
-                dtype=last.dtype_policy.variable_dtype,
-            )
+            return head(last)
         if _is_squashing(last) or _passes(last):
             return None
         raise ValueError(

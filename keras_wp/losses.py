@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_wp import _checks
+from keras_wp import _checks, objectives
 
 
 @keras.saving.register_keras_serializable(package="keras_wp")
@@ -139,4 +139,84 @@ class CertifiedMargin(keras.losses.Loss):
             "eps": self.eps,
             "temperature": self.temperature,
             "distance": self.distance,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_wp")
+class HypersphereMargin(keras.losses.Loss):
+    """Cross-entropy of cosines, less a margin for that of the right class.
+
+    `loss = -log(exp(z_y - scale m) / (exp(z_y - scale m) + sum_j exp(z_j)))`
+    over the classes `j` other than `y`, where `z = scale cos(angles)` are the
+    logits of a `keras_wp.layers.HypersphereHead`: the margin is taken from the
+    cosine, not added to the angle, so that there is no arc cosine, and
+    gradients are finite everywhere. Without a margin it is the cross-entropy
+    of the logits, which is what the authors' attacks in training increase, as
+    those of a `keras_wp.defenses.Defense` do.
+
+    Args:
+        margin: The margin `m` of the cosine, from 0 to below 2. Defaults to
+            `0.2`, the authors' choice for adversarial training and TRADES.
+        scale: The scale of the head. Defaults to `15.0`, the authors' choice.
+        reduction: As in `keras.losses.Loss`. Defaults to
+            `"sum_over_batch_size"`, the mean.
+        name: Name of the loss.
+        dtype: As in `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If an argument is out of its range; when called with
+            labels of another shape than below.
+
+    Input shape:
+        `y_true`: integer labels `(N,)` or `(N, 1)`; `y_pred`: logits `(N, K)`.
+
+    Reference:
+        Pang et al., "Boosting adversarial training with hypersphere embedding"
+        (NeurIPS 2020), section 3.2, and the authors' code.
+
+    Example:
+
+    >>> loss = HypersphereMargin(margin=0.2, scale=10.0)
+    >>> logits = np.array([[2.0, 0.0], [-1.0, 1.0]])
+    >>> round(float(loss(np.array([0, 0]), logits)), 3)
+    2.356
+    """
+
+    def __init__(
+        self,
+        margin=0.2,
+        scale=15.0,
+        reduction="sum_over_batch_size",
+        name="hypersphere_margin",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if margin != 0:
+            _checks.check_positive(margin=margin)
+        if margin >= 2:
+            raise ValueError(
+                "Argument `margin` must be below 2, as two cosines differ by "
+                f"no more. Received: margin={margin!r}"
+            )
+        _checks.check_positive(scale=scale)
+        self.margin = float(margin)
+        self.scale = float(scale)
+
+    def call(self, y_true, y_pred):
+        """Returns the loss of each image, `(N,)`.
+
+        Raises:
+            ValueError: If there is not one label for each image.
+        """
+        labels = _checks.batch_labels(y_true)
+        own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+        shifted = y_pred - self.scale * self.margin * own
+        return objectives.cross_entropy(shifted, labels)
+
+    def get_config(self):
+        """Returns the arguments that make an equal one."""
+        return {
+            **super().get_config(),
+            "margin": self.margin,
+            "scale": self.scale,
         }

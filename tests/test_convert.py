@@ -257,4 +257,4 @@ def test_examples_of_the_docstrings():
     result = doctest.testmod(
         convert, extraglobs={"keras_wp": keras_wp, "keras": keras}
     )
-    assert result == doctest.TestResults(failed=0, attempted=6)
+    assert result == doctest.TestResults(failed=0, attempted=10)

@@ -7,6 +7,7 @@ import pytest
 from helpers import places
 
 from keras_wp import datasets
+from keras_wp.datasets import sources
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_order_is_the_same_each_time(cifar100):
 @pytest.mark.once
 def test_set_of_several_batches_is_whole(cifar100, monkeypatch):
     folder, train, _ = cifar100
-    monkeypatch.setattr(datasets, "_READ_BATCH", 3)
+    monkeypatch.setattr(sources, "_READ_BATCH", 3)
     assert_holds(datasets.load("cifar100", folder)[0], train)
 
 

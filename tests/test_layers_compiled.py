@@ -29,7 +29,7 @@ def nested(head):
 
 
 @pytest.mark.parametrize("make", [sequential, functional, nested])
-@pytest.mark.parametrize("kind", [layers.RobustHead, layers.MaxMahalanobisHead])
+@pytest.mark.parametrize("kind", [layers.RobustHead, layers.HypersphereHead])
 @pytest.mark.parametrize(
     "loss",
     [

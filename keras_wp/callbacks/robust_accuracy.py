@@ -95,6 +95,11 @@ class RobustAccuracy(keras.callbacks.Callback):
         }
         self._values = {}
 
+    @property
+    def values(self):
+        """The last values measured, by their names in the logs."""
+        return dict(self._values)
+
     def on_train_begin(self, logs=None):
         """Measures the model as it is.
 

@@ -28,8 +28,8 @@ PRESETS = {
         "mnist": "--dataset=mnist5k",
     },
 }
-_NETWORKS = ("small_cnn", "wide_resnet", "resnet32")
-_HEADS = ("robust", "plain", "mmc", *heads.VARIANTS)
+_NETWORKS = ("small_cnn", "wide_resnet", "resnet32", "preact_resnet18")
+_HEADS = ("robust", "plain", "mmc", "hypersphere", *heads.VARIANTS)
 DEFENSES = ("none", "at", "trades", "mart")
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _count = functools.partial(option, None, least=1)

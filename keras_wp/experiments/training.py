@@ -110,6 +110,8 @@ def loss_of(config):
     """The loss that fits the head."""
     if config.head == "mmc":
         return kwp.losses.MaxMahalanobisCenter()
+    if config.head == "hypersphere":
+        return kwp.losses.HypersphereMargin()
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 

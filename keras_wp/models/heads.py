@@ -7,6 +7,9 @@ from keras_wp import layers
 # Ten steps are enough for the statistics to follow; with Keras's own 0.99 a
 # network trained for few steps is evaluated with the initial ones.
 BATCH_NORM_MOMENTUM = 0.9
+# Heads that were published behind the activation of a convolution, and its
+# pooling.
+POOLED_ACTIVE = ("plain", "hypersphere")
 
 
 def batch_norm(name=None):
@@ -73,15 +76,16 @@ def classify(features, num_classes, head, *, activation, s, alpha):
         num_classes: Number of classes `K`.
         head: `"robust"` (activation, then a dense layer without bias under
             the simplex penalty: `keras_wp.RobustHead`), `"plain"` (the same
-            activation, then an ordinary dense layer), `"mmc"` (distances of
-            the linear features from fixed centers:
+            activation, then an ordinary dense layer), `"hypersphere"` (the
+            same activation, then `keras_wp.layers.HypersphereHead`), `"mmc"`
+            (distances of the linear features from fixed centers:
             `keras_wp.layers.MaxMahalanobisHead`), or a Keras layer that
             maps `(N, P)` to `(N, K)` and applies an activation of its own
             if it wants one.
         activation: The last activation: a name that `keras.activations` has,
             `"prelu"` (of one slope), a function or a layer. Not used by
             `"mmc"`, whose features are linear, nor when `head` is a layer.
-            With `"plain"`, `None` if it has been applied.
+            With `"plain"` and `"hypersphere"`, `None` if it has been applied.
         s: Length of the class weights (`"robust"` only).
         alpha: Weight of the penalty (`"robust"` only).
 
@@ -93,10 +97,10 @@ def classify(features, num_classes, head, *, activation, s, alpha):
     """
     if isinstance(head, keras.layers.Layer):
         return head(features)
-    if head not in ("robust", "plain", "mmc"):
+    if head not in ("robust", "plain", "hypersphere", "mmc"):
         raise ValueError(
             "Invalid value for argument `head`. Expected 'robust', 'plain', "
-            f"'mmc' or a Keras layer. Received: head={head!r}"
+            f"'hypersphere', 'mmc' or a Keras layer. Received: head={head!r}"
         )
     # Under a mixed policy tanh and the logits stay in full precision: in half
     # precision units saturate early, and margins drown in rounding.
@@ -106,10 +110,13 @@ def classify(features, num_classes, head, *, activation, s, alpha):
     }
     if head == "mmc":
         return layers.MaxMahalanobisHead(num_classes, **options)(features)
-    if head == "plain":
+    if head in POOLED_ACTIVE:
         if activation is not None:
             features = activate(features, activation)
-        return keras.layers.Dense(num_classes, **options)(features)
+        kind = keras.layers.Dense
+        if head == "hypersphere":
+            kind = layers.HypersphereHead
+        return kind(num_classes, **options)(features)
     activation = _activation(activation, features.shape, options["dtype"])
     return layers.RobustHead(
         num_classes, s=s, alpha=alpha, activation=activation, **options
@@ -123,6 +130,35 @@ def activate(features, activation):
     if not isinstance(activation, keras.layers.Layer):
         activation = keras.layers.Activation(activation, dtype=dtype)
     return activation(features)
+
+
+def hidden(activation):
+    """A layer with the activation of hidden layers."""
+    if activation == "relu":
+        return keras.layers.ReLU()
+    return keras.layers.Activation(activation)
+
+
+def check_hidden(activation):
+    """Check the argument `hidden_activation` of a network.
+
+    Raises:
+        ValueError: If it is neither a name of Keras's nor a function.
+    """
+    known = callable(activation) and not isinstance(
+        activation, keras.layers.Layer
+    )
+    if isinstance(activation, str):
+        try:
+            known = callable(keras.activations.get(activation))
+        except ValueError:
+            known = False
+    if not known:
+        raise ValueError(
+            "Invalid value for argument `hidden_activation`. Expected a name "
+            "of keras.activations, such as 'relu' or 'silu', or a function. "
+            f"Received: hidden_activation={activation!r}"
+        )
 
 
 def _activation(activation, shape, dtype):

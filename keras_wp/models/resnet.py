@@ -17,6 +17,7 @@ def resnet32(
     mean=None,
     std=None,
     name="resnet32",
+    hidden_activation="relu",
 ):
     """The residual network of He et al. for CIFAR, with 32 layers.
 
@@ -34,8 +35,8 @@ def resnet32(
         input_shape: `(height, width, channels)`, 8x8 or larger; images are in
             [0, 1].
         num_classes: Number of classes `K`, at least 2.
-        head: `"robust"`, `"plain"`, `"mmc"` or a Keras layer, as in
-            `keras_wp.models.small_cnn`.
+        head: `"robust"`, `"plain"`, `"hypersphere"`, `"mmc"` or a Keras
+            layer, as in `keras_wp.models.small_cnn`.
         activation: Activation of the features that the head classifies: a
             name (`"tanh"`, `"relu"`, `"leaky_relu"`, `"prelu"`, ...), a
             function or a layer. Not used by `"mmc"` and layers.
@@ -45,6 +46,8 @@ def resnet32(
             one for each channel. Defaults to none.
         std: Deviation to divide by, as `mean`.
         name: Name of the model.
+        hidden_activation: Activation of the blocks, as in
+            `keras_wp.models.small_cnn`.
 
     Returns:
         A functional `keras.Model` from `(N, H, W, C)` images to `(N, K)`
@@ -67,11 +70,12 @@ def resnet32(
     shape = heads.check_network_arguments(
         input_shape, num_classes, residual.SMALLEST_IMAGE
     )
+    heads.check_hidden(hidden_activation)
     images = keras.Input(shape, name="images")
     x = heads.normalize(images, mean, std)
     x = heads.batch_norm()(residual.conv3x3(x, STAGES[0]))
     for filters, stride in residual.plan(STAGES, BLOCKS):
-        x = _block(keras.layers.ReLU()(x), filters, stride)
+        x = _block(x, filters, stride, hidden_activation)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = heads.batch_norm()(x)
     logits = heads.classify(
@@ -80,11 +84,11 @@ def resnet32(
     return keras.Model(images, logits, name=name)
 
 
-def _block(x, filters, stride):
-    """A block without its closing ReLU."""
-    shortcut = x
+def _block(x, filters, stride, hidden):
+    """A block that begins with the activation that closes the one before."""
+    x = shortcut = heads.hidden(hidden)(x)
     if x.shape[-1] != filters or stride != 1:
         shortcut = heads.batch_norm()(residual.conv1x1(x, filters, stride))
     y = heads.batch_norm()(residual.conv3x3(x, filters, stride))
-    y = residual.conv3x3(keras.layers.ReLU()(y), filters)
+    y = residual.conv3x3(heads.hidden(hidden)(y), filters)
     return keras.layers.Add()([shortcut, heads.batch_norm()(y)])

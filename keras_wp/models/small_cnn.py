@@ -23,6 +23,7 @@ def small_cnn(
     widths=None,
     dense=None,
     name="small_cnn",
+    hidden_activation="relu",
 ):
     """The small convolutional network of the paper (section 4.2).
 
@@ -42,7 +43,8 @@ def small_cnn(
             in [0, 1].
         num_classes: Number of classes `K`, at least 2.
         head: `"robust"` for `keras_wp.RobustHead`, `"plain"` for the same
-            activation and an ordinary dense layer, `"mmc"` for
+            activation and an ordinary dense layer, `"hypersphere"` for the
+            same activation and `keras_wp.layers.HypersphereHead`, `"mmc"` for
             `keras_wp.layers.MaxMahalanobisHead`, or a Keras layer that maps
             `(N, P)` batch-normalized features to `(N, K)` logits.
         activation: Activation of the features that the head classifies: a
@@ -57,6 +59,11 @@ def small_cnn(
         dense: Two numbers of dense units, to override the rule. The last is
             the feature dimension `P`; the robust head needs `K <= P + 1`.
         name: Name of the model.
+        hidden_activation: Activation of all layers but the last: a name that
+            `keras.activations` has, such as `"silu"`, or a function. `relu` is
+            the paper's; smooth ones gain robust accuracy in adversarial
+            training (Xie et al., "Smooth adversarial training", 2020; Gowal et
+            al., "Uncovering the limits of adversarial training", 2020).
 
     Returns:
         A functional `keras.Model` from `(N, H, W, C)` images to `(N, K)`
@@ -77,6 +84,7 @@ def small_cnn(
     shape = heads.check_network_arguments(
         input_shape, num_classes, SMALLEST_IMAGE
     )
+    heads.check_hidden(hidden_activation)
     grey = shape[-1] == 1
     widths = widths or (GREY_WIDTHS if grey else COLOR_WIDTHS)
     dense = dense or (GREY_DENSE if grey else COLOR_DENSE)
@@ -89,11 +97,11 @@ def small_cnn(
         for filters in block:
             # Batch normalization makes a bias idle.
             x = keras.layers.Conv2D(filters, 3, use_bias=False)(x)
-            x = keras.layers.ReLU()(heads.batch_norm()(x))
+            x = heads.hidden(hidden_activation)(heads.batch_norm()(x))
         x = keras.layers.MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
     x = keras.layers.Dense(dense[0], use_bias=False)(x)
-    x = keras.layers.ReLU()(heads.batch_norm()(x))
+    x = heads.hidden(hidden_activation)(heads.batch_norm()(x))
     x = keras.layers.Dense(dense[1], use_bias=False)(x)
     x = heads.batch_norm()(x)
     logits = heads.classify(

@@ -20,6 +20,7 @@ def wide_resnet(
     mean=None,
     std=None,
     name=None,
+    hidden_activation="relu",
 ):
     """A wide residual network, WRN-34-10 by default.
 
@@ -30,9 +31,10 @@ def wide_resnet(
     `relu(bn(x))` takes the place of `x` where the shape changes.
 
     The head is the authors': global average pooling, batch normalization,
-    `activation`, dense layer. With the ordinary head, `"plain"`, the network
-    ends as it was published: batch normalization, `activation`, pooling, dense
-    layer. With 10 classes WRN-34-10 has 46.16 million trainable parameters.
+    `activation`, dense layer. With the ordinary head, `"plain"`, and with
+    `"hypersphere"`, the network ends as it was published: batch normalization,
+    `activation`, pooling, dense layer. With 10 classes WRN-34-10 has 46.16
+    million trainable parameters.
 
     Args:
         depth: Number of convolutions, with one on a shortcut of each stage:
@@ -41,8 +43,8 @@ def wide_resnet(
         input_shape: `(height, width, channels)`, 8x8 or larger; images are in
             [0, 1].
         num_classes: Number of classes `K`, at least 2.
-        head: `"robust"`, `"plain"`, `"mmc"` or a Keras layer, as in
-            `keras_wp.models.small_cnn`.
+        head: `"robust"`, `"plain"`, `"hypersphere"`, `"mmc"` or a Keras
+            layer, as in `keras_wp.models.small_cnn`.
         activation: Activation of the features that the head classifies: a
             name (`"tanh"`, `"relu"`, `"leaky_relu"`, `"prelu"`, ...), a
             function or a layer. Not used by `"mmc"` and layers.
@@ -53,6 +55,8 @@ def wide_resnet(
         std: Deviation to divide by, as `mean`.
         name: Name of the model. Defaults to `"wide_resnet_34_10"` and the
             like.
+        hidden_activation: Activation of the blocks, as in
+            `keras_wp.models.small_cnn`.
 
     Returns:
         A functional `keras.Model` from `(N, H, W, C)` images to `(N, K)`
@@ -74,6 +78,7 @@ def wide_resnet(
     shape = heads.check_network_arguments(
         input_shape, num_classes, residual.SMALLEST_IMAGE
     )
+    heads.check_hidden(hidden_activation)
     if not isinstance(depth, int) or depth < 10 or depth % 6 != 4:
         raise ValueError(
             "Invalid value for argument `depth`. Expected 4 more than a "
@@ -88,27 +93,10 @@ def wide_resnet(
     x = heads.normalize(images, mean, std)
     x = residual.conv3x3(x, STEM)
     blocks = (depth - 4) // 6
-    for filters, stride in residual.plan(STAGES, blocks):
-        x = _block(x, filters * width, stride)
-    pooling = keras.layers.GlobalAveragePooling2D()
-    if head == "plain":
-        x = pooling(heads.activate(heads.batch_norm()(x), activation))
-        activation = None
-    else:
-        x = heads.batch_norm()(pooling(x))
-    logits = heads.classify(
+    stages = [filters * width for filters in STAGES]
+    x = residual.preactivated(x, stages, blocks, hidden_activation)
+    logits = residual.classify_preactivated(
         x, num_classes, head, activation=activation, s=s, alpha=alpha
     )
     name = name or f"wide_resnet_{depth}_{width}"
     return keras.Model(images, logits, name=name)
-
-
-def _block(x, filters, stride):
-    active = keras.layers.ReLU()(heads.batch_norm()(x))
-    shortcut = x
-    if x.shape[-1] != filters or stride != 1:
-        shortcut = residual.conv1x1(active, filters, stride)
-    y = residual.conv3x3(active, filters, stride)
-    y = keras.layers.ReLU()(heads.batch_norm()(y))
-    y = residual.conv3x3(y, filters)
-    return keras.layers.Add()([shortcut, y])

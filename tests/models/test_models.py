@@ -226,7 +226,8 @@ def test_training_separates_two_digits():
         (
             {"head": "sturdy"},
             "Invalid value for argument `head`. Expected 'robust', "
-            "'plain', 'mmc' or a Keras layer. Received: head='sturdy'",
+            "'plain', 'hypersphere', 'mmc' or a Keras layer. Received: "
+            "head='sturdy'",
         ),
         (
             {"widths": (8, 8, 8)},

@@ -7,11 +7,19 @@ from helpers import randomize, to_numpy
 from networks import TINY, batch_norms
 
 import keras_wp
-from keras_wp.models import heads, resnet32, small_cnn, wide_resnet
+from keras_wp.models import (
+    heads,
+    preact_resnet,
+    preact_resnet18,
+    resnet32,
+    small_cnn,
+    wide_resnet,
+)
 
 
 def test_networks_are_public():
     assert keras_wp.models.small_cnn is small_cnn
+    assert keras_wp.models.preact_resnet18 is preact_resnet18
     assert keras_wp.models.resnet32 is resnet32
     assert keras_wp.models.wide_resnet is wide_resnet
 
@@ -41,14 +49,38 @@ def test_wrn_34_10_has_46_16_million_weights(zeros):
     assert round(trainable(model) / 1e6, 2) == 46.16
 
 
+@pytest.mark.parametrize("head, count", [("plain", 5130), ("robust", 5120)])
+def test_preact_resnet18_has_11_17_million_weights(head, count, zeros):
+    model = preact_resnet18(head=head)
+    convolutions = 9 * (3 * 64 + 4 * 64**2)
+    for narrow, wide in ((64, 128), (128, 256), (256, 512)):
+        convolutions += 9 * (narrow * wide + 3 * wide**2) + narrow * wide
+    # In front of the convolutions of the blocks, of which the first of a stage
+    # is as wide as the stage before; and in the end.
+    norms = batch_norms(4, 64, 128, 256, 512) + batch_norms(1, 64)
+    assert trainable(model) == convolutions + norms + count
+    if head == "plain":  # As published.
+        assert trainable(model) == 11_172_170
+
+
+NARROW = (2, 3, 4, 5)
+
+
 # Networks that take images of 8 by 8 pixels.
+def narrow_preact_resnet18(*args, **kwargs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preact_resnet, "STAGES", NARROW)
+        return preact_resnet18(*args, **kwargs)
+
+
 NETWORKS = {
+    "preact_resnet18": narrow_preact_resnet18,
     "resnet32": resnet32,
     "wide_resnet": lambda *args, **kwargs: wide_resnet(10, 2, *args, **kwargs),
 }
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=list(NETWORKS))
 def network(request):
     return NETWORKS[request.param]
 
@@ -60,7 +92,9 @@ class Reference:
     numbers in their names tell.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, hidden="relu"):
+        self.hidden = hidden
+
         def made(kind):
             layers = [x for x in model.layers if isinstance(x, kind)]
             # The first of its kind in a process has no number.
@@ -90,18 +124,28 @@ class Reference:
         return gamma * (x - mean) / np.sqrt(variance + layer.epsilon) + beta
 
     def relu(self, x):
+        """The activation of hidden layers."""
+        if self.hidden == "silu":
+            return x / (1 + np.exp(-x))
         return np.maximum(x, 0)
 
-    def strides(self, blocks):
-        for stage in range(3):
+    def strides(self, blocks, stages=3):
+        for stage in range(stages):
             for block in range(blocks):
                 yield stage, block, 2 if stage and not block else 1
 
     def wide_resnet(self, x):
+        return self.preactivated(x, 1, 3, widened=True)
+
+    def preact_resnet18(self, x):
+        return self.preactivated(x, 2, 4, widened=False)
+
+    def preactivated(self, x, blocks, stages, widened):
         x = self.conv(x)
-        for _, block, stride in self.strides(1):
+        for stage, block, stride in self.strides(blocks, stages):
             active = self.relu(self.norm(x))
-            shortcut = self.conv(active, stride) if block == 0 else x
+            reshaped = block == 0 and (stage > 0 or widened)
+            shortcut = self.conv(active, stride) if reshaped else x
             y = self.relu(self.norm(self.conv(active, stride)))
             x = shortcut + self.conv(y)
         return self.norm(x.mean((1, 2)))
@@ -136,19 +180,38 @@ def resnet32_weights(num_classes):
     return convolutions + shortcuts + norms + 64 * num_classes
 
 
+def narrow_preact_weights(num_classes):
+    pairs = list(zip((2, *NARROW), NARROW, strict=False))
+    convolutions = 9 * 3 * 2
+    for before, filters in pairs:
+        convolutions += 9 * (before * filters + 3 * filters**2)
+    shortcuts = sum(before * filters for before, filters in pairs[1:])
+    norms = batch_norms(4, *NARROW) + batch_norms(1, 2)
+    return convolutions + shortcuts + norms + 5 * num_classes
+
+
 # Trainable weights for a number of classes.
-WEIGHTS = {"resnet32": resnet32_weights, "wide_resnet": small_wrn_weights}
+WEIGHTS = {
+    "preact_resnet18": narrow_preact_weights,
+    "resnet32": resnet32_weights,
+    "wide_resnet": small_wrn_weights,
+}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_network_equals_its_definition_in_numpy(name, rng, zeros):
+@pytest.mark.parametrize(
+    "name, hidden",
+    [*((name, "relu") for name in NETWORKS), ("preact_resnet18", "silu")],
+)
+def test_network_equals_its_definition_in_numpy(name, hidden, rng, zeros):
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.1, 0.3]
-    model = NETWORKS[name]((8, 10, 3), 4, alpha=7.0, mean=mean, std=std)
+    given = {"alpha": 7.0, "mean": mean, "std": std}
+    model = NETWORKS[name]((8, 10, 3), 4, hidden_activation=hidden, **given)
     assert trainable(model) == WEIGHTS[name](4)
     assert len(model.losses) == 1
     randomize(model)
     x = rng.random((3, 8, 10, 3))
-    before = getattr(Reference(model), name)((x - mean) / std)
+    reference = Reference(model, hidden)
+    before = getattr(reference, name)((x - mean) / std)
     expected = np.tanh(before) @ to_numpy(model.get_layer("head").kernel)
     np.testing.assert_allclose(
         model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-4
@@ -185,6 +248,37 @@ def test_width_must_be_positive():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("name", ["small_cnn", "wide_resnet", "resnet32"])
+def test_hidden_activations_can_be_chosen(name):
+    def network(**given):
+        if name == "small_cnn":
+            return small_cnn((16, 16, 1), 3, **TINY, **given)
+        return NETWORKS[name]((8, 8, 1), 3, **given)
+
+    def kinds(model):
+        found = [type(layer).__name__ for layer in model.layers]
+        return [kind for kind in found if kind != "Activation"], [
+            layer.activation
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Activation)
+        ]
+
+    others, activations = kinds(network(hidden_activation="silu"))
+    usual, none = kinds(network())
+    assert others == [kind for kind in usual if kind != "ReLU"]
+    assert none == []
+    hidden = usual.count("ReLU")
+    assert activations == [keras.activations.silu] * hidden
+    with pytest.raises(ValueError) as error:
+        network(hidden_activation="bent")
+    assert str(error.value) == (
+        "Invalid value for argument `hidden_activation`. Expected a name of "
+        "keras.activations, such as 'relu' or 'silu', or a function. "
+        "Received: hidden_activation='bent'"
+    )
+
+
+@pytest.mark.once
 def test_wide_resnet_with_an_ordinary_head_ends_as_it_was_published():
     def ends(head, activation):
         model = wide_resnet(10, 1, (8, 8, 1), 3, head, activation)
@@ -193,6 +287,8 @@ def test_wide_resnet_with_an_ordinary_head_ends_as_it_was_published():
     pool, norm = "GlobalAveragePooling2D", "BatchNormalization"
     assert ends("plain", "relu") == [norm, "Activation", pool, "Dense"]
     assert ends("plain", "prelu") == [norm, "PReLU", pool, "Dense"]
+    hypersphere = [norm, "Activation", pool, "HypersphereHead"]
+    assert ends("hypersphere", "relu") == hypersphere
     assert ends("robust", "tanh")[1:] == [pool, norm, "RobustHead"]
     assert ends("mmc", "tanh")[1:] == [pool, norm, "MaxMahalanobisHead"]
 

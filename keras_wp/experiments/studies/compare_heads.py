@@ -24,6 +24,7 @@ VARIANTS = {
     REFERENCE: ORDINARY,
     "plain-tanh": {"head": "plain", "activation": "tanh"},
     "mmc": {"head": "mmc"},
+    "hypersphere": {"head": "hypersphere", "activation": "relu"},
     "robust": {"head": "robust", "activation": "tanh"},
     "robust-relu": {"head": "robust", "activation": "relu"},
     "s-0.3": {"s": 0.3},
