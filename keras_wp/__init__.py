@@ -20,6 +20,7 @@ else:
     from keras_wp import models as models
     from keras_wp import norms as norms
     from keras_wp import objectives as objectives
+    from keras_wp import recipes as recipes
     from keras_wp import simplex as simplex
     from keras_wp import smoothing as smoothing
     from keras_wp.attacks.surrogate import Surrogate as Surrogate
@@ -35,4 +36,5 @@ else:
     from keras_wp.evaluation import head_geometry as head_geometry
     from keras_wp.inputs import Inputs as Inputs
     from keras_wp.layers import RobustHead as RobustHead
+    from keras_wp.recipes import robustify as robustify
     from keras_wp.regularizers import SimplexRegularizer as SimplexRegularizer

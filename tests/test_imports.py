@@ -36,6 +36,7 @@ FLOORS = (
     {"defenses", "audit", "certificates"},
     {"evaluation"},
     {"callbacks", "cli", "smoothing"},
+    {"recipes"},
     {"__main__"},
     {"experiments"},
 )

@@ -9,6 +9,7 @@ from keras_wp.experiments.studies.compare_heads import CompareHeads
 from keras_wp.experiments.studies.figures import Figures
 from keras_wp.experiments.studies.growing_epochs import GrowingEpochs
 from keras_wp.experiments.studies.tables import Tables
+from keras_wp.experiments.studies.weights import Weights
 
 USAGE = f"""\
 python -m keras_wp.experiments COMMAND [--flag=value ...]
@@ -18,6 +19,7 @@ python -m keras_wp.experiments COMMAND [--flag=value ...]
   figure             a figure of the paper, --figure=3 to 7
   growing-epochs     what more epochs make of the paper's defenses
   compare-heads      heads in the same training, against the ordinary one
+  weights            the networks of keras_wp.models.pretrained, and their cards
   render             the tables and figures of results/, from their JSON
 
 COMMAND --help lists its flags."""
@@ -40,7 +42,7 @@ def train(argv):
 STUDIES = (Tables, Figures, GrowingEpochs, CompareHeads)
 COMMANDS = {
     "train": train,
-    **{study.kind: study.command for study in STUDIES},
+    **{study.kind: study.command for study in (*STUDIES, Weights)},
     "render": results.command,
 }
 

@@ -1,0 +1,279 @@
+"""`robustify`: robust training in one call."""
+
+import dataclasses
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_wp import _checks, attacks, callbacks, datasets
+from keras_wp.convert import to_logits
+from keras_wp.evaluation import evaluate, request
+from keras_wp.evaluation.data import Data
+from keras_wp.inputs import Inputs
+from keras_wp.inputs import of as described
+from keras_wp.inspection.anatomy import undefended
+from keras_wp.recipes.course import Course, Followed, say
+from keras_wp.recipes.recipe import BUDGETS, Recipe
+from keras_wp.reports.report import Report
+
+# The share of the training images that is held out, and how many at most.
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 1000
+# How the best weights are found: enough to see the difference.
+_VALIDATION_STEPS = 20
+
+
+class Robustified(NamedTuple):
+    """What `robustify` returns.
+
+    Attributes:
+        model: The model with its best weights. It returns logits.
+        report: The `Report` of `keras_wp.evaluate` on it.
+        history: By name, a list of values by epoch, as of `keras.Model.fit`.
+    """
+
+    model: keras.Model
+    report: Report
+    history: dict
+
+
+def robustify(
+    model,
+    data,
+    eps,
+    norm="linf",
+    budget="standard",
+    *,
+    validation_data=None,
+    test_data=None,
+    epochs=None,
+    batch_size=128,
+    optimizer=None,
+    loss=None,
+    inputs=None,
+    augment=False,
+    directory=None,
+    seed=0,
+    verbose=1,
+):
+    """Train a model to resist attacks within a budget, and measure it.
+
+    The model is trained in place, from the weights that it has: those of a new
+    network, or of one that was trained without attacks and is to be tuned. A
+    softmax or sigmoid at its end is left out. For a robust head in the place
+    of an ordinary one, pass `keras_wp.convert.to_robust_head(model)`.
+
+    After each epoch the averaged weights are measured on the validation
+    images, as they are and under PGD with 20 steps on the margin. Those with
+    the highest robust accuracy are returned.
+
+    Args:
+        model: A Keras model that maps images to classes.
+        data: `(x, y)` arrays; or a dataset of batches, as `fit` takes it.
+        eps: The budget of the attack, above 0: in the units of the images; of
+            `inputs.bounds`, if `inputs` are given. For images of whole
+            numbers up to 255, an `eps` below 1 is in units of [0, 1].
+        norm: `"linf"` or `"l2"`.
+        budget: How much work is spent: `"fast"`, one gradient more than plain
+            training (N-FGSM); `"standard"`, TRADES against PGD of 10 steps;
+            `"strong"`, the same with weight perturbation, for longer; or a
+            `keras_wp.recipes.Recipe`.
+        validation_data: `(x, y)` to choose the best weights by. Defaults to a
+            tenth of the arrays, at most 1,000 images, which are then not
+            trained on.
+        test_data: `(x, y)` for the report. Defaults to the validation images,
+            by which the weights were chosen: that flatters them a little.
+        epochs: Number of epochs. Defaults to the recipe's.
+        batch_size: Images of a batch, where `data` are arrays.
+        optimizer: A Keras optimizer, whose learning rate is then its own.
+            Defaults to Adam, with the recipe's.
+        loss: A `keras.losses.Loss` of labels and logits. Defaults to the
+            cross-entropy.
+        inputs: A `keras_wp.Inputs`, as in `keras_wp.evaluate`.
+        augment: Whether to crop and flip images at random, as
+            `keras_wp.datasets.batches` does: for photographs as arrays.
+        directory: Where to keep the state after each epoch. The same call
+            after an interruption continues from there.
+        seed: Integer, for which images are held out, and for the order of the
+            others. Initial weights are the model's own.
+        verbose: 0 for silence, else a line for each epoch.
+
+    Returns:
+        `Robustified(model, report, history)`.
+
+    Raises:
+        ValueError: If an argument is not as described, if the model and the
+            first images do not fit together, or if `directory` is that of
+            another call.
+
+    Example:
+
+    >>> model, report, history = keras_wp.robustify(
+    ...     model, (x_train, y_train), eps=8 / 255, test_data=(x_test, y_test)
+    ... )
+    >>> print(report)
+    >>> model.save("robust.keras")
+    """
+    recipe = _recipe(budget, epochs)
+    _checks.check_one_of(("linf", "l2"), norm=norm)
+    _checks.check_positive(eps=eps)
+    _checks.check_at_least(1, batch_size=batch_size)
+    inputs = described(inputs)
+    train, validation = _split(data, validation_data, seed)
+    first = Data(validation).first()
+    ball = {"eps": float(eps), "norm": norm}
+    ball["bounds"] = request.bounds_of_names(inputs, first, eps)
+    request.check_units([(norm, eps)], ball["bounds"])
+    if inputs is None and first.dtype.kind in "iu" and ball["bounds"][1] == 1:
+        inputs = Inputs(bounds=(0, 255))
+    if test_data is not None:
+        Data(test_data)  # Which says what is wrong with them.
+    model, opened = _with_logits(model)
+    defense = recipe.around(model, ball, inputs)
+    defense.compile(
+        keras.optimizers.Adam() if optimizer is None else optimizer,
+        _loss(loss, recipe),
+        metrics=["accuracy"],
+    )
+    settings = {**dataclasses.asdict(recipe), **ball, "seed": seed}
+    course = Course(directory, {**settings, "batch_size": batch_size})
+    if course.finished:
+        course.restore(model)
+    else:
+        if verbose:
+            say(f"{recipe}; {norm} within {eps:g}{opened}")
+        batches = train
+        followers = _followers(recipe, course, validation, ball, verbose)
+        if optimizer is None:
+            schedule = keras.callbacks.LearningRateScheduler(recipe.rate)
+            followers.insert(0, schedule)
+        if _are_arrays(train):
+            batches = _batches(train, batch_size, seed, augment, course)
+        else:
+            batches = {"x": train}
+        defense.fit(
+            **batches,
+            epochs=recipe.epochs,
+            validation_data=validation,
+            callbacks=followers,
+            verbose=0,
+        )
+        course.end(model)
+    report = evaluate(
+        model,
+        validation if test_data is None else test_data,
+        [
+            dataclasses.replace(attacks.get(name), **ball)
+            for name in recipe.attacks
+        ],
+        inputs=inputs,
+        seed=seed,
+        resume_dir=course.resume_dir(),
+        verbose=1 if verbose else 0,
+    )
+    return Robustified(model, report, course.history)
+
+
+def _recipe(budget, epochs):
+    if not isinstance(budget, Recipe):
+        if budget not in BUDGETS:
+            raise ValueError(
+                f"Argument `budget` must be one of {', '.join(BUDGETS)}, or a "
+                f"keras_wp.recipes.Recipe. Received: budget={budget!r}"
+            )
+        budget = BUDGETS[budget]
+    if epochs is None:
+        return budget
+    _checks.check_at_least(1, epochs=epochs)
+    return dataclasses.replace(budget, epochs=epochs)
+
+
+def _are_arrays(data):
+    return (
+        isinstance(data, (tuple, list))
+        and len(data) == 2
+        and all(hasattr(part, "shape") for part in data)
+    )
+
+
+def _split(data, validation_data, seed):
+    """What to train on, and what to choose the weights by."""
+    if _are_arrays(data):
+        x, y = (np.asarray(part) for part in data)
+        if len(x) != len(y):
+            raise ValueError(
+                "`data` must have as many labels as images. Received: "
+                f"{len(x)} images and {len(y)} labels"
+            )
+        y = _checks.class_labels(y)
+        if validation_data is not None:
+            return (x, y), validation_data
+        count = min(int(_HELD_OUT * len(x)), _MOST_HELD_OUT)
+        if not count:
+            raise ValueError(
+                "`data` must have at least 10 images, if a tenth is to be "
+                f"held out. Received: {len(x)}"
+            )
+        order = np.random.default_rng(seed).permutation(len(x))
+        held, kept = np.sort(order[:count]), np.sort(order[count:])
+        return (x[kept], y[kept]), (x[held], y[held])
+    if validation_data is None:
+        raise ValueError(
+            "Argument `validation_data` must be given where `data` are no "
+            f"arrays. Received: data of type {type(data).__name__}"
+        )
+    return data, validation_data
+
+
+def _with_logits(model):
+    """The model without a final softmax, and a word on that."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "Argument `model` must be a keras.Model. "
+            f"Received: {type(model).__name__}"
+        )
+    model = undefended(model)
+    try:
+        opened = to_logits(model)
+    except ValueError:  # What it returns is looked at before the training.
+        opened = model
+    return opened, "; softmax removed" if opened is not model else ""
+
+
+def _loss(loss, recipe):
+    if loss is not None:
+        return loss
+    if recipe.label_smoothing:
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def _batches(train, batch_size, seed, augment, course):
+    """Arrays as arguments of `fit`, in an order that can be continued."""
+    x, y = train
+    size = min(batch_size, len(x))
+    batches = datasets.batches(
+        x, y, size, seed=seed, first_epoch=course.epoch, augment=augment
+    )
+    steps = len(x) // size
+    return {"x": batches, "steps_per_epoch": steps, "shuffle": False}
+
+
+def _followers(recipe, course, validation, ball, verbose):
+    backup = course.begin()
+    followers = []
+    if backup is not None:
+        followers.append(
+            keras.callbacks.BackupAndRestore(backup, delete_checkpoint=False)
+        )
+    if recipe.defense == "fast":
+        alarm = callbacks.CatastrophicOverfitting(validation)
+        followers.append(alarm)
+    if recipe.averaging:
+        averaging = callbacks.WeightAveraging(recipe.averaging, backup)
+        followers.append(averaging)
+    attack = attacks.PGD(steps=_VALIDATION_STEPS, loss="margin", **ball)
+    best = callbacks.BestRobust(validation, attack, backup_dir=backup)
+    return [*followers, best, Followed(course, best, recipe, bool(verbose))]

@@ -1,0 +1,251 @@
+"""`robustify`: what it trains, chooses, continues and refuses."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import message_of, plainly
+
+import keras_wp
+from keras_wp import recipes
+from keras_wp.recipes.course import Course
+from keras_wp.recipes.training import _split
+
+EPS = 0.1
+FEW = {"steps": 2, "averaging": 0.5, "learning_rate": 0.1}
+QUICK = recipes.Recipe(epochs=3, attacks=("pgd5",), **FEW)
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    """Reports of the attacks asked for alone: it is training that is tried."""
+    monkeypatch.setattr("keras_wp.recipes.training.evaluate", plainly)
+
+
+def images(count=240, seed=0, scale=1.0):
+    """Bright and dark images, and whether they are bright."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % 2
+    x = rng.uniform(0.1, 0.4, (count, 4, 4, 1)) + 0.5 * y[:, None, None, None]
+    return (scale * x).astype("float32"), y
+
+
+def network(activation=None):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation=activation),
+        ]
+    )
+
+
+def robustify(model, data, eps=EPS, budget=QUICK, **given):
+    return keras_wp.robustify(
+        model,
+        data,
+        eps,
+        budget=budget,
+        **{"verbose": 0, "batch_size": 32, **given},
+    )
+
+
+def test_the_best_weights_are_returned_and_measured():
+    model = network()
+    found = robustify(model, images(), test_data=images(60, seed=1))
+    assert found.model is model
+    values = found.history["val_robust_accuracy"]
+    assert len(values) == QUICK.epochs
+    assert found.report.clean_accuracy == found.report.robust_accuracy == 1
+    x, y = images(60, seed=1)
+    attack = keras_wp.attacks.PGD(eps=EPS, steps=20)
+    adversarial = attack(model, x, y)
+    assert (model.predict(adversarial, verbose=0).argmax(-1) == y).all()
+
+
+@pytest.mark.parametrize("budget", ["fast", "standard", "strong"])
+def test_every_budget_trains(budget):
+    recipe = dataclasses.replace(
+        recipes.BUDGETS[budget], epochs=3, attacks=("pgd5",), **FEW
+    )
+    found = robustify(network(), images(), budget=recipe)
+    assert found.report.robust_accuracy > 0.9
+
+
+def test_images_held_out_are_not_trained_on():
+    data = images(200)
+    (x, y), (x_val, y_val) = _split(data, None, seed=3)
+    assert len(x) == 180 and len(x_val) == 20
+    together = np.concatenate([x, x_val])
+    assert len(np.unique(together.reshape(200, -1), axis=0)) == 200
+    (again, _), _ = _split(data, None, seed=3)
+    (other, _), _ = _split(data, None, seed=4)
+    np.testing.assert_array_equal(x, again)
+    assert not np.array_equal(x, other)
+
+
+def test_a_softmax_is_left_out():
+    found = robustify(network("softmax"), images())
+    logits = found.model.predict(images(10)[0], verbose=0)
+    assert (np.abs(logits.sum(-1) - 1) > 1e-3).any()
+    assert found.report.robust_accuracy > 0.9
+
+
+@pytest.mark.parametrize(
+    "scale, dtype, eps",
+    [(255, "uint8", EPS), (255, "uint8", 255 * EPS), (255, "float32", 25.5)],
+)
+def test_bytes_are_pixels(scale, dtype, eps):
+    x, y = images(scale=scale)
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Rescaling(1 / 255), network()]
+    )
+    found = robustify(model, (x.astype(dtype), y), eps=eps)
+    (result,) = [r for r in found.report.results if r.name == "PGD5"]
+    assert result.eps == pytest.approx(eps)
+    assert found.report.robust_accuracy > 0.9
+
+
+def test_a_dataset_is_trained_on():
+    import tensorflow as tf
+
+    batches = tf.data.Dataset.from_tensor_slices(images()).batch(32)
+    found = robustify(network(), batches, validation_data=images(40, seed=1))
+    assert found.report.robust_accuracy > 0.9
+
+
+def test_the_budget_grows(monkeypatch):
+    seen = []
+    original = keras_wp.defenses.TRADES.make_train_function
+
+    def noted(self, force=False):
+        seen.append(round(self.attack.eps, 6))
+        return original(self, force)
+
+    monkeypatch.setattr(keras_wp.defenses.TRADES, "make_train_function", noted)
+    recipe = dataclasses.replace(QUICK, ramp=2, epochs=4)
+    robustify(network(), images(), budget=recipe)
+    grown = list(dict.fromkeys(seen))
+    assert grown[-1] == EPS
+    assert round(EPS / 3, 6) in grown and round(2 * EPS / 3, 6) in grown
+
+
+def test_an_interrupted_training_continues(tmp_path, monkeypatch):
+    data = images()
+    whole = robustify(network(), data, directory=tmp_path / "whole")
+    add = Course.add
+
+    def interrupted(self, logs):
+        add(self, logs)
+        if len(self.history["loss"]) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Course, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        robustify(network(), data, directory=tmp_path / "cut")
+    monkeypatch.setattr(Course, "add", add)
+    continued = robustify(network(), data, directory=tmp_path / "cut")
+    assert continued.history.keys() == whole.history.keys()
+    for name, values in whole.history.items():
+        np.testing.assert_allclose(
+            continued.history[name], values, rtol=1e-4, err_msg=name
+        )
+    for mine, theirs in zip(
+        continued.model.get_weights(), whole.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    # A finished training is not repeated.
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda *a, **k: pytest.fail("trained again")
+    )
+    again = robustify(network(), data, directory=tmp_path / "cut")
+    assert again.history == continued.history
+
+
+def test_a_line_for_each_epoch(capsys):
+    robustify(network("softmax"), images(), verbose=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        "TRADES (beta 6), PGD2, averaged weights (0.5); linf within 0.1; "
+        "softmax removed"
+    )
+    assert len(lines) == 1 + QUICK.epochs
+    assert lines[1].startswith("epoch   1/3  loss ")
+    assert "validation: clean" in lines[1] and "robust" in lines[1]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (
+            {"budget": "huge"},
+            "Argument `budget` must be one of fast, standard, strong, or a "
+            "keras_wp.recipes.Recipe. Received: budget='huge'",
+        ),
+        ({"eps": 0}, "Argument `eps` must be a finite number greater than 0. "),
+        ({"norm": "l1"}, "norm"),
+        ({"epochs": 0}, "epochs"),
+        (
+            {"data": (np.zeros((5, 4, 4, 1)), np.zeros(4, int))},
+            "`data` must have as many labels as images. Received: 5 images "
+            "and 4 labels",
+        ),
+        (
+            {"data": (np.zeros((5, 4, 4, 1)), np.zeros(5, int))},
+            "`data` must have at least 10 images, if a tenth is to be held "
+            "out. Received: 5",
+        ),
+        (
+            {"data": [(np.zeros((5, 4, 4, 1)), np.zeros(5, int))] * 3},
+            "Argument `validation_data` must be given where `data` are no "
+            "arrays. Received: data of type list",
+        ),
+        (
+            {"model": "resnet"},
+            "Argument `model` must be a keras.Model. Received: str",
+        ),
+        (
+            {"data": (255 * images()[0], images()[1])},
+            "Images must lie within the bounds",
+        ),
+    ],
+)
+def test_refused_before_training(given, message):
+    arguments = {"model": None, "data": images(), **given}
+    model = arguments.pop("model") or network()
+    data = arguments.pop("data")
+    with pytest.raises(ValueError) as refused:
+        robustify(model, data, **arguments)
+    assert message in message_of(refused)
+
+
+@pytest.mark.once
+def test_a_folder_of_another_training_is_refused(tmp_path):
+    settings = {"eps": 0.1, "seed": 0}
+    course = Course(tmp_path, settings)
+    course.begin()
+    assert json.loads((tmp_path / "settings.json").read_text()) == settings
+    Course(tmp_path, settings)
+    with pytest.raises(ValueError, match="must be new, or that of the same"):
+        Course(tmp_path, {"eps": 0.2, "seed": 0})
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"defense": "mart"},
+        {"steps": 0},
+        {"averaging": 1.0},
+        {"label_smoothing": -0.1},
+        {"learning_rate": 0},
+        {"ramp": -1},
+    ],
+)
+def test_recipes_are_checked(given):
+    with pytest.raises(ValueError, match=next(iter(given))):
+        recipes.Recipe(**given)
