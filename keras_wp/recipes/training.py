@@ -150,7 +150,9 @@ def robustify(
         if _are_arrays(train):
             batches = _batches(train, batch_size, seed, augment, course)
         else:
-            batches = {"x": train}
+            # Keras warns that it cannot shuffle a `tf.data.Dataset`.
+            shuffle = not hasattr(train, "element_spec")
+            batches = {"x": train, "shuffle": shuffle}
         defense.fit(
             **batches,
             epochs=recipe.epochs,
