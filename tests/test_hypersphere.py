@@ -1,5 +1,7 @@
 """The head of angles and its loss, against their definitions in NumPy."""
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from keras_wp import _backend, attacks, objectives
 from keras_wp.defenses import AdversarialTraining
 from keras_wp.inspection import features
 from keras_wp.inspection.classifier import Classifier
-from keras_wp.layers import HypersphereHead
+from keras_wp.layers import HypersphereHead, hypersphere
 from keras_wp.losses import HypersphereMargin
 
 UNITS, FEATURES, SCALE = 4, 6, 15.0
@@ -212,6 +214,12 @@ def test_model_with_head_and_loss_is_saved(tmp_path):
     other = network(seed=1)
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(to_numpy(other(x)), to_numpy(model(x)))
+
+
+@pytest.mark.once
+def test_examples_of_the_docstring():
+    results = doctest.testmod(hypersphere, extraglobs={"np": np})
+    assert results == doctest.TestResults(failed=0, attempted=5)
 
 
 @pytest.mark.once

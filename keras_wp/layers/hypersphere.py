@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_wp import _checks, _compiled, simplex
-from keras_wp.layers.shapes import known_features
 
 # Shorter vectors are not brought to length 1, but divided by this. A gradient
 # is at most its inverse, which float16 must be able to hold.
@@ -119,7 +118,12 @@ class HypersphereHead(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates the class weights for inputs of a known last axis."""
-        known_features(self, input_shape)
+        if input_shape[-1] is None:
+            raise ValueError(
+                "`HypersphereHead` must know the number of features, the last "
+                "axis of its input. Received: "
+                f"input_shape={tuple(input_shape)}"
+            )
         self.dense.build(input_shape)
 
     @_compiled.with_logits
