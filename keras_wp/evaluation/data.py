@@ -62,7 +62,7 @@ class Data:
                 "`data` must be readable more than once, as each attack reads "
                 f"it. Received: a one-time {type(data).__name__}"
             )
-        elif _is_endless(data):
+        elif is_endless(data):
             raise ValueError(
                 "`data` must end: take the `repeat()` out of it, or use "
                 "`take`. Received: an endless dataset"
@@ -173,7 +173,8 @@ def _is_batches(data):
     )
 
 
-def _is_endless(data):
+def is_endless(data):
+    """Whether a dataset says that it does not end."""
     if hasattr(data, "cardinality"):
         return int(data.cardinality()) == -1
     batches = getattr(data, "num_batches", 0)

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import keras
+
 from keras_wp import attacks, defenses
 from keras_wp._checks import (
     check_at_least,
@@ -11,6 +13,7 @@ from keras_wp._checks import (
     check_positive,
 )
 
+_OPTIMIZERS = ("adam", "sgd")
 _DEFENSES = ("fast", "adversarial_training", "trades")
 
 
@@ -31,8 +34,12 @@ class Recipe:
             0 for none.
         label_smoothing: Of the cross-entropy, in [0, 1).
         epochs: Number of epochs, at least 1.
-        learning_rate: That of Adam in the first epoch, above 0. It falls to 0
-            by a cosine, epoch by epoch.
+        optimizer: `"adam"`, or `"sgd"` with Nesterov's momentum of 0.9.
+        learning_rate: Its rate in the first epoch, above 0. It falls to 0 by
+            a cosine, epoch by epoch.
+        weight_decay: Its decay, at least 0. Keras subtracts `rate * decay *
+            weight` in each step: with momentum, what others call 5e-4 is
+            5e-3 here.
         ramp: Number of epochs, at least 0, in which the budget of the attack
             grows to `eps`, in equal steps.
         attacks: Attacks of the report, by name.
@@ -55,16 +62,22 @@ class Recipe:
     averaging: float = 0.995
     label_smoothing: float = 0.0
     epochs: int = 30
+    optimizer: str = "adam"
     learning_rate: float = 2e-3
+    weight_decay: float = 0.0
     ramp: int = 0
     attacks: tuple[str, ...] = ("autoattack",)
 
     def __post_init__(self):
         check_one_of(_DEFENSES, defense=self.defense)
+        check_one_of(_OPTIMIZERS, optimizer=self.optimizer)
         check_at_least(1, steps=self.steps, epochs=self.epochs)
         check_at_least(0, ramp=self.ramp)
         check_positive(beta=self.beta, learning_rate=self.learning_rate)
-        check_not_negative(weight_perturbation=self.weight_perturbation)
+        check_not_negative(
+            weight_perturbation=self.weight_perturbation,
+            weight_decay=self.weight_decay,
+        )
         for name in ("averaging", "label_smoothing"):
             value = getattr(self, name)
             check_not_negative(**{name: value})
@@ -99,6 +112,16 @@ class Recipe:
         if self.weight_perturbation:
             found = defenses.AWP(found, gamma=self.weight_perturbation)
         return found
+
+    def made_optimizer(self):
+        """A new optimizer of this recipe."""
+        given = {
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay or None,
+        }
+        if self.optimizer == "adam":
+            return keras.optimizers.Adam(**given)
+        return keras.optimizers.SGD(momentum=0.9, nesterov=True, **given)
 
     def rate(self, epoch, before=None):
         """The learning rate of an epoch, counted from 0."""

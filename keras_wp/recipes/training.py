@@ -9,7 +9,7 @@ import numpy as np
 from keras_wp import _checks, attacks, callbacks, datasets
 from keras_wp.convert import to_logits
 from keras_wp.evaluation import evaluate, request
-from keras_wp.evaluation.data import Data
+from keras_wp.evaluation.data import Data, is_endless
 from keras_wp.inputs import Inputs
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
@@ -48,6 +48,7 @@ def robustify(
     test_data=None,
     epochs=None,
     batch_size=128,
+    steps_per_epoch=None,
     optimizer=None,
     loss=None,
     inputs=None,
@@ -85,8 +86,10 @@ def robustify(
             by which the weights were chosen: that flatters them a little.
         epochs: Number of epochs. Defaults to the recipe's.
         batch_size: Images of a batch, where `data` are arrays.
+        steps_per_epoch: Batches of an epoch, where `data` are a dataset that
+            does not end, as that of `keras_wp.datasets.mix`.
         optimizer: A Keras optimizer, whose learning rate is then its own.
-            Defaults to Adam, with the recipe's.
+            Defaults to the recipe's.
         loss: A `keras.losses.Loss` of labels and logits. Defaults to the
             cross-entropy.
         inputs: A `keras_wp.Inputs`, as in `keras_wp.evaluate`.
@@ -119,7 +122,7 @@ def robustify(
     _checks.check_positive(eps=eps)
     _checks.check_at_least(1, batch_size=batch_size)
     inputs = described(inputs)
-    train, validation = _split(data, validation_data, seed)
+    train, validation = _split(data, validation_data, seed, steps_per_epoch)
     first = Data(validation).first()
     ball = {"eps": float(eps), "norm": norm}
     ball["bounds"] = request.bounds_of_names(inputs, first, eps)
@@ -131,7 +134,7 @@ def robustify(
     model, opened = _with_logits(model)
     defense = recipe.around(model, ball, inputs)
     defense.compile(
-        keras.optimizers.Adam() if optimizer is None else optimizer,
+        recipe.made_optimizer() if optimizer is None else optimizer,
         _loss(loss, recipe),
         metrics=["accuracy"],
     )
@@ -153,6 +156,7 @@ def robustify(
             # Keras warns that it cannot shuffle a `tf.data.Dataset`.
             shuffle = not hasattr(train, "element_spec")
             batches = {"x": train, "shuffle": shuffle}
+            batches["steps_per_epoch"] = steps_per_epoch
         defense.fit(
             **batches,
             epochs=recipe.epochs,
@@ -198,7 +202,7 @@ def _are_arrays(data):
     )
 
 
-def _split(data, validation_data, seed):
+def _split(data, validation_data, seed, steps_per_epoch=None):
     """What to train on, and what to choose the weights by."""
     if _are_arrays(data):
         x, y = (np.asarray(part) for part in data)
@@ -223,6 +227,11 @@ def _split(data, validation_data, seed):
         raise ValueError(
             "Argument `validation_data` must be given where `data` are no "
             f"arrays. Received: data of type {type(data).__name__}"
+        )
+    if steps_per_epoch is None and is_endless(data):
+        raise ValueError(
+            "Argument `steps_per_epoch` must be given where `data` do not end. "
+            "Received: an endless dataset"
         )
     return data, validation_data
 

@@ -64,7 +64,28 @@ NETWORKS = {
         recipe=kwp.recipes.BUDGETS["standard"],
         augment=True,
     ),
+    # For a GPU: without other data, and with `--generated`.
+    "cifar10-preact-resnet18-linf-8-255": Trained(
+        dataset="cifar10",
+        network=functools.partial(
+            kwp.models.preact_resnet18,
+            head="plain",
+            activation="silu",
+            hidden_activation="silu",
+        ),
+        eps=8 / 255,
+        recipe=dataclasses.replace(
+            kwp.recipes.BUDGETS["strong"],
+            epochs=120,
+            optimizer="sgd",
+            learning_rate=0.1,
+            weight_decay=5e-3,
+        ),
+        augment=True,
+    ),
 }
+# Held out where generated images take part.
+_HELD_OUT, _BATCH = 1000, 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +94,10 @@ class Weights:
 
     name: str = option(next(iter(NETWORKS)), "Which.", tuple(NETWORKS))
     epochs: int | None = option(None, "If not the recipe's.", least=1)
+    generated: str | None = option(
+        None, "An .npz file of generated images, to be mixed in."
+    )
+    share: float = option(0.7, "Of generated images in a batch.", least=0)
     train_images: int | None = option(None, "The first so many.", least=1)
     eval_images: int = option(0, "Attack the first so many; 0: all.", least=0)
     seed: int = option(0, "Of weights, order of data, attacks.", least=0)
@@ -99,6 +124,9 @@ def _main(asked, given, more):
     keras.utils.set_random_seed(asked.seed)
     model = chosen.network(train[0].shape[1:], int(train[1].max()) + 1)
     folder = pathlib.Path(asked.output_dir)
+    more = {"batch_size": _BATCH, "augment": chosen.augment}
+    if asked.generated:
+        train, more = _mixed(asked, chosen, train)
     model, report, history = kwp.robustify(
         model,
         train,
@@ -107,7 +135,7 @@ def _main(asked, given, more):
         budget=chosen.recipe,
         test_data=test,
         epochs=asked.epochs,
-        augment=chosen.augment,
+        **more,
         directory=folder / asked.name,
         seed=asked.seed,
     )
@@ -117,6 +145,22 @@ def _main(asked, given, more):
     path.write_text(json.dumps(_card(asked, report, history), indent=1) + "\n")
     report.to_html(folder / f"{asked.name}.html")
     print(f"Written to {folder}: {asked.name}.keras, .json and .html")
+
+
+def _mixed(asked, chosen, train):
+    """Real and generated images, and what `robustify` is to know of them."""
+    x, y = train
+    count = len(x) - min(_HELD_OUT, len(x) // 10)
+    data = kwp.datasets.mix(
+        (x[:count], y[:count]),
+        asked.generated,
+        share=asked.share,
+        batch_size=_BATCH,
+        seed=asked.seed,
+        augment=chosen.augment,
+    )
+    more = {"validation_data": (x[count:], y[count:])}
+    return data, {**more, "steps_per_epoch": count // _BATCH}
 
 
 def _card(asked, report, history):
@@ -134,6 +178,7 @@ def _card(asked, report, history):
         "date": datetime.date.today().isoformat(),
         "data": record.data(chosen.dataset, asked.data_dir),
         "recipe": dataclasses.asdict(recipe),
+        "generated": asked.generated and pathlib.Path(asked.generated).name,
         "seed": asked.seed,
         **record.process(),
         "norm": chosen.norm,
