@@ -9,6 +9,9 @@ from keras import ops
 from keras_wp import _checks
 from keras_wp.attacks import FGSM, PGD
 
+pytestmark = pytest.mark.once
+
+
 ATTACKS = [
     FGSM(eps=0.1),
     PGD(eps=0.1, steps=2),

@@ -11,6 +11,9 @@ from keras import ops
 import keras_wp
 from keras_wp import convert
 
+pytestmark = pytest.mark.once
+
+
 SHAPE, CLASSES = (6, 6, 1), 3
 X = random_images(7, SHAPE)
 

@@ -9,6 +9,8 @@ from helpers import places
 from keras_wp import datasets
 from keras_wp.datasets import sources
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def cifar100(write_tfds, rng):

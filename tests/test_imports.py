@@ -7,6 +7,9 @@ import pytest
 
 import keras_wp
 
+pytestmark = pytest.mark.once
+
+
 PACKAGE = pathlib.Path(keras_wp.__file__).parent
 
 # The method, the networks and the data: a wing that stands on the ground.

@@ -12,6 +12,8 @@ import keras_wp
 from keras_wp import RobustHead, layers, simplex
 from keras_wp.layers import MaxMahalanobisHead
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("units", [1, 0, 10.0, "10"])
 def test_wrong_number_of_classes_is_refused(units):

@@ -13,6 +13,9 @@ from processes import run_python
 from keras_wp import RobustHead, SimplexRegularizer, attacks, regularizers
 from keras_wp.defenses import TRADES
 
+pytestmark = pytest.mark.once
+
+
 TWO_DEVICES = """
 import json, sys
 import keras, numpy as np

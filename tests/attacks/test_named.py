@@ -20,6 +20,9 @@ from keras_wp.attacks.pgd import FGSM, PGD
 from keras_wp.attacks.square import Square
 from keras_wp.engine import arrays
 
+pytestmark = pytest.mark.once
+
+
 EPS = 0.1
 
 

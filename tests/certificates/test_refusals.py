@@ -11,6 +11,9 @@ import keras_wp as kwp
 from keras_wp import _backend, lipschitz
 from keras_wp.certificates.graph import Graph
 
+pytestmark = pytest.mark.once
+
+
 BEGIN = (
     "A certificate needs a bound for every operation of the model, and has "
     "none for "

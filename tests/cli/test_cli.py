@@ -14,6 +14,8 @@ import keras_wp as kwp
 from keras_wp import _startup, attacks
 from keras_wp.cli import attacking, compare
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

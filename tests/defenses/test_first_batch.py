@@ -9,6 +9,9 @@ from trained import CLASSES, DEFENSES, SHAPE, SHIFT, Shift, X, Y, compiled
 from keras_wp import attacks
 from keras_wp.defenses import MART, TRADES, AdversarialTraining
 
+pytestmark = pytest.mark.once
+
+
 KERNEL = np.random.default_rng(0).normal(size=(*SHAPE, CLASSES))
 EYE = np.eye(CLASSES)
 

@@ -9,6 +9,9 @@ from helpers import Alive
 from keras_wp.engine.schedule import hardest_first
 from keras_wp.engine.slots import Image
 
+pytestmark = pytest.mark.once
+
+
 LOGITS = [[1, 0, 0], [5, 0, 0], [3, 0, 2.5], [9, 0, 0], [4, 0, 0]]
 
 

@@ -11,6 +11,8 @@ from helpers import plainly as evaluate
 
 import keras_wp as kwp
 
+pytestmark = pytest.mark.once
+
 
 def test_names_are_told_apart(model, data):
     second = kwp.attacks.FGSM(eps=0.01, name="FGSM (2)")

@@ -12,6 +12,8 @@ from keras_wp.engine import stream
 from keras_wp.engine.slots import Image
 from keras_wp.evaluation import progress
 
+pytestmark = pytest.mark.once
+
 
 class Terminal(io.StringIO):
     def isatty(self):

@@ -17,6 +17,9 @@ from processes import SUPPORT
 import keras_wp as kwp
 from keras_wp.evaluation import fingerprint, resume, runner
 
+pytestmark = pytest.mark.once
+
+
 FGSM = kwp.attacks.FGSM(eps=0.05)
 STATE = {"factor": 1.0}
 

@@ -8,6 +8,8 @@ from helpers import example
 
 from keras_wp.experiments import config, options
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("name", sorted(config.EXPERIMENTS))
 def test_a_script_shows_the_values_of_its_experiment(name):

@@ -10,6 +10,8 @@ from test_tables import RECORD
 
 from keras_wp import Report
 
+pytestmark = pytest.mark.once
+
 
 def finish(command, accuracy):
     """What a run of this command might have left, by its accuracy."""

@@ -13,6 +13,9 @@ from keras_wp.experiments import heads
 from keras_wp.inspection import features
 from keras_wp.inspection.classifier import Classifier
 
+pytestmark = pytest.mark.once
+
+
 SHAPE, CLASSES, UNITS = (16, 16, 1), 4, 8
 each_variant = pytest.mark.parametrize("name", list(heads.VARIANTS))
 

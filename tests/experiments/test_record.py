@@ -8,6 +8,8 @@ import pytest
 
 from keras_wp.experiments.publish import record
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.once
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ import pytest
 
 from keras_wp.experiments.training import recorded
 
+pytestmark = pytest.mark.once
+
+
 PLAIN = {"loss": 2.0, "accuracy": 0.5, "val_accuracy": 0.4}
 DEFENSE = {"loss": 2.0, "robust_accuracy": 0.3, "val_clean_accuracy": 0.4}
 CURVES = {"robust_accuracy": 0.2, "val_robust_accuracy": 0.1}

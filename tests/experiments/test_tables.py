@@ -9,6 +9,9 @@ from studies import leave, listed, run_experiments
 
 from keras_wp import Report
 
+pytestmark = pytest.mark.once
+
+
 RECORD = {
     "commit": "abc",
     "versions": {"keras": "3"},

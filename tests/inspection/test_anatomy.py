@@ -11,6 +11,9 @@ from keras_wp.inspection.anatomy import dissect, ending
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.layers import RobustHead
 
+pytestmark = pytest.mark.once
+
+
 IMAGE = (6, 6, 1)
 
 

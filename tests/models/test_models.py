@@ -8,6 +8,8 @@ from processes import run_python
 import keras_wp
 from keras_wp.models import small_cnn
 
+pytestmark = pytest.mark.once
+
 
 def layer_sizes(model):
     convolutions = [

@@ -10,6 +10,8 @@ from pages import HOSTILE, Page, drawing
 from keras_wp import Report
 from keras_wp.reports import charts
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def report(rng):

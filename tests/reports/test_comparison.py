@@ -10,6 +10,9 @@ from made_reports import ENVIRONMENT, attack_result, identities
 from keras_wp import Report, compare
 from keras_wp.reports.findings import Finding
 
+pytestmark = pytest.mark.once
+
+
 CLEAN = np.array([1, 1, 1, 1, 1, 0], bool)
 FIRST = np.array([1, 1, 0, 0, 0, 0], bool)
 SECOND = np.array([1, 0, 1, 1, 1, 0], bool)

@@ -9,6 +9,9 @@ from made_reports import attack_result
 from keras_wp import Finding, Report, compare
 from keras_wp.reports import classes, verdict
 
+pytestmark = pytest.mark.once
+
+
 SETTINGS = {"model": "net", "keras": "3", "backend": "jax", "seed": 0}
 LABELS = [0, 0, 1, 1, 2]
 

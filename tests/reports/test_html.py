@@ -15,6 +15,8 @@ from keras_wp import Report
 from keras_wp.reports import charts, html, wording
 from keras_wp.reports.findings import Finding
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def report(rng):

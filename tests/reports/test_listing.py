@@ -1,11 +1,14 @@
 """The call that makes a report again."""
 
 import numpy as np
+import pytest
 from made_reports import attack_result
 
 from keras_wp import Report
 from keras_wp.attacks import AutoAttack
 from keras_wp.reports import listing
+
+pytestmark = pytest.mark.once
 
 
 def test_call_names_options_and_what_earlier_reports_do_not_tell():

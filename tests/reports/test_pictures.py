@@ -9,6 +9,8 @@ from keras_wp import Report
 from keras_wp.reports import pictures, signals
 from keras_wp.reports.samples import Attempt, Sample
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 3), (3, 5, 1), (1, 3, 5)])
 def test_png_keeps_every_pixel(rng, shape):

@@ -9,6 +9,9 @@ import pytest
 from keras_wp import AttackResult, Report
 from keras_wp.reports.statistics import wilson
 
+pytestmark = pytest.mark.once
+
+
 CLEAN = np.array([True, True, True, True, False])
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from keras_wp.reports.statistics import mcnemar, paired_difference
 
+pytestmark = pytest.mark.once
+
 
 def test_paired_interval_matches_published_values():
     # Fagerland, Lydersen and Laake, "Recommended tests and confidence
