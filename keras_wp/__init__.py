@@ -24,6 +24,7 @@ else:
     from keras_wp import simplex as simplex
     from keras_wp import smoothing as smoothing
     from keras_wp.attacks.surrogate import Surrogate as Surrogate
+    from keras_wp.cluster import merge as merge
     from keras_wp.evaluation import AttackResult as AttackResult
     from keras_wp.evaluation import Certificate as Certificate
     from keras_wp.evaluation import Comparison as Comparison

@@ -38,7 +38,7 @@ FLOORS = (
     {"attacks"},
     {"defenses", "audit", "certificates"},
     {"evaluation"},
-    {"callbacks", "cli", "smoothing"},
+    {"callbacks", "cli", "cluster", "smoothing"},
     {"recipes"},
     {"__main__"},
     {"experiments"},

@@ -35,6 +35,21 @@ def count(text):
     return value
 
 
+def shard(text):
+    """`(K, N)` for K/N, the Kth of N parts."""
+    first, _, second = text.partition("/")
+    try:
+        index, total = int(first), int(second)
+    except ValueError:
+        index, total = 0, 0
+    if not 1 <= index <= total:
+        raise argparse.ArgumentTypeError(
+            "expected K/N with 1 <= K <= N, such as 3/16 for the third of 16. "
+            f"Received: {text!r}"
+        )
+    return index, total
+
+
 def share(text):
     """A number from 0 to 1, or a percentage."""
     number, percent, rest = text.strip().partition("%")

@@ -16,7 +16,8 @@ def attacked(args, model, images, **options_of_files):
         args: The parsed arguments.
         model: The model.
         images: Its `data.Images`, with pixels from 0 to 1.
-        **options_of_files: `resume_dir` and `save_adversarial` of `evaluate`.
+        **options_of_files: `resume_dir`, `save_adversarial` and `shard` of
+            `evaluate`.
     """
     taken = pixels.asked(args)
     if taken is None:

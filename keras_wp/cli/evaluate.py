@@ -31,6 +31,13 @@ def add_arguments(command):
         type=pathlib.Path,
         help="save every adversarial image",
     )
+    command.add_argument(
+        "--shard",
+        metavar="K/N",
+        type=arguments.shard,
+        help="evaluate one of N parts of the images, for `merge` to put "
+        "together: those at the places K - 1, K - 1 + N, ..., from 0",
+    )
     verdict.add_options(command)
 
 
@@ -81,17 +88,7 @@ def add_options(command):
         action="store_true",
         help="prove what no attack in l2 can break, and attack the rest",
     )
-    add(
-        "--report",
-        "--output",
-        dest="reports",
-        metavar="FILE",
-        action="append",
-        default=[],
-        type=pathlib.Path,
-        help="write a report, by its suffix: .html, .json or .md; may be "
-        "given several times",
-    )
+    files.add_reports(command)
     add(
         "--resume-dir",
         metavar="DIR",
@@ -106,6 +103,11 @@ def check(args):
     models.check(args.model)
     check_options(args)
     files.prepare([args.save_adversarial], (".npz",))
+    if args.shard and not any(p.suffix == ".json" for p in args.reports):
+        raise ValueError(
+            "--shard needs --report FILE.json, for `merge` to read. Received: "
+            "no such file"
+        )
     verdict.check(args)
 
 
@@ -154,9 +156,10 @@ def run(args):
 
     model = models.load(args.model, args.imports)
     images = pixels.unit(data.load(args, model), args)
-    report = attacking.attacked(
-        args, model, images, save_adversarial=args.save_adversarial
-    )
+    options = {"save_adversarial": args.save_adversarial}
+    if args.shard:
+        options["shard"] = args.shard
+    report = attacking.attacked(args, model, images, **options)
     files.show(report)
     for path in args.reports:
         files.write(report, path, class_names=images.class_names)

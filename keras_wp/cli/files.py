@@ -1,8 +1,24 @@
 """What commands write, and what they print."""
 
+import pathlib
 import sys
 
 SUFFIXES = (".html", ".json", ".md")
+
+
+def add_reports(command):
+    """The option of the reports to write."""
+    command.add_argument(
+        "--report",
+        "--output",
+        dest="reports",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=pathlib.Path,
+        help="write a report, by its suffix: .html, .json or .md; may be "
+        "given several times",
+    )
 
 
 def prepare(paths, suffixes):

@@ -7,9 +7,14 @@ import warnings
 
 from keras_wp import _startup
 from keras_wp._version import __version__
-from keras_wp.cli import compare, evaluate, info
+from keras_wp.cli import compare, evaluate, info, merge
 
-COMMANDS = {"evaluate": evaluate, "compare": compare, "info": info}
+COMMANDS = {
+    "evaluate": evaluate,
+    "merge": merge,
+    "compare": compare,
+    "info": info,
+}
 
 # What users can mend: files, names, numbers, and packages that are missing.
 _EXPECTED = (ValueError, OSError, ImportError)
@@ -25,6 +30,8 @@ examples:
   {program} evaluate model.h5 --data photos/ --bounds 0,255 --eps 8/255 \\
       --attacks pgd:steps=50,restarts=3,square:queries=1000
   {program} compare plain.keras robust.keras --data cifar10 --eps 2/255,8/255
+  {program} evaluate model.keras --data cifar10 --shard 3/16 --report 3.json
+  {program} merge 1.json 2.json 3.json --report report.html
   {program} info model.keras
 
 exit codes: 0; 2 for bad input; 3 if what --fail-under asks for is not reached;

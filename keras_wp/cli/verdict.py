@@ -69,6 +69,8 @@ def shortfalls(report, least):
     if least is None:
         return []
     told = []
+    if lacking := report.environment.get("missing"):
+        told.append(f"{lacking}.")
     if report.robust_accuracy < least:
         budgets = ", ".join(
             f"{norm} {eps:.4g}" for norm, eps in report.threat_model.items()

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_wp import _checks
+from keras_wp.engine import predict
 from keras_wp.evaluation.certify import certificate, check_logits, opened
 from keras_wp.lipschitz.norms import upper_lengths
 from keras_wp.reports.brackets import NORMS
@@ -36,7 +37,10 @@ def certificate_of(session, radii):
         )
     clean = session.clean
     graph = opened(session.classifier, clean.images)
-    check_logits(graph, session.classifier, clean.logits)
+    logits = predict.logits(
+        session.classifier, clean.images, session.batch_size
+    )
+    check_logits(graph, session.classifier, logits)
     lengths = dict.fromkeys(clean.identities, 0.0)
     for name, image in session.data.named():
         lengths[name] = upper_lengths(image[None])[0]

@@ -80,7 +80,8 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
         for raw, y in data:
             x = data.images(raw)
             if not parts:
-                classifier.settle(x)
+                first = x if data.shard is None else _beginning(data)
+                classifier.settle(first)
             program = predict.forward_pass(classifier, x.shape[1:])
             logits = predict.forward(program, x, size)
             if not parts and classifier.refresh(x, logits):
@@ -89,7 +90,7 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
             _checks.logits(logits, classifier.model)
             if not parts:
                 blank = fingerprint.blank(x.shape[1:], bounds)
-                images = x[:_FIRST]
+                images = first[:_FIRST]
                 draws = _draws(program, images, bounds, size)
                 strict = draws is None and not lenient
                 change = _unsteadiness(
@@ -113,7 +114,12 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
             done += len(x)
             report(done)
     if not parts:
-        raise ValueError("`data` must hold at least one image. Received: none")
+        received = "none"
+        if data.shard is not None:
+            received = "none in shard {} of {}".format(*data.shard)
+        raise ValueError(
+            f"`data` must hold at least one image. Received: {received}"
+        )
     logits, labels, digests, correct = (
         np.concatenate(part) for part in zip(*parts, strict=True)
     )
@@ -128,6 +134,11 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
         change=change,
         draws=draws,
     )
+
+
+def _beginning(data):
+    """The first images of all data, at which every shard finds the same."""
+    return data.images(data.beginning()[0])
 
 
 # So many images are looked at for what a model is like, and so far from them,

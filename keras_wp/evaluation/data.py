@@ -8,7 +8,6 @@ from keras_wp._units import Units
 
 _CHUNK = 512
 
-
 # What the images and the labels of a dictionary are called.
 _IMAGES = ("image", "images", "x")
 _LABELS = ("label", "labels", "y", "target")
@@ -25,16 +24,22 @@ class Data:
             dictionaries in the place of pairs.
         axes: How many axes an image has, if that is known.
         output: Which of several labels are meant, by name.
+        shard: `(index, count)`, the part of the data that is yielded; see
+            `reports.shard`. None for all.
 
     Attributes:
         units: The `Units` of the images; to be set where they are others.
+        shard: As given.
+        total: How many images the whole data have; None if that is not
+            known yet.
 
     Raises:
         ValueError: If `data` is neither, can be read only once, or has no end.
     """
 
-    def __init__(self, data, axes=None, output=None):
+    def __init__(self, data, axes=None, output=None, shard=None):
         self._axes, self._output = axes, output
+        self.shard, self.total = shard, None
         self._pair, self.units = None, Units((0.0, 1.0))
         if _is_weighted(data):
             data = data[:2]  # What `fit` takes, with a weight for each image.
@@ -51,7 +56,7 @@ class Data:
                     "`data` must have as many labels as images. Received: "
                     f"{len(x)} images and {len(y)} labels"
                 )
-            self._pair = x, _checks.class_labels(y)
+            self._pair, self.total = (x, _checks.class_labels(y)), len(x)
         elif not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
             raise ValueError(
                 "`data` must be (x, y) arrays or a dataset of (x, y) batches. "
@@ -73,13 +78,32 @@ class Data:
         """The number of images, if that is known before reading them."""
         if self._pair is None:
             raise TypeError("The number of images is not known in advance.")
-        return len(self._pair[0])
+        return len(range(self.total)[self._places])
+
+    @property
+    def _places(self):
+        index, count = self.shard or (1, 1)
+        return slice(index - 1, None, count)
 
     def __iter__(self):
+        if self.shard is None:
+            yield from self._whole()
+        elif self._pair is not None:
+            yield from _chunks(*(part[self._places] for part in self._pair))
+        else:
+            index, count = self.shard
+            place = 0
+            for x, y in self._whole():
+                begin = (index - 1 - place) % count
+                place += len(x)
+                if begin < len(x):
+                    yield x[begin::count], y[begin::count]
+            self.total = place
+
+    def _whole(self):
+        """Batches of all data, whatever the shard."""
         if self._pair is not None:
-            x, y = self._pair
-            for begin in range(0, len(x), _CHUNK):
-                yield x[begin : begin + _CHUNK], y[begin : begin + _CHUNK]
+            yield from _chunks(*self._pair)
             return
         for item in self._read():
             x, y = self._arrays(item)
@@ -90,16 +114,24 @@ class Data:
     def first(self):
         """The first images, `(N, ...)`, as they are; None if there are none.
 
-        Not only those of a batch, which may all be dark.
+        Not only those of a batch, which may all be dark. Every shard has the
+        same, as the units of the pixels are read off them.
         """
         found, count = [], 0
-        for x, _ in self:
+        for x, _ in self._whole():
             found.append(x)
             count += len(x)
             if count >= _CHUNK or x.shape[1:] != found[0].shape[1:]:
                 break
         same = [x for x in found if x.shape[1:] == found[0].shape[1:]]
         return np.concatenate(same) if same else None
+
+    def beginning(self):
+        """The first batch of all data, `(x, y)`, the same for every shard.
+
+        What a model is like is looked for at these images.
+        """
+        return next(self._whole())
 
     def images(self, raw):
         """Images as float32 in the units of attacks, checked."""
@@ -146,6 +178,11 @@ class Data:
         if hasattr(data, "num_batches"):
             return (data[i] for i in range(data.num_batches))
         return iter(data)
+
+
+def _chunks(x, y):
+    for begin in range(0, len(x), _CHUNK):
+        yield x[begin : begin + _CHUNK], y[begin : begin + _CHUNK]
 
 
 def _is_pair(data):

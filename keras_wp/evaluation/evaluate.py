@@ -16,12 +16,14 @@ from keras_wp.evaluation.images import Keeper
 from keras_wp.evaluation.progress import Progress, level
 from keras_wp.evaluation.runner import Session
 from keras_wp.evaluation.save_adversarial import check_path, save
+from keras_wp.evaluation.shards import folder
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.ends import whole_numbers
 from keras_wp.inspection.view import View
 from keras_wp.reports import findings as findings_of
+from keras_wp.reports.shard import check as check_shard
 
 
 def evaluate(
@@ -41,6 +43,7 @@ def evaluate(
     output=None,
     verbose=None,
     certify=False,
+    shard=None,
 ):
     """Measure how robust a model is.
 
@@ -115,6 +118,15 @@ def evaluate(
             within a budget in l2 changes the prediction, as
             `keras_wp.certify` does: `report.bracket(norm, eps)`. Attacks
             leave out what is proved.
+        shard: `(k, n)`, such as `(3, 16)`, to evaluate the third of 16 parts
+            of the data alone: the images whose place, counted from 0, leaves
+            the remainder k - 1 when divided by n. `keras_wp.merge` makes one
+            report of all. Attacks asked for find the same in a shard as in
+            all data; `adaptive` and `audit` decide by the images of the shard
+            alone. Outcomes are kept in a folder of `resume_dir` for each
+            shard; an evaluation without `shard` finds them there, and ends
+            with the numbers that it has by itself, adaptive attacks and audit
+            included.
 
     Returns:
         A `Report`.
@@ -143,7 +155,9 @@ def evaluate(
         check_at_least(1, draws=draws)
     if save_adversarial is not None:
         check_path(save_adversarial)
-    data = Data(data, _axes(model), output)
+    if shard is not None:
+        shard = check_shard(shard)
+    data = Data(data, _axes(model), output, shard)
     raw = data.first()
     bounds = request.bounds_of_names(inputs, raw, eps)
     attacks = request.resolve(attacks, eps, bounds)
@@ -164,6 +178,7 @@ def evaluate(
         adaptive = audit = False  # They need a budget.
     classifier = Classifier(model, View(units, inputs, output))
     request.check_units(radii, bounds)
+    resume_dir = folder(resume_dir, shard)
     with Progress(shown) as bars:
         clean = clean_pass(
             classifier, data, batch_size, bars, lenient=bool(audit)
@@ -181,7 +196,7 @@ def evaluate(
             clean,
             len(attacks),
             everything=everything,
-            donors=bool(adaptive),
+            donors=bool(adaptive or shard),
             directory=resume_dir,
         ) as keeper:
             notes = (
@@ -237,6 +252,7 @@ def evaluate(
             )
             if clean.draws is None:
                 findings += tuple(model_checks.denied(report.results))
+            findings = findings_of.gravest_first(findings)
             report = dataclasses.replace(report, findings=findings)
             if everything:
                 save(save_adversarial, keeper, session.kept, units)

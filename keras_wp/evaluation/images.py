@@ -14,12 +14,8 @@ import numpy as np
 
 from keras_wp.engine import predict
 from keras_wp.objectives import predicted
-from keras_wp.reports.samples import Attempt, Sample
+from keras_wp.reports.samples import Attempt, Sample, room
 
-# A report shows so many images at most, and so many numbers in all of them
-# and of what attacks made of them.
-_SAMPLES = 10
-_SAMPLE_NUMBERS = 2_000_000
 # So many images of a class lend others their perturbations, and so many
 # numbers in all of these.
 _DONORS, _DONOR_NUMBERS = 8, 20_000_000
@@ -31,15 +27,25 @@ class Pictures:
     Args:
         wanted: The images' identities.
         path: A file to keep them in, or None for memory.
+        shards: Whether to take in what shards have kept, in folders `shard-*`
+            beside the file.
     """
 
-    def __init__(self, wanted, path):
+    def __init__(self, wanted, path, shards=False):
         self._places = {identity: i for i, identity in enumerate(wanted)}
         self._path = path
         self._rows = None
         if path is not None and path.exists():
             rows = np.load(path, mmap_mode="r+")
             self._rows = rows if len(rows) == len(self._places) else None
+        if path is not None and shards:
+            for other in sorted(path.parent.glob(f"shard-*/{path.name}")):
+                self._take(np.load(other, mmap_mode="r"))
+
+    def _take(self, rows):
+        for place, name in enumerate(rows["identity"]):
+            if name and self.lacks(name.decode()):
+                self.put(name.decode(), rows["x_adv"][place])
 
     def lacks(self, identity):
         """Whether this image is wanted and not there yet."""
@@ -136,7 +142,9 @@ class Keeper:
             digest = hashlib.blake2b(config.encode(), digest_size=4)
             name = re.sub(r"[^A-Za-z0-9.-]+", "-", attack.label)
             path = self._directory / f"{name}-{digest.hexdigest()}.npy"
-        return Pictures(self._wanted, path)
+        # What is lent to others must be what this evaluation has found.
+        shards = not any(part.wants_start for part in attack.parts)
+        return Pictures(self._wanted, path, shards)
 
     def images(self, indices):
         """Yield `(index, image)` for these images, in the data's order."""
@@ -175,10 +183,9 @@ class Keeper:
         first = {}
         for i in np.flatnonzero(self.correct):
             first.setdefault(int(self.labels[i]), int(i))
-        chosen = [first[label] for label in sorted(first)][:_SAMPLES]
+        chosen = [first[label] for label in sorted(first)]
         size = next((image.size for _, image in self.images(chosen[:1])), 0)
-        room = _SAMPLE_NUMBERS // max(1, size * (attacks + 1))
-        return chosen[:room]
+        return chosen[: room(size, attacks)]
 
     def _donors(self, attacks):
         """A few images of each class that are classified correctly."""
@@ -192,8 +199,7 @@ class Keeper:
                 mine.append(int(i))
         chosen = [i for label in sorted(some) for i in some[label]]
         size = next((image.size for _, image in self.images(chosen[:1])), 0)
-        room = _DONOR_NUMBERS // max(1, size * (attacks + 1))
-        return chosen[:room]
+        return chosen[: _DONOR_NUMBERS // max(1, size * (attacks + 1))]
 
 
 def collect(keeper, kept, classifier, batch_size):

@@ -79,10 +79,12 @@ class Job:
                 session.resume_dir,
                 {**self._header(part), "attack": config},
                 self._description.replace("=", "-"),
+                # Where it begins depends on what others have found.
+                shards=not part.wants_start,
             )
             alive = attacked & ~total.success
             begun = time.perf_counter()
-            earlier = max((v[5] for v in store.outcomes.values()), default=0)
+            earlier = store.seconds
             tried = np.zeros(n, bool)
             try:
                 for block in self._blocks(alive, clean):

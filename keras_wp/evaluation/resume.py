@@ -132,14 +132,20 @@ class Store:
         directory: Where to keep them, or None to keep them in memory only.
         header: What the outcomes depend on, as plain values.
         label: Leads the file's name.
+        shards: Whether to take in what shards have found, in folders
+            `shard-*` of the directory.
+
+    Attributes:
+        outcomes: By identity, what is kept of each image.
+        seconds: How long these took.
 
     Raises:
         ValueError: If the directory holds this attack's outcomes for another
             model or seed.
     """
 
-    def __init__(self, directory, header, label):
-        self.outcomes = {}
+    def __init__(self, directory, header, label, shards=True):
+        self.outcomes, self.seconds = {}, 0.0
         self._file = None
         if directory is None:
             return
@@ -150,12 +156,19 @@ class Store:
         path = pathlib.Path(directory) / f"{name}-{digest}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            self._load(path, header)
+            whole, size = self._load(path, header)
+            if whole < size:
+                with path.open("r+b") as file:
+                    file.truncate(whole)
+        others = path.parent.glob(f"shard-*/{path.name}") if shards else ()
+        for other in sorted(others):
+            self._load(other, header)  # Its owner may be at work.
         self._file = path.open("a", encoding="utf-8")
         if self._file.tell() == 0:
             self._write(header)
 
     def _load(self, path, header):
+        """Take in a file; return how much of it is whole, and its size."""
         raw = path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
         lines = whole.decode("utf-8").splitlines()
@@ -164,12 +177,13 @@ class Store:
             for key in header:
                 if not _same(found.get(key), header[key]):
                     raise _another(key, [path])
-        if len(whole) < len(raw):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
+        latest = 0.0
         for line in lines[1:]:
             identity, *values = json.loads(line)
-            self.outcomes[identity] = values
+            self.outcomes.setdefault(identity, values)
+            latest = max(latest, values[5])
+        self.seconds += latest
+        return len(whole), len(raw)
 
     def _write(self, value):
         self._file.write(json.dumps(value) + "\n")

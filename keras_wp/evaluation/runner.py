@@ -10,7 +10,7 @@ from keras_wp import _checks
 from keras_wp._version import __version__
 from keras_wp.engine import predict
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
-from keras_wp.evaluation import bracket, fingerprint, resume
+from keras_wp.evaluation import bracket, fingerprint, resume, shards
 from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.environment import environment
 from keras_wp.evaluation.images import collect
@@ -91,6 +91,11 @@ class Session:
         )
 
     @functools.cached_property
+    def digest(self):
+        """What the model consists of, and its weights: hexadecimal."""
+        return fingerprint.digest(self.classifier, self.clean.noise)
+
+    @functools.cached_property
     def _shared_header(self):
         """What the outcomes of every attack depend on; see `store.claim`."""
         clean = self.clean
@@ -98,7 +103,7 @@ class Session:
             "version": [__version__, keras.__version__],
             "seed": self.seed,
             "model": [
-                fingerprint.digest(self.classifier, clean.noise),
+                self.digest,
                 "steady" if clean.change is None else "randomized",
             ],
         }
@@ -177,6 +182,7 @@ class Session:
             samples=collect(
                 self.keeper, self.kept, self.classifier, self.batch_size
             ),
+            shard=shards.record(self),
             geometry=head_geometry(self.model),
         )
 

@@ -24,6 +24,7 @@ from keras_wp.reports import (
     wording,
 )
 from keras_wp.reports.findings import gravest_first
+from keras_wp.reports.shard import told
 from keras_wp.reports.verdict import doubtful, verdict
 
 
@@ -156,6 +157,7 @@ def _facts(report):
     attacks = len({result.name for result in report.results})
     facts = [
         f"{len(report):,} images",
+        told(report),
         wording.number(attacks, "attack"),
         f"{report.environment.get('backend', '')} backend",
         report.environment.get("date"),

@@ -9,6 +9,7 @@ import numpy as np
 from keras_wp.reports import serialize, text
 from keras_wp.reports.html import report_page
 from keras_wp.reports.results import AttackResult as AttackResult
+from keras_wp.reports.shard import Shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Report:
         samples: A few images, with what each attack made of them.
         geometry: That of the model's last layer, or None if it has none.
         certificate: The `Certificate` of the same images, or None.
+        shard: Which part of the data it is of, a `shard.Shard`, or None.
     """
 
     clean_correct: np.ndarray
@@ -40,6 +42,7 @@ class Report:
     samples: tuple = ()
     geometry: object = None
     certificate: object = None
+    shard: Shard | None = None
 
     def __len__(self):
         return len(self.clean_correct)

@@ -4,6 +4,21 @@ import dataclasses
 
 import numpy as np
 
+# A report shows so many images at most, and so many numbers in all of them
+# and of what attacks made of them.
+_SAMPLES = 10
+_NUMBERS = 2_000_000
+
+
+def room(size, attacks):
+    """How many samples a report may have.
+
+    Args:
+        size: How many numbers an image consists of.
+        attacks: How many attacks were asked for.
+    """
+    return min(_SAMPLES, _NUMBERS // max(1, size * (attacks + 1)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:

@@ -13,6 +13,7 @@ from keras_wp.reports.certificate import Certificate
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.results import AttackResult
 from keras_wp.reports.samples import Attempt, Sample
+from keras_wp.reports.shard import Shard
 
 _BOOLEANS = ("attacked", "robust")
 _COUNTS = ("steps", "zero_gradients", "bad_gradients")
@@ -47,6 +48,7 @@ def encode(report):
             else plain(dataclasses.asdict(geometry)),
             "certificate": _certificate(report.certificate),
             "samples": [_sample(sample) for sample in report.samples],
+            "shard": report.shard and dataclasses.asdict(report.shard),
         },
         indent=1,
         allow_nan=False,
@@ -75,6 +77,7 @@ def decode(text, source):
             "geometry": geometry and _geometry(geometry),
             "certificate": _decoded_certificate(values.get("certificate")),
             "samples": tuple(map(_decoded_sample, values.get("samples", ()))),
+            "shard": Shard(**values["shard"]) if values.get("shard") else None,
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from keras_wp.reports import brackets
 from keras_wp.reports.findings import gravest_first
+from keras_wp.reports.shard import told
 from keras_wp.reports.statistics import wilson
 from keras_wp.reports.verdict import headline, verdict
 from keras_wp.reports.wording import eps_text
@@ -70,8 +71,9 @@ def share(successes, count):
 def caption(report):
     """What was measured, in a line."""
     env = report.environment
+    images = "; ".join(filter(None, [f"{len(report)} images", told(report)]))
     return (
-        f"{len(report)} images; accuracy in % with its 95 % interval; "
+        f"{images}; accuracy in % with its 95 % interval; "
         f"{env['model']}, keras {env['keras']} on {env['backend']}, "
         f"seed {env['seed']}"
     )

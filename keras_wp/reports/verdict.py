@@ -1,6 +1,6 @@
 """What a report's numbers are worth: its headline, and how far to trust it."""
 
-from keras_wp.reports import wording
+from keras_wp.reports import shard, wording
 
 
 def verdict(report):
@@ -51,4 +51,6 @@ def headline(report):
         parts.append(f"{share} within {wording.within(norm, eps)}")
     least = "at most " if doubtful(report) else ""
     said = verdict(report)[1]
-    return f"Robust accuracy: {least}{', '.join(parts)}. {said}"
+    part = shard.told(report)
+    of = f" ({part})" if part else ""
+    return f"Robust accuracy{of}: {least}{', '.join(parts)}. {said}"

@@ -1,0 +1,100 @@
+"""Whether shards belong together: of one evaluation, each there once."""
+
+import math
+
+from keras_wp.reports.report import Report
+from keras_wp.reports.serialize import plain
+
+# What evaluations that give the same numbers may differ in.
+_FREE = {"command", "date", "machine", "numpy", "python"}
+_SHARED = {
+    "count": "number of shards",
+    "images": "number of images in all",
+    "classes": "number of classes",
+    "model": "model, or weights",
+    "data": "images",
+    "randomized": "model",
+}
+
+
+def check_together(named):
+    """Raise a ValueError unless these are shards of one evaluation.
+
+    Args:
+        named: Pairs of what each is called and the `Report`.
+    """
+    for name, report in named:
+        if not isinstance(report, Report) or report.shard is None:
+            raise ValueError(
+                "`merge` takes shards, as `evaluate(..., shard=(k, n))` "
+                f"returns them. Received: {name}, which is none"
+            )
+        if len(report) != len(report.shard.places):
+            raise ValueError(
+                "A shard must have all of its images. Received: "
+                f"{len(report)} of {len(report.shard.places)} in {name}"
+            )
+    first, seen = named[0], {}
+    for name, report in named:
+        _check_pair(first, (name, report))
+        earlier = seen.setdefault(report.shard.index, name)
+        if earlier != name:
+            raise ValueError(
+                "Each shard must be there once. Received: shard "
+                f"{report.shard.index} of {report.shard.count} in {earlier} "
+                f"and in {name}"
+            )
+
+
+def _check_pair(first, second):
+    (one, a), (other, b) = first, second
+    for field, what in _SHARED.items():
+        found = getattr(a.shard, field), getattr(b.shard, field)
+        _same(what, found, (one, other))
+    mine, theirs = plain(a.environment), plain(b.environment)
+    for key in sorted((mine.keys() | theirs.keys()) - _FREE):
+        found = mine.get(key), theirs.get(key)
+        _same(key.replace("_", " "), found, (one, other))
+    settings = [list(map(_setting, report.results)) for report in (a, b)]
+    for kind, name in enumerate(("attacks", "settings of attacks")):
+        found = [[setting[kind] for setting in side] for side in settings]
+        _same(name, _different(*found), (one, other))
+    constants = [r.certificate and r.certificate.constant for r in (a, b)]
+    if None in constants or not math.isclose(*constants, rel_tol=1e-6):
+        _same("certificate", constants, (one, other))
+
+
+def _setting(result):
+    norm = (
+        result.norm if result.eps is None else f"{result.norm} {result.eps:g}"
+    )
+    # An attack in turn is told by its members, not by its name.
+    return f"{result.name}, {norm}", plain(result.attack)
+
+
+def _different(a, b):
+    """Of two lists, the first entries that differ; None for those beyond."""
+    for place in range(max(len(a), len(b))):
+        one, other = (
+            side[place] if place < len(side) else None for side in (a, b)
+        )
+        if one != other:
+            return _entries(one, other)
+    return None, None
+
+
+def _entries(one, other):
+    """Of two dictionaries, the entries that differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return one, other
+    keys = [k for k in {**one, **other} if one.get(k) != other.get(k)]
+    return tuple({k: side.get(k) for k in keys} for side in (one, other))
+
+
+def _same(what, found, names):
+    one, other = found
+    if one != other:
+        raise ValueError(
+            f"Shards must be of one evaluation, with the same {what}. "
+            f"Received: {one!r} in {names[0]} and {other!r} in {names[1]}"
+        )
