@@ -29,6 +29,7 @@ else:
     from keras_wp.evaluation import Certificate as Certificate
     from keras_wp.evaluation import Comparison as Comparison
     from keras_wp.evaluation import Finding as Finding
+    from keras_wp.evaluation import Leaderboard as Leaderboard
     from keras_wp.evaluation import Report as Report
     from keras_wp.evaluation import audit as audit
     from keras_wp.evaluation import certify as certify

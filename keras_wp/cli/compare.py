@@ -1,31 +1,34 @@
-"""`compare A B`: the same attacks on both, and who resists them."""
+"""`compare A B ...`: the same attacks on all, and who resists them."""
 
 import pathlib
 
 from keras_wp.cli import data, evaluate, files, models, pixels
 
-HELP = "compare two models, image by image"
+HELP = "compare two models or more, image by image"
 DESCRIPTION = evaluate.DESCRIPTION.replace(
     "Attack a model and report which images resist.",
-    "Attack two models and compare which images resist.",
+    "Attack models and compare which images resist: two with each other, more "
+    "with\nthe first, each.",
 )
 
 
 def add_arguments(command):
     """What may follow the command."""
-    for letter in ("A", "B"):
-        command.add_argument(
-            letter.lower(),
-            metavar=letter,
-            help="a model, or a report that was written as .json",
-        )
+    command.add_argument("first", metavar="A", help="a model, or a report")
+    command.add_argument(
+        "others",
+        metavar="B",
+        nargs="+",
+        help="one or more others; reports are those written as .json",
+    )
     evaluate.add_options(command)
 
 
 def check(args):
     """What can be found wrong before anything is loaded."""
-    written = [_is_report(path) for path in (args.a, args.b)]
-    for path, report in zip((args.a, args.b), written, strict=True):
+    args.paths = [args.first, *args.others]
+    written = [_is_report(path) for path in args.paths]
+    for path, report in zip(args.paths, written, strict=True):
         if not report:
             models.check(path)
     if all(written):
@@ -37,38 +40,56 @@ def check(args):
 def run(args):
     """Run the command."""
     from keras_wp.cli import attacking
-    from keras_wp.reports.comparable import common_budgets
-    from keras_wp.reports.comparison import compare
-    from keras_wp.reports.report import Report
+    from keras_wp.reports.compare import compare
+    from keras_wp.reports.comparison import letters
 
-    sides = [_read(path, args.imports) for path in (args.a, args.b)]
-    if not all(isinstance(side, Report) for side in sides):
-        common_budgets(*(_budgets(args, side) for side in sides))
+    sides = [_report(path) for path in args.paths]
+    if None in sides:
+        _check_sides(args, sides)
     reports = []
-    for side, letter in zip(sides, "AB", strict=True):
-        if not isinstance(side, Report):
+    for letter, path, report in zip(
+        letters(len(sides)), args.paths, sides, strict=True
+    ):
+        if report is None:
+            model = models.load(path, args.imports)
             folder = args.resume_dir and args.resume_dir / letter
-            images = pixels.unit(data.load(args, side), args)
-            side = attacking.attacked(args, side, images, resume_dir=folder)
-        reports.append(side)
-    comparison = compare(*reports, names=_names(args.a, args.b))
+            images = pixels.unit(data.load(args, model), args)
+            report = attacking.attacked(args, model, images, resume_dir=folder)
+        reports.append(report)
+    comparison = compare(*reports, names=_names(*args.paths))
     files.show(comparison)
     for path in args.reports:
         files.write(comparison, path)
     files.tell(args.reports)
 
 
+def _check_sides(args, sides):
+    """Make sure, before any is attacked, that all can be compared.
+
+    Models are read for that, and again when it is their turn: many need not
+    fit into memory together.
+    """
+    from keras_wp.reports.comparable import common_budgets
+
+    common = None
+    for path, report in zip(args.paths, sides, strict=True):
+        side = report or models.load(path, args.imports)
+        budgets = _budgets(args, side)
+        common = budgets if common is None else common_budgets(common, budgets)
+
+
 def _names(*paths):
-    """What to call two files: as long as it takes to tell them apart."""
+    """What to call files: as long as it takes to tell them apart."""
+    from keras_wp.reports.comparison import letters
+
     parts = [pathlib.Path(path).parts for path in paths]
+    longest = max(map(len, parts))
     length = 1
-    while parts[0][-length:] == parts[1][-length:] and length < max(
-        map(len, parts)
-    ):
+    while length < longest and len({p[-length:] for p in parts}) < len(parts):
         length += 1
     return [
         f"{letter}: {pathlib.Path(*own[-length:])}"
-        for letter, own in zip("AB", parts, strict=True)
+        for letter, own in zip(letters(len(parts)), parts, strict=True)
     ]
 
 
@@ -91,10 +112,8 @@ def _is_report(path):
         return True
 
 
-def _read(path, imports):
-    """A report if this is one, else a model."""
+def _report(path):
+    """The report in a file, or None for a model."""
     from keras_wp.reports.report import Report
 
-    if _is_report(path):
-        return Report.from_json(path)
-    return models.load(path, imports)
+    return Report.from_json(path) if _is_report(path) else None

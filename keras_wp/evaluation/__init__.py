@@ -5,8 +5,10 @@ from keras_wp.evaluation.certify import certify
 from keras_wp.evaluation.evaluate import evaluate
 from keras_wp.inspection.geometry import Geometry, head_geometry
 from keras_wp.reports.certificate import Certificate
-from keras_wp.reports.comparison import Comparison, compare
+from keras_wp.reports.compare import compare
+from keras_wp.reports.comparison import Comparison
 from keras_wp.reports.findings import Finding
+from keras_wp.reports.leaderboard import Leaderboard
 from keras_wp.reports.report import Report
 from keras_wp.reports.results import AttackResult
 
@@ -16,6 +18,7 @@ __all__ = [
     "Comparison",
     "Finding",
     "Geometry",
+    "Leaderboard",
     "Report",
     "audit",
     "certify",

@@ -28,7 +28,7 @@ def common_budgets(first, second):
     return common
 
 
-def unequal(first, second, budgets):
+def unequal(first, second, budgets, letters="AB"):
     """A finding if just one of the two was tried with some attack.
 
     It is grave if that is another kind of attack, and not the same with
@@ -38,6 +38,7 @@ def unequal(first, second, budgets):
         first: A report.
         second: Another.
         budgets: What `common_budgets` finds of the two.
+        letters: What the two are called.
     """
     only = [set(), set()]
     for norm, limit in budgets:
@@ -46,7 +47,7 @@ def unequal(first, second, budgets):
         only[1] |= other - one
     told = [
         f"{letter} with {' and '.join(sorted(attacks))}"
-        for letter, attacks in zip("AB", only, strict=True)
+        for letter, attacks in zip(letters, only, strict=True)
         if attacks
     ]
     if told:
@@ -56,7 +57,10 @@ def unequal(first, second, budgets):
             f"Only one of the two was attacked: {'; '.join(told)}. The worst "
             "cases are not over the same attacks, so that their difference "
             "may be that of the attacks.",
-            {"only A": sorted(only[0]), "only B": sorted(only[1])},
+            {
+                f"only {letter}": sorted(attacks)
+                for letter, attacks in zip(letters, only, strict=True)
+            },
             "unequal_attacks",
         )
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import string
 
 from rich.console import Group
 from rich.text import Text
@@ -16,9 +17,8 @@ from keras_wp.reports.comparable import (
     unequal,
 )
 from keras_wp.reports.findings import Finding, gravest_first
-from keras_wp.reports.html import comparison_page
+from keras_wp.reports.html_compared import comparison_page
 from keras_wp.reports.pairs import Pair, counted
-from keras_wp.reports.report import Report
 from keras_wp.reports.serialize import plain
 from keras_wp.reports.statistics import wilson
 
@@ -91,34 +91,8 @@ class Comparison:
             f"points, with the interval from {wording.points(low)} to "
             f"{wording.points(high)}."
         )
-        return " ".join([said, *self._doubts()])
-
-    def _doubts(self):
-        """Why the difference may be one of the attacks."""
-        grave = sorted(
-            {
-                finding.message[:1]
-                for finding in self.findings
-                if finding.severity == "high"
-            }
-            & {"A", "B"}
-        )
-        if grave:
-            yield (
-                "Do not rely on it: findings of high severity about "
-                f"{' and '.join(grave)}."
-            )
-        sides = [
-            letter
-            for letter, env in zip("AB", self.environments, strict=False)
-            if not (env.get("audit") and env.get("adaptive"))
-        ]
-        if sides or not self.environments:
-            who = " and ".join(sides) or "A and B"
-            yield (
-                f"Without an audit and adaptive attacks (of {who}), what looks "
-                "like robustness may be a failure of the attacks."
-            )
+        doubted = doubts(self.findings, self.environments, "AB")
+        return " ".join([said, *doubted])
 
     def _caption(self):
         return (
@@ -201,42 +175,38 @@ class Comparison:
         return text
 
 
-def compare(first, second, names=None):
-    """Compare two models, image by image.
-
-    Two accuracies measured on the same images differ by less chance than
-    their intervals suggest, as most images are easy or hard for both. So the
-    images are counted on which just one model is right: McNemar's exact test
-    asks whether they are divided evenly, and Newcombe's method 10 gives the
-    interval of the difference.
+def doubts(findings, environments, letters):
+    """Why a difference may be one of the attacks, in sentences.
 
     Args:
-        first: The `Report` of the first model.
-        second: That of the second, on the same images, in any order.
-        names: What to call the two; defaults to the models' names.
-
-    Returns:
-        A `Comparison`. The worst case is that over each report's own
-        attacks, so give both models the same, and to each those that suit
-        it (`adaptive=True`); if one was tried with others, a finding says so.
-
-    Raises:
-        ValueError: If these are no reports, are not of the same images, have
-            no budget in common, or attacks of the same name that differ.
-
-    Example:
-
-    >>> data = (x_test, y_test)
-    >>> plain = keras_wp.evaluate(model, data, ["pgd20"], eps=8 / 255)
-    >>> robust = keras_wp.evaluate(other, data, ["pgd20"], eps=8 / 255)
-    >>> print(keras_wp.compare(plain, robust))
+        findings: Those of the models, with their letters in front.
+        environments: Theirs, or none.
+        letters: What the models are called.
     """
-    for report in (first, second):
-        if not isinstance(report, Report):
-            raise ValueError(
-                "`compare` takes two reports, as `evaluate` returns them. "
-                f"Received: a {type(report).__name__}"
-            )
+    told = {
+        f.message.partition(":")[0] for f in findings if f.severity == "high"
+    }
+    grave = [letter for letter in letters if letter in told]
+    if grave:
+        yield (
+            "Do not rely on it: findings of high severity about "
+            f"{' and '.join(grave)}."
+        )
+    sides = [
+        letter
+        for letter, env in zip(letters, environments, strict=False)
+        if not (env.get("audit") and env.get("adaptive"))
+    ]
+    if sides or not environments:
+        who = " and ".join(sides or letters)
+        yield (
+            f"Without an audit and adaptive attacks (of {who}), what looks "
+            "like robustness may be a failure of the attacks."
+        )
+
+
+def compare_two(first, second, names=None):
+    """The `Comparison` of two `Report`s; see `leaderboard.compare`."""
     places = order(first, second)
     budgets = common_budgets(first.budgets, second.budgets)
     pairs = [
@@ -253,20 +223,38 @@ def compare(first, second, names=None):
         limit = math.inf if eps is None else eps
         robust = first.robust(norm, limit), second.robust(norm, limit)[places]
         pairs.append(counted("worst case", *robust, norm, eps))
-    if names is None:
-        names = tuple(
-            f"{letter}: {report.environment.get('model', 'model')}"
-            for letter, report in (("A", first), ("B", second))
-        )
-    findings = [
+    both = (first, second)
+    findings = [*unequal(*both, budgets), *findings_of("AB", both)]
+    return Comparison(
+        tuple(names or names_of("AB", both)),
+        tuple(pairs),
+        gravest_first(findings),
+        (first.environment, second.environment),
+    )
+
+
+def names_of(letters, reports):
+    """What to call models: by a letter, and their own name."""
+    return tuple(
+        f"{letter}: {report.environment.get('model', 'model')}"
+        for letter, report in zip(letters, reports, strict=True)
+    )
+
+
+def findings_of(letters, reports):
+    """The findings of models, with their letters in front.
+
+    Those that are just good to know are left out.
+    """
+    return [
         dataclasses.replace(finding, message=f"{letter}: {finding.message}")
-        for letter, report in (("A", first), ("B", second))
+        for letter, report in zip(letters, reports, strict=True)
         for finding in report.findings
         if finding.severity != "info"
     ]
-    return Comparison(
-        tuple(names),
-        tuple(pairs),
-        gravest_first([*unequal(first, second, budgets), *findings]),
-        (first.environment, second.environment),
-    )
+
+
+def letters(count):
+    """So many letters: A to Z, then AA, AB, ..."""
+    single = string.ascii_uppercase
+    return [*single, *(a + b for a in single for b in single)][:count]

@@ -7,7 +7,6 @@ within it, and nothing else.
 
 import base64
 import hashlib
-import itertools
 import json
 import math
 
@@ -65,7 +64,7 @@ def report_page(report, class_names=None, title=None):
     ]
     norms = dict.fromkeys(norm for norm, _ in report.budgets)
     drawn = [_curves(report, norm) for norm in norms]
-    return _page(
+    return page(
         "report",
         title=title or f"Robustness of {env.get('model', 'model')}",
         facts=_facts(report),
@@ -97,26 +96,6 @@ def _curves(report, norm):
     return chart
 
 
-def comparison_page(comparison):
-    """A comparison as an HTML document.
-
-    Args:
-        comparison: A `Comparison`.
-    """
-    names, pairs = comparison.names, comparison.pairs
-    return _page(
-        "comparison",
-        title=" and ".join(names),
-        facts=f"{pairs[0].count:,} images, each classified by both models",
-        verdict=("none", comparison.headline),
-        findings=gravest_first(comparison.findings),
-        names=names,
-        rows=list(_paired_rows(pairs)),
-        # There are none if it is not known what the reports depend on.
-        sides=list(zip(names, comparison.environments, strict=False)),
-    )
-
-
 def smoothed_page(found, chart):
     """The certificate of a smoothed classifier as an HTML document.
 
@@ -128,7 +107,7 @@ def smoothed_page(found, chart):
 
     def row(name, images, kind=None):
         bar = {"bar": charts.bar(images, count), "tone": "tone"}
-        shares = _accuracy(images, count)
+        shares = accuracy(images, count)
         return {"name": name, "kind": kind, "cells": [shares, bar]}
 
     rows = [
@@ -136,7 +115,7 @@ def smoothed_page(found, chart):
         for eps, right in found.counts
     ]
     abstentions = wording.number(abstained, "abstention")
-    return _page(
+    return page(
         "smoothed",
         title="Certificate of a smoothed classifier",
         facts=f"{wording.number(count, 'image')} · {abstentions}",
@@ -146,7 +125,8 @@ def smoothed_page(found, chart):
     )
 
 
-def _page(name, **values):
+def page(name, **values):
+    """The HTML of a template with these values."""
     css, *_ = TEMPLATES.loader.get_source(TEMPLATES, "style.css")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest())
     template = TEMPLATES.get_template(f"{name}.html.j2")
@@ -165,7 +145,7 @@ def _facts(report):
     return " · ".join(filter(None, facts))
 
 
-def _accuracy(right, count):
+def accuracy(right, count):
     """A number of images as a share of all, and its interval."""
     share = f"{100 * right / count:.1f} %"
     return {"share": share, "interval": wording.interval(right, count)}
@@ -173,7 +153,7 @@ def _accuracy(right, count):
 
 def _tiles(report):
     def tile(what, right, where):
-        shares = _accuracy(int(right.sum()), len(report))
+        shares = accuracy(int(right.sum()), len(report))
         return {"what": what, "where": where, "least": "", **shares}
 
     least = "at most " if doubtful(report) else ""
@@ -209,7 +189,7 @@ def _rows(report):
         right, count = int(right.sum()), len(report)
         tone = f"tone-{kind}" if kind else "tone"
         bar = {"bar": charts.bar(right, count), "tone": tone}
-        shares = _accuracy(right, count)
+        shares = accuracy(right, count)
         return {"name": name, "kind": kind, "cells": [shares, bar, *cells]}
 
     yield row("clean", report.clean_correct, "clean")
@@ -267,31 +247,3 @@ def _geometry(layer, name):
         "histogram": charts.histogram(layer),
         "matrix": charts.matrix(layer, names) if few else None,
     }
-
-
-def _paired_rows(pairs):
-    """The rows of a comparison's table: titles of groups, and conditions."""
-    reach = max(abs(bound) for pair in pairs for bound in pair.interval)
-    reach = math.ceil(10 * reach) / 10 or 0.1
-    threats = itertools.groupby(pairs, lambda pair: (pair.norm, pair.eps))
-    for (norm, eps), group in threats:
-        if norm is not None:
-            yield {"group": wording.within(norm, eps)}
-        for pair in group:
-            kind = "worst" if pair.condition == "worst case" else None
-            cells = _paired_cells(pair, reach)
-            yield {"name": pair.condition, "kind": kind, "cells": cells}
-
-
-def _paired_cells(pair, reach):
-    (low, high), difference = pair.interval, pair.difference
-    interval = f"{wording.points(low)} to {wording.points(high)}"
-    return [
-        _accuracy(pair.both + pair.first, pair.count),
-        _accuracy(pair.both + pair.second, pair.count),
-        str(pair.first),
-        str(pair.second),
-        {"share": wording.points(difference), "interval": interval},
-        {"deviation": charts.deviation(difference, (low, high), reach)},
-        f"{pair.p_value:.2g}",
-    ]

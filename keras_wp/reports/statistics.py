@@ -78,6 +78,31 @@ def _correlation(both, first, second, neither):
     return excess / math.sqrt(margins)
 
 
+def holm(p_values):
+    """P-values of several tests, corrected for their number.
+
+    To reject those at most `alpha` keeps the probability that any true
+    hypothesis is rejected at `alpha` or below, however the tests depend on
+    each other. Of `m` values in rising order the one at the place `i`, from 1,
+    becomes `max over j <= i of min(1, (m - j + 1) p_j)`.
+
+    Args:
+        p_values: The p-values of the single tests.
+
+    Returns:
+        A list in the same order.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure"
+    (Scandinavian Journal of Statistics 6, 1979).
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for left, place in zip(range(len(order), 0, -1), order, strict=True):
+        largest = max(largest, min(1.0, left * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
 def mcnemar(first, second):
     """The two-sided p-value of McNemar's exact test.
 
