@@ -9,6 +9,7 @@ else:
     from keras_wp import attacks as attacks
     from keras_wp import augmentation as augmentation
     from keras_wp import callbacks as callbacks
+    from keras_wp import cluster as cluster
     from keras_wp import convert as convert
     from keras_wp import datasets as datasets
     from keras_wp import defenses as defenses

@@ -20,7 +20,7 @@ ATTACKS = DOCS / "choosing-an-attack.md"
 PAGES = (README, DOCS / "quickstart.md", ATTACKS, DOCS / "models-and-data.md")
 OTHERS = tuple(
     DOCS / f"{name}.md"
-    for name in ("reading-a-report", "command-line", "experiments")
+    for name in ("reading-a-report", "command-line", "experiments", "scaling")
 )
 
 
@@ -85,7 +85,7 @@ def test_command_lines_are_understood():
     assert len(given) >= 8
     for words in given:
         args = parser().parse_args(words)
-        assert args.command in ("evaluate", "compare", "info")
+        assert args.command in ("evaluate", "merge", "compare", "info")
 
 
 @pytest.mark.once

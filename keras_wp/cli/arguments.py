@@ -50,6 +50,16 @@ def shard(text):
     return index, total
 
 
+def cluster(text):
+    """The options of a `keras_wp.cluster.Ray`."""
+    name, equals, address = text.partition("=")
+    if name != "ray" or bool(equals) != bool(address):
+        raise argparse.ArgumentTypeError(
+            f"expected ray, or ray=ADDRESS such as ray=auto. Received: {text!r}"
+        )
+    return {"address": address or None}
+
+
 def share(text):
     """A number from 0 to 1, or a percentage."""
     number, percent, rest = text.strip().partition("%")

@@ -5,6 +5,7 @@ import shlex
 
 from keras_wp import attacks
 from keras_wp.cli import files, models, pixels, ranges
+from keras_wp.cluster import Ray
 from keras_wp.evaluation.evaluate import evaluate as evaluate_model
 from keras_wp.reports.findings import Finding
 
@@ -41,6 +42,8 @@ def attacked(args, model, images, **options_of_files):
         findings, options = [finding], {"audit": False, "adaptive": False}
     if args.certify:
         options["certify"] = True
+    if args.cluster:
+        options["cluster"] = Ray(**args.cluster)
     report = evaluate_model(
         model,
         pixels.given(images, taken),

@@ -1,6 +1,7 @@
 """`evaluate MODEL`: attack it, show the report, and write it."""
 
 import argparse
+import importlib.util
 import pathlib
 
 from keras_wp import _kinds, _names
@@ -88,6 +89,14 @@ def add_options(command):
         action="store_true",
         help="prove what no attack in l2 can break, and attack the rest",
     )
+    add(
+        "--cluster",
+        metavar="ray[=ADDRESS]",
+        type=arguments.cluster,
+        help="run attacks on actors of Ray: one for each GPU or core of this "
+        "machine, or of the cluster at an address (auto for the one that this "
+        "machine belongs to)",
+    )
     files.add_reports(command)
     add(
         "--resume-dir",
@@ -115,6 +124,10 @@ def check_options(args):
     """Check what `add_options` adds, and read its names."""
     data.check(args)
     pixels.check(args)
+    if args.cluster and importlib.util.find_spec("ray") is None:
+        raise ImportError(
+            "--cluster ray needs Ray: pip install 'keras_wp[ray]'"
+        )
     if args.norm:
         args.attacks = [_in_norm(name, args.norm) for name in args.attacks]
     read = [_names.read(name) for name in args.attacks]

@@ -1,5 +1,6 @@
 """`evaluate`: clean accuracy, and accuracy under attacks."""
 
+import contextlib
 import dataclasses
 import warnings
 
@@ -9,6 +10,7 @@ from keras_wp._units import Units
 from keras_wp.attacks import adaptive as adapting
 from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
+from keras_wp.cluster import pool
 from keras_wp.evaluation import bracket, request
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
@@ -44,6 +46,7 @@ def evaluate(
     verbose=None,
     certify=False,
     shard=None,
+    cluster=None,
 ):
     """Measure how robust a model is.
 
@@ -127,6 +130,8 @@ def evaluate(
             shard; an evaluation without `shard` finds them there, and ends
             with the numbers that it has by itself, adaptive attacks and audit
             included.
+        cluster: `"ray"`, or a `keras_wp.cluster.Ray`, to run attacks on
+            several GPUs or machines; None to run them here.
 
     Returns:
         A `Report`.
@@ -179,7 +184,7 @@ def evaluate(
     classifier = Classifier(model, View(units, inputs, output))
     request.check_units(radii, bounds)
     resume_dir = folder(resume_dir, shard)
-    with Progress(shown) as bars:
+    with Progress(shown) as bars, contextlib.ExitStack() as ending:
         clean = clean_pass(
             classifier, data, batch_size, bars, lenient=bool(audit)
         )
@@ -216,6 +221,9 @@ def evaluate(
                 resume_dir=resume_dir,
                 bars=bars,
             )
+            if cluster is not None:
+                session.pool = pool(cluster, session, (units, inputs, output))
+                ending.callback(session.pool.close)
             if certify:
                 session.certificate = bracket.certificate_of(session, radii)
             for attack, attack_eps in zip(attacks, budgets, strict=True):

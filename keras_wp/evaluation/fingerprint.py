@@ -1,12 +1,10 @@
 """What tells a model apart from others: what it is made of, and computes."""
 
-import hashlib
-
 import numpy as np
 
 from keras_wp import _checks
 from keras_wp.engine import predict
-from keras_wp.inspection.description import describe, weights_digest
+from keras_wp.inspection.description import digest as digest
 
 # So many logits are kept of large data.
 _MOST = 4_000_000
@@ -36,29 +34,6 @@ def gradient(classifier, noise, batch_size):
         [-1.0, 1.0], (_DIRECTIONS, found.size)
     )
     return (signs @ found.astype(np.float64)).tolist()
-
-
-def digest(classifier, x):
-    """A model's layers, or a callable's code, and its weights: hexadecimal.
-
-    What changes with each call of the model is left out.
-
-    Args:
-        classifier: The `Classifier`.
-        x: An image to call the model with, `(1, ...)`.
-    """
-    model = classifier.model
-    told = describe(model, portable=True)
-    for image in (x, x[:, ::-1]):
-        classifier.eager(image)
-        now = describe(model, portable=True)
-        told = {k: v for k, v in told.items() if now.get(k) == v}
-    told = sorted((str(name), repr(value)) for name, value in told.items())
-    weights = ""
-    if hasattr(model, "weights"):
-        weights = weights_digest(model)
-    text = repr((told, weights)).encode()
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def logits(classifier, clean, batch_size):

@@ -178,14 +178,8 @@ class Job:
                 report(count[0] + begun, f"{count[1]} fooled")
 
             report(done)
-            for outcome in stream.run(
-                part,
-                session.classifier,
-                self._stream(part, session, wanted, now),
-                batch_size=self._batch_size,
-                judge=session.judge,
-                watch=show,
-            ):
+            images = self._stream(part, session, wanted, now)
+            for outcome in self._run(part, session, images, show):
                 count[0] += 1
                 count[1] += outcome.success
                 show()
@@ -196,6 +190,20 @@ class Job:
                 f"{len(wanted)} of {len(clean.labels)} were not met again: "
                 "take random augmentation out of it"
             )
+
+    def _run(self, part, session, images, watch):
+        """The outcomes of a part, as they come about, here or elsewhere."""
+        stand_in = part.surrogate and part.surrogate.stand_in
+        if session.pool is not None and stand_in is None:
+            return session.pool.run(part, images)
+        return stream.run(
+            part,
+            session.classifier,
+            images,
+            batch_size=self._batch_size,
+            judge=session.judge,
+            watch=watch,
+        )
 
     def _stream(self, part, session, wanted, now):
         """The wanted images as they are read, each once."""

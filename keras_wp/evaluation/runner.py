@@ -41,6 +41,8 @@ class Session:
             `(n,)` bool, on which images it could not.
         shares: `(n,)`, the largest share of wrong answers of the model at a
             point that an attack claimed for an image.
+        pool: The `cluster.pool.Pool` that runs attacks, or None to run them
+            here.
     """
 
     model: object
@@ -57,6 +59,7 @@ class Session:
     kept: list = dataclasses.field(default_factory=list)
     blind: list = dataclasses.field(default_factory=list)
     shares: np.ndarray | None = None
+    pool: object = None
     current: object = None
 
     def __post_init__(self):

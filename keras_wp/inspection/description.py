@@ -224,3 +224,26 @@ class _Teller:
         if hasattr(value, "__dict__") and not of_framework(kind):
             return [name_of(kind), *tell_items(vars(value))]
         return name_of(kind), None if self._portable else identity(value)
+
+
+def digest(classifier, x):
+    """A model's layers, or a callable's code, and its weights: hexadecimal.
+
+    What changes with each call of the model is left out.
+
+    Args:
+        classifier: The `Classifier`.
+        x: An image to call the model with, `(1, ...)`.
+    """
+    model = classifier.model
+    told = describe(model, portable=True)
+    for image in (x, x[:, ::-1]):
+        classifier.eager(image)
+        now = describe(model, portable=True)
+        told = {k: v for k, v in told.items() if now.get(k) == v}
+    told = sorted((str(name), repr(value)) for name, value in told.items())
+    weights = ""
+    if hasattr(model, "weights"):
+        weights = weights_digest(model)
+    text = repr((told, weights)).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()

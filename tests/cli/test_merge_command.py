@@ -88,3 +88,11 @@ def test_three_models_are_compared(model, tmp_path, monkeypatch, capsys):
     loaded = json.loads(written[0].read_text())
     assert loaded["names"] == ["A: a.keras", "B: 3.keras", "C: 4.keras"]
     assert "C: 4.keras" in written[1].read_text()
+
+
+def test_a_cluster_needs_ray(model, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run("evaluate", model, *EVALUATE, "--cluster", "ray") == 2
+    assert error(capsys).endswith("needs Ray: pip install 'keras_wp[ray]'")
+    assert run("evaluate", model, *EVALUATE, "--cluster", "dask") == 2
+    assert "expected ray, or ray=ADDRESS" in error(capsys)

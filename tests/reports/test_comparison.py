@@ -93,7 +93,7 @@ def test_what_is_no_report_is_refused():
     with pytest.raises(ValueError) as error:
         compare(report(FIRST), CLEAN)
     assert str(error.value) == (
-        "`compare` takes two reports, as `evaluate` returns them. Received: a "
+        "`compare` takes reports, as `evaluate` returns them. Received: a "
         "ndarray"
     )
 

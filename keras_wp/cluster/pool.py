@@ -1,0 +1,132 @@
+"""Hands chunks of images to workers as they fall free, each chunk once.
+
+The workers may be Ray's actors, or anything else that has `Hands`' methods: the
+rules of who gets what, and what happens when a worker dies, are these.
+"""
+
+import collections
+import itertools
+from typing import Protocol
+
+# So many chunks wait at a worker, so that it need not wait for the next.
+_AHEAD = 2
+# A chunk that so many workers have died with may be the reason.
+_TRIES = 3
+# A chunk is so many times what a worker works on at a time: at its end the
+# worker has fewer images than that.
+_ROUNDS = 4
+
+
+class Hands(Protocol):
+    """What a pool asks of the workers."""
+
+    workers: list
+
+    def submit(self, worker, part, chunk):
+        """Let a worker attack a chunk; return a ticket, which is hashable."""
+        ...
+
+    def wait(self, tickets):
+        """The first of these that is done, and its outcomes.
+
+        None in the place of outcomes if the worker has died.
+        """
+        ...
+
+    def replace(self, worker):
+        """Have another worker in the place of one that has died."""
+        ...
+
+    def close(self):
+        """Let all workers end."""
+        ...
+
+
+class Pool:
+    """Runs parts of attacks on images, as `engine.stream.run` does.
+
+    Args:
+        hands: The workers, as `Hands`.
+        size: How many images make a chunk.
+    """
+
+    def __init__(self, hands, size):
+        self._hands, self._size = hands, size
+
+    def run(self, part, images):
+        """Attack images; yield outcomes as chunks come back.
+
+        Images are read as workers fall free, so that no more are held than
+        are in work. Those of a chunk come back together, or not at all: what a
+        worker had that died is given to another, and counts once.
+
+        Args:
+            part: An `Attack` that is one.
+            images: `engine.slots.Image`s.
+
+        Yields:
+            `Outcome`s.
+
+        Raises:
+            RuntimeError: If a chunk's workers die again and again.
+        """
+        chunks = enumerate(_chunks(iter(images), self._size))
+        returned, pending = collections.deque(), {}
+        load, lost = collections.Counter(), collections.Counter()
+        while True:
+            for worker in self._free(load):
+                item = returned.popleft() if returned else next(chunks, None)
+                if item is None:
+                    break
+                ticket = self._hands.submit(worker, part, item[1])
+                pending[ticket] = worker, item
+                load[worker] += 1
+            if not pending:
+                return
+            ticket, outcomes = self._hands.wait(list(pending))
+            worker, item = pending.pop(ticket)
+            load[worker] -= 1
+            if outcomes is not None:
+                yield from outcomes
+                continue
+            lost[item[0]] += 1
+            if lost[item[0]] == _TRIES:
+                raise RuntimeError(
+                    f"{_TRIES} workers have died at the same "
+                    f"{len(item[1])} images: is their memory too small? A "
+                    "smaller `batch_size` needs less."
+                )
+            returned.append(item)
+            if worker in self._hands.workers:
+                self._hands.replace(worker)
+
+    def close(self):
+        """Let the workers end."""
+        self._hands.close()
+
+    def _free(self, load):
+        """The workers that may have one more chunk, the idlest first."""
+        for count in range(_AHEAD):
+            for worker in list(self._hands.workers):
+                if load[worker] == count:
+                    yield worker
+
+
+def chunk_size(images, workers, slots):
+    """How many images make a chunk.
+
+    Several rounds of what a worker works on at a time, but not so many that
+    some workers have none.
+
+    Args:
+        images: How many there are.
+        workers: How many workers there are.
+        slots: How many images a worker works on at a time.
+    """
+    even = -(-images // (2 * max(1, workers)))
+    return max(1, min(_ROUNDS * slots, even))
+
+
+def _chunks(images, size):
+    while chunk := list(itertools.islice(images, size)):
+        yield chunk

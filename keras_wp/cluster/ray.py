@@ -1,0 +1,176 @@
+"""Workers that are actors of Ray: on this machine, or on a cluster.
+
+Source: Moritz et al., "Ray: a distributed framework for emerging AI
+applications" (OSDI 2018).
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+
+import keras
+
+from keras_wp import _backend
+from keras_wp.cluster.pool import Pool, chunk_size
+from keras_wp.cluster.worker import Setup, Worker, packed, versions
+
+# How many threads libraries start, which take all cores otherwise.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ray:
+    """Attacks run on actors of Ray: `evaluate(..., cluster=Ray(...))`.
+
+    The driver, which calls `evaluate`, reads the data, passes them through the
+    model once, and hands out chunks of images; it runs the audit, too, so it
+    should have a device as good as an actor's. An actor that dies gives its
+    chunk back. Outcomes are kept as they come, so that with a `resume_dir` a
+    driver that is killed goes on where it was.
+
+    Attributes:
+        address: That of a cluster, `"auto"` for the one that this machine
+            belongs to, or None to use this machine alone.
+        workers: How many actors there are; by default one for each GPU of the
+            cluster, or for each of its cores, if it has no GPU.
+        cpus: How many cores each actor has.
+        gpus: How many GPUs each actor has; by default one, if there are any.
+        make_model: A function without arguments that makes the model on each
+            worker. By default the driver's model is sent as a `.keras` file.
+        chunk: How many images an actor is given at a time; by default what it
+            works on at a time, four times.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cpus: float = 1
+    gpus: float | None = None
+    make_model: Callable | None = None
+    chunk: int | None = None
+
+    def pool(self, session, view):
+        """A `Pool` of actors for an evaluation.
+
+        Args:
+            session: Its `Session`.
+            view: What the model's `View` is made of.
+        """
+        hands = self._hands(session, view)
+        size = self.chunk
+        if size is None:
+            slots = _backend.preferred_slots(session.batch_size)
+            count = len(session.clean.labels)
+            size = chunk_size(count, len(hands.workers), slots)
+        return Pool(hands, size)
+
+    def _hands(self, session, view):
+        ray = imported()
+        clean = session.clean
+        setup = Setup(
+            model=self.make_model or packed(session.classifier.model),
+            view=view,
+            images=clean.images,
+            noise=clean.noise,
+            digest=session.digest,
+            versions=versions(),
+            batch_size=session.batch_size,
+            randomized=clean.draws is not None,
+        )
+        if not ray.is_initialized():
+            ray.init(
+                address=self.address, log_to_driver=False, logging_level="ERROR"
+            )
+        there = ray.cluster_resources()
+        gpus = self.gpus
+        if gpus is None:
+            gpus = min(1.0, there.get("GPU", 0.0))
+        of = (there.get("GPU", 0) / gpus) if gpus else there["CPU"] / self.cpus
+        workers = self.workers or max(1, math.floor(of))
+        threads = str(max(1, int(self.cpus)))
+        options = {
+            "num_cpus": self.cpus,
+            "num_gpus": gpus,
+            "runtime_env": {
+                "env_vars": {
+                    "KERAS_BACKEND": keras.backend.backend(),
+                    "TF_CPP_MIN_LOG_LEVEL": os.environ.get(
+                        "TF_CPP_MIN_LOG_LEVEL", "3"
+                    ),
+                    **({} if gpus else dict.fromkeys(_THREADS, threads)),
+                }
+            },
+        }
+        return Actors(ray, setup, workers, options)
+
+
+class Actors:
+    """Actors of Ray, as a pool asks for them.
+
+    Args:
+        ray: The module.
+        setup: The `Setup`.
+        count: How many there are to be.
+        options: What each needs, as `ray.remote` takes it.
+    """
+
+    def __init__(self, ray, setup, count, options):
+        self._ray = ray
+        self._setup = ray.put(setup)
+        self._actor = ray.remote(**options)(Worker)
+        self.workers = [self._made() for _ in range(count)]
+        try:
+            ray.get([worker.ready.remote() for worker in self.workers])
+        except ray.exceptions.RayActorError as error:
+            self.close()
+            raise ValueError(_reason(error)) from None
+
+    def _made(self):
+        return self._actor.remote(self._setup)
+
+    def submit(self, worker, part, chunk):
+        return worker.attack.remote(part, chunk)
+
+    def wait(self, tickets):
+        (ticket, *_), _ = self._ray.wait(tickets, num_returns=1)
+        errors = self._ray.exceptions
+        try:
+            return ticket, self._ray.get(ticket)
+        except (errors.RayActorError, errors.ObjectLostError):
+            return ticket, None
+
+    def replace(self, worker):
+        place = self.workers.index(worker)
+        self.workers[place] = self._made()
+
+    def close(self):
+        """Let the actors end."""
+        for worker in self.workers:
+            self._ray.kill(worker)
+
+
+def imported():
+    """The module of Ray.
+
+    Raises:
+        ImportError: If it is not installed; it says how to.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ImportError(
+            "Evaluations on a cluster need Ray: pip install 'keras_wp[ray]'"
+        ) from None
+    return ray
+
+
+def _reason(error):
+    """Why an actor has not begun, in a sentence."""
+    lines = [line for line in str(error).splitlines() if "ValueError: " in line]
+    if lines:
+        return lines[-1].partition("ValueError: ")[2]
+    return f"A worker could not begin. Received: {error}"

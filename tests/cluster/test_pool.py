@@ -1,0 +1,115 @@
+"""Who gets which images, and what happens when a worker dies."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hands import Local, LocalHands
+from helpers import message_of, mixed_labels, plainly, random_images, tiny_cnn
+
+import keras_wp as kwp
+from keras_wp.attacks import APGD, PGD, DeepFool
+from keras_wp.cluster.pool import Pool, chunk_size
+
+pytestmark = pytest.mark.once
+
+
+class Echo:
+    """A worker whose outcomes are the images."""
+
+    def attack(self, part, chunk):
+        return [(part, image) for image in chunk]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("deaths", [(), (0,), (1, 4, 5)])
+def test_every_image_counts_once(workers, deaths):
+    hands = LocalHands(Echo, workers, deaths)
+    found = list(Pool(hands, 4).run("PGD", range(30)))
+    assert sorted(found) == [("PGD", i) for i in range(30)]
+    assert len(hands.workers) == workers
+    # What a dead worker had in advance is lost with it.
+    assert len(hands.log) >= 8 + len(deaths)
+
+
+def test_images_are_read_as_workers_fall_free():
+    hands, read = LocalHands(Echo, 2), []
+    images = (read.append(i) or i for i in itertools.count())
+    found = Pool(hands, 5).run("PGD", images)
+    next(found)
+    assert len(read) == 2 * 2 * 5
+    assert {worker for worker, _ in hands.log} == {"worker 0", "worker 1"}
+
+
+def test_images_that_kill_every_worker_are_given_up():
+    hands = LocalHands(Echo, 1, range(100))
+    with pytest.raises(RuntimeError, match="3 workers have died at the same 4"):
+        list(Pool(hands, 4).run("PGD", range(8)))
+
+
+@pytest.mark.parametrize(
+    "images, workers, slots, expected",
+    [(50_000, 8, 128, 512), (256, 2, 64, 64), (3, 8, 64, 1)],
+)
+def test_chunks_are_large_and_all_have_some(images, workers, slots, expected):
+    assert chunk_size(images, workers, slots) == expected
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_cnn(scale=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    x = random_images(40)
+    return x, mixed_labels(model, x)
+
+
+def outcomes(report):
+    names = ("robust", "steps", "zero_gradients", "predicted", "in_bytes")
+    return [[getattr(r, name) for name in names] for r in report.results]
+
+
+def test_workers_find_what_one_process_does(model, data, tmp_path):
+    attacks = [PGD(eps=0.1, steps=4, random_start=True), DeepFool(steps=4)]
+    cluster = Local(deaths=(2,))
+    found = plainly(model, data, attacks, cluster=cluster, resume_dir=tmp_path)
+    expected = plainly(model, data, attacks)
+    np.testing.assert_equal(outcomes(found), outcomes(expected))
+    assert len(cluster.hands.dead) == 1
+    for path in tmp_path.glob("*.jsonl"):  # None is kept twice.
+        names = [line.split('"')[1] for line in path.read_text().splitlines()]
+        assert len(names) == len(set(names))
+
+
+def test_another_model_or_version_on_a_worker_is_refused(model, data):
+    def refused(**changes):
+        cluster = Local(**changes)
+        return message_of(
+            plainly, model, data, "fgsm", eps=0.1, cluster=cluster
+        )
+
+    assert "the model and the weights of the driver" in refused(digest="00")
+    assert "Received: keras_wp" in refused(versions={"keras_wp": "0"})
+
+
+def test_what_is_no_cluster_is_refused(model, data):
+    message = message_of(plainly, model, data, "fgsm", eps=0.1, cluster="dask")
+    assert "`cluster` must be None" in message
+    message = message_of(
+        plainly, lambda x: model(x), data, "fgsm", eps=0.1, cluster=Local()
+    )
+    assert "make_model" in message
+
+
+def test_an_attack_through_another_model_runs_here(model, data):
+    attack = APGD(
+        eps=0.1, steps=2, surrogate=kwp.Surrogate(model=tiny_cnn(seed=1))
+    )
+    cluster = Local()
+    report = plainly(model, data, [attack], cluster=cluster)
+    assert cluster.hands.log == []
+    np.testing.assert_equal(
+        outcomes(report), outcomes(plainly(model, data, [attack]))
+    )

@@ -1,0 +1,138 @@
+"""Actors of Ray find what one process does, whoever dies."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import mixed_labels, plainly, random_images, tiny_cnn
+from processes import SUPPORT
+
+import keras_wp as kwp
+from keras_wp.attacks import PGD, AutoAttack
+
+ray = pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.once,
+    # What Ray's own processes leave behind.
+    pytest.mark.filterwarnings("ignore"),
+]
+CLUSTER = kwp.cluster.Ray(workers=2, chunk=16)
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from helpers import mixed_labels, plainly, random_images, tiny_cnn
+import keras_wp as kwp
+model = tiny_cnn(scale=0.5)
+x = random_images(256)
+plainly(
+    model,
+    (x, mixed_labels(model, x)),
+    [kwp.attacks.AutoAttack(eps=0.02, steps=20, queries=200)],
+    resume_dir=sys.argv[2],
+    cluster=kwp.cluster.Ray(workers=2, chunk=16),
+)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    # Workers import what this process does.
+    paths = [str(pathlib.Path(kwp.__file__).parent.parent), *sys.path]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def work():
+    model = tiny_cnn(scale=0.5)
+    x = random_images(256)
+    attack = AutoAttack(eps=0.02, steps=20, queries=200)
+    return model, (x, mixed_labels(model, x)), [attack]
+
+
+@pytest.fixture(scope="module")
+def alone(work):
+    return plainly(*work)
+
+
+def assert_same(found, expected):
+    for one, other in zip(found.results, expected.results, strict=True):
+        for name in ("robust", "steps", "zero_gradients", "predicted"):
+            np.testing.assert_array_equal(
+                getattr(one, name), getattr(other, name), name
+            )
+
+
+def actors():
+    """The processes of actors, by id."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::Worker"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def known(folder):
+    files = folder.glob("*.jsonl")
+    return sum(max(0, len(f.read_text().splitlines()) - 1) for f in files)
+
+
+def test_two_actors_are_one_process(work, alone):
+    assert_same(plainly(*work, cluster=CLUSTER), alone)
+
+
+def test_an_actor_that_is_killed_changes_no_number(work, alone, monkeypatch):
+    from keras_wp.cluster.ray import Actors
+
+    killed, wait = [], Actors.wait
+
+    def killing(actors_, tickets):
+        found = wait(actors_, tickets)
+        if not killed:
+            killed.append(actors()[0])
+            os.kill(killed[0], signal.SIGKILL)
+        return found
+
+    monkeypatch.setattr(Actors, "wait", killing)
+    assert_same(plainly(*work, cluster=CLUSTER), alone)
+    assert killed
+
+
+def test_a_driver_that_is_killed_goes_on(work, alone, tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(SCRIPT)
+    folder = tmp_path / "found"
+    command = [sys.executable, str(script), str(SUPPORT), str(folder)]
+    process = subprocess.Popen(command)
+    while process.poll() is None and known(folder) < 32:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = known(folder)
+    assert before >= 32
+    assert_same(plainly(*work, cluster=CLUSTER, resume_dir=folder), alone)
+    names = [
+        line.split('"')[1]
+        for path in folder.glob("*.jsonl")
+        for line in path.read_text().splitlines()[1:]
+    ]
+    assert len(names) > before
+
+
+def test_an_actor_of_another_version_is_refused(work, monkeypatch):
+    monkeypatch.setattr(
+        "keras_wp.cluster.ray.versions", lambda: {"keras_wp": "0"}
+    )
+    with pytest.raises(ValueError, match="must have the versions of the dri"):
+        plainly(*work[:2], PGD(eps=0.1, steps=1), cluster=CLUSTER)
