@@ -22,6 +22,7 @@ WING = {
     "metrics",
     "models",
     "datasets",
+    "_streams",
     "augmentation",
 }
 # A part may import those of the floors below, and of its own.

@@ -1,17 +1,14 @@
 """The images to attack: data sets by name, arrays in a file, folders."""
 
+import functools
 import pathlib
-import random
 import zipfile
 from typing import NamedTuple
 
-from keras_wp import _kinds
-from keras_wp.cli import arguments, models, pixels
+from keras_wp import _kinds, _streams
+from keras_wp.cli import arguments, models
 
 _PAIRS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"))
-# What Keras's `image_dataset_from_directory` reads.
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
-_BATCH = 64
 _CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -22,7 +19,7 @@ class Images(NamedTuple):
     """What is attacked.
 
     Attributes:
-        data: Arrays `(x, y)`, or a `Folder` of such batches.
+        data: Arrays `(x, y)`, or a stream of such batches.
         name: What reports call it.
         class_names: In the order of the labels, or None.
         bounds: The range of the pixels; None if it is not known, as those
@@ -156,30 +153,12 @@ def _arrays(path, limit, shape):
     return Images((x, y), name, bounds=None)
 
 
-def _listed(path):
-    """The classes of a folder, and `(file, label)` in mixed order."""
-    classes = sorted(
-        folder.name for folder in path.iterdir() if folder.is_dir()
-    )
-    files = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((path / name).rglob("*"))
-        if file.suffix.lower() in _SUFFIXES
-    ]
-    if not files:
-        raise ValueError(
-            "--data must have a folder for each class, with images of the type "
-            f"{', '.join(_SUFFIXES)}. Received: {str(path)!r}, which has "
-            f"{len(classes)} folders and no image in them"
-        )
-    random.Random(0).shuffle(files)
-    return tuple(classes), files
+_listed = functools.partial(_streams.listed, what="--data")
 
 
 def _folder(path, limit, shape, count):
     classes, files = _listed(path)
-    files = files[:limit]
+    count_of_all, files = len(files), files[:limit]
     if count not in (None, len(classes)):
         raise ValueError(
             "--data must have a folder for each class of the model, which has "
@@ -191,57 +170,23 @@ def _folder(path, limit, shape, count):
             "A folder of images needs a model of images. Received: a model "
             f"that takes the shape {shape}"
         )
-    name = f"{path.name}, {len(files)} images"
-    return Images(Folder(files, shape), name, classes)
+    name = f"{path.name}, {_streams.drawn(count_of_all, limit, 0)}"
+    return Images(_stream(files, shape, name, classes), name, classes)
 
 
-class Folder:
-    """Batches of images from files, read afresh by each iteration.
+def _stream(files, shape, name, classes):
+    """Images of files in the shape that the model takes, as Keras resizes."""
+    import keras
 
-    Args:
-        files: Pairs of a path and a label.
-        shape: The shape `(H, W, C)` of an image that the model takes, with
-            None for what it leaves open, or (). Images are resized to it as
-            by Keras's `image_dataset_from_directory`.
-    """
-
-    def __init__(self, files, shape):
-        import keras
-
-        self._files = files
-        first = keras.config.image_data_format() == "channels_first"
-        if first and shape:
-            shape = (*shape[1:], shape[0])
-        self._first = first
-        channels = shape[2] if shape else 3
-        self._mode = {1: "grayscale", 4: "rgba"}.get(channels, "rgb")
-        self._size = tuple(shape[:2]) or (None, None)
-        if None in self._size:
-            self._size = self._read(files[0][0]).shape[:2]
-
-    def __iter__(self):
-        import numpy as np
-
-        for start in range(0, len(self._files), _BATCH):
-            batch = self._files[start : start + _BATCH]
-            images = [self._resized(self._read(file)) for file, _ in batch]
-            x = pixels.in_levels(np.stack(images).astype(np.float64) / 255)
-            if self._first:
-                x = np.moveaxis(x, -1, 1)
-            yield x, np.asarray([label for _, label in batch], np.int32)
-
-    def _read(self, file):
-        import keras
-
-        image = keras.utils.load_img(file, color_mode=self._mode)
-        return keras.utils.img_to_array(image, data_format="channels_last")
-
-    def _resized(self, image):
-        import keras
-
-        if image.shape[:2] == self._size:
-            return image
-        resized = keras.ops.image.resize(
-            image, self._size, data_format="channels_last"
-        )
-        return keras.ops.convert_to_numpy(resized)
+    first = keras.config.image_data_format() == "channels_first"
+    if first and shape:
+        shape = (*shape[1:], shape[0])
+    size = tuple(shape[:2])
+    return _streams.of_files(
+        files,
+        shape[2] if shape else 3,
+        size=None if None in size or not size else size,
+        resize=None,
+        description=name,
+        class_names=classes,
+    )

