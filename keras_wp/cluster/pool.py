@@ -29,12 +29,13 @@ class Hands(Protocol):
     def wait(self, tickets):
         """The first of these that is done, and its outcomes.
 
-        None in the place of outcomes if the worker has died.
+        None in the place of outcomes if the worker has died; twice None if
+        there is another worker now.
         """
         ...
 
     def replace(self, worker):
-        """Have another worker in the place of one that has died."""
+        """Have another worker in the place of one that has died, in time."""
         ...
 
     def close(self):
@@ -81,9 +82,11 @@ class Pool:
                 ticket = self._hands.submit(worker, part, item[1])
                 pending[ticket] = worker, item
                 load[worker] += 1
-            if not pending:
-                return
+            if not pending and self._hands.workers:
+                return  # All were free, and nothing was left for them.
             ticket, outcomes = self._hands.wait(list(pending))
+            if ticket is None:
+                continue
             worker, item = pending.pop(ticket)
             load[worker] -= 1
             if outcomes is not None:

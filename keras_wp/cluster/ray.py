@@ -15,6 +15,8 @@ from keras_wp import _backend
 from keras_wp.cluster.pool import Pool, chunk_size
 from keras_wp.cluster.worker import Setup, Worker, packed, versions
 
+# So many actors may fail to begin, as where a node dies.
+_FAILURES = 10
 # How many threads libraries start, which take all cores otherwise.
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -60,18 +62,22 @@ class Ray:
             session: Its `Session`.
             view: What the model's `View` is made of.
         """
-        hands = self._hands(session, view)
+        ray = imported()
+        if not ray.is_initialized():
+            ray.init(
+                address=self.address, log_to_driver=False, logging_level="ERROR"
+            )
+        workers, options = self._resources(ray.cluster_resources())
         size = self.chunk
         if size is None:
             slots = _backend.preferred_slots(session.batch_size)
-            count = len(session.clean.labels)
-            size = chunk_size(count, len(hands.workers), slots)
-        return Pool(hands, size)
+            size = chunk_size(len(session.clean.labels), workers, slots)
+        setup = self._setup(session, view)
+        return Pool(Actors(ray, setup, workers, options), size)
 
-    def _hands(self, session, view):
-        ray = imported()
+    def _setup(self, session, view):
         clean = session.clean
-        setup = Setup(
+        return Setup(
             model=self.make_model or packed(session.classifier.model),
             view=view,
             images=clean.images,
@@ -81,11 +87,9 @@ class Ray:
             batch_size=session.batch_size,
             randomized=clean.draws is not None,
         )
-        if not ray.is_initialized():
-            ray.init(
-                address=self.address, log_to_driver=False, logging_level="ERROR"
-            )
-        there = ray.cluster_resources()
+
+    def _resources(self, there):
+        """How many actors, and what each needs, of what is there."""
         gpus = self.gpus
         if gpus is None:
             gpus = min(1.0, there.get("GPU", 0.0))
@@ -105,7 +109,7 @@ class Ray:
                 }
             },
         }
-        return Actors(ray, setup, workers, options)
+        return workers, options
 
 
 class Actors:
@@ -122,35 +126,62 @@ class Actors:
         self._ray = ray
         self._setup = ray.put(setup)
         self._actor = ray.remote(**options)(Worker)
-        self.workers = [self._made() for _ in range(count)]
-        try:
-            ray.get([worker.ready.remote() for worker in self.workers])
-        except ray.exceptions.RayActorError as error:
-            self.close()
-            raise ValueError(_reason(error)) from None
+        self.workers, self._coming, self._failures = [], {}, 0
+        for _ in range(count):
+            self._begin()
+        # Others join when the cluster has room for them.
+        while not self.workers:
+            self.wait([])
 
-    def _made(self):
-        return self._actor.remote(self._setup)
+    def _begin(self):
+        actor = self._actor.remote(self._setup)
+        self._coming[actor.ready.remote()] = actor
 
     def submit(self, worker, part, chunk):
+        """See `pool.Hands`."""
         return worker.attack.remote(part, chunk)
 
     def wait(self, tickets):
-        (ticket, *_), _ = self._ray.wait(tickets, num_returns=1)
+        """See `pool.Hands`."""
+        (ticket, *_), _ = self._ray.wait(
+            [*tickets, *self._coming], num_returns=1
+        )
         errors = self._ray.exceptions
+        lost = errors.RayActorError, errors.ObjectLostError
+        if ticket in self._coming:
+            actor = self._coming.pop(ticket)
+            try:
+                self._ray.get(ticket)
+            except lost as error:
+                self._failed(error)
+            else:
+                self.workers.append(actor)
+            return None, None
         try:
             return ticket, self._ray.get(ticket)
-        except (errors.RayActorError, errors.ObjectLostError):
+        except lost:
             return ticket, None
 
+    def _failed(self, error):
+        """Begin again after an actor that could not, or raise an error."""
+        reason = _refusal(error)
+        self._failures += 1
+        if reason is None and self._failures < _FAILURES:
+            self._begin()
+            return
+        self.close()
+        raise ValueError(reason or f"Workers could not begin: {error}")
+
     def replace(self, worker):
-        place = self.workers.index(worker)
-        self.workers[place] = self._made()
+        """See `pool.Hands`."""
+        self.workers.remove(worker)
+        self._begin()
 
     def close(self):
         """Let the actors end."""
-        for worker in self.workers:
-            self._ray.kill(worker)
+        for actor in (*self.workers, *self._coming.values()):
+            self._ray.kill(actor)
+        self.workers, self._coming = [], {}
 
 
 def imported():
@@ -168,9 +199,7 @@ def imported():
     return ray
 
 
-def _reason(error):
-    """Why an actor has not begun, in a sentence."""
+def _refusal(error):
+    """The sentence with which a worker refused to begin, or None."""
     lines = [line for line in str(error).splitlines() if "ValueError: " in line]
-    if lines:
-        return lines[-1].partition("ValueError: ")[2]
-    return f"A worker could not begin. Received: {error}"
+    return lines[-1].partition("ValueError: ")[2] if lines else None

@@ -28,7 +28,7 @@ def common_budgets(first, second):
     return common
 
 
-def unequal(first, second, budgets, letters="AB"):
+def unequal(first, second, budgets, letters=("A", "B")):
     """A finding if just one of the two was tried with some attack.
 
     It is grave if that is another kind of attack, and not the same with

@@ -21,13 +21,13 @@ class Echo:
         return [(part, image) for image in chunk]
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("deaths", [(), (0,), (1, 4, 5)])
-def test_every_image_counts_once(workers, deaths):
-    hands = LocalHands(Echo, workers, deaths)
+def test_every_image_counts_once(workers, deaths, late):
+    hands = LocalHands(Echo, workers, deaths, late)
     found = list(Pool(hands, 4).run("PGD", range(30)))
     assert sorted(found) == [("PGD", i) for i in range(30)]
-    assert len(hands.workers) == workers
     # What a dead worker had in advance is lost with it.
     assert len(hands.log) >= 8 + len(deaths)
 

@@ -16,9 +16,11 @@ class LocalHands:
         make: Makes a worker.
         count: How many there are.
         deaths: The numbers, from 0, of the chunks with which a worker dies.
+        late: Whether others take a while to come.
     """
 
-    def __init__(self, make, count, deaths=()):
+    def __init__(self, make, count, deaths=(), late=False):
+        self._late, self._coming = late, 0
         self._make, self._deaths = make, {*deaths}
         self._numbers = itertools.count()
         self._made = {}
@@ -39,6 +41,10 @@ class LocalHands:
         return ticket
 
     def wait(self, tickets):
+        if self._coming and not (self._late and tickets):
+            self._coming -= 1
+            self._begin()
+            return None, None
         # The last first: what comes back keeps no order.
         ticket = max(tickets)
         worker, job = self._jobs.pop(ticket)
@@ -51,7 +57,7 @@ class LocalHands:
 
     def replace(self, worker):
         self.workers.remove(worker)
-        self._begin()
+        self._coming += 1
 
     def close(self):
         self._made.clear()
