@@ -73,7 +73,9 @@ class Data:
                 "`data` must end: take the `repeat()` out of it, or use "
                 "`take`. Received: an endless dataset"
             )
-        self._data, self.description = data, getattr(data, "description", None)
+        self._data = data
+        told = getattr(data, "description", None)
+        self.description = told if isinstance(told, str) else None
         if hasattr(data, "every"):
             self.total = len(data)
 

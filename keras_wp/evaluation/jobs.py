@@ -84,7 +84,10 @@ class Job:
             )
             alive = attacked & ~total.success
             begun = time.perf_counter()
-            earlier = store.seconds
+            earlier = sum(
+                max((values[5] for values in kept), default=0)
+                for kept in store.files
+            )
             tried = np.zeros(n, bool)
             try:
                 for block in self._blocks(alive, clean):

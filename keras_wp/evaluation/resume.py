@@ -137,7 +137,7 @@ class Store:
 
     Attributes:
         outcomes: By identity, what is kept of each image.
-        seconds: How long these took.
+        files: For each file that was read, what it keeps of its images.
 
     Raises:
         ValueError: If the directory holds this attack's outcomes for another
@@ -145,7 +145,7 @@ class Store:
     """
 
     def __init__(self, directory, header, label, shards=True):
-        self.outcomes, self.seconds = {}, 0.0
+        self.outcomes, self.files = {}, []
         self._file = None
         if directory is None:
             return
@@ -177,12 +177,12 @@ class Store:
             for key in header:
                 if not _same(found.get(key), header[key]):
                     raise _another(key, [path])
-        latest = 0.0
+        kept = []
         for line in lines[1:]:
             identity, *values = json.loads(line)
             self.outcomes.setdefault(identity, values)
-            latest = max(latest, values[5])
-        self.seconds += latest
+            kept.append(values)
+        self.files.append(kept)
         return len(whole), len(raw)
 
     def _write(self, value):
