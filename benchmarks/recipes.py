@@ -1,4 +1,4 @@
-"""What the recipes of `robustify` bring, against plain and adversarial training.
+"""What `robustify` brings, against plain and adversarial training.
 
     python -m benchmarks.recipes --dataset=mnist5k --attack_eps=0.1 \
         --kinds=plain,adversarial,standard --output=results/recipes/mnist5k
@@ -6,7 +6,7 @@
 trains the same network in each way, with seeds, and attacks it with AutoAttack
 and with attacks that fit it. `adversarial` is PGD adversarial training with the
 optimizer and the rates of the recipe, as many steps of its attack, and as many
-epochs as make as many passes as TRADES does in `--epochs`; it keeps its last
+epochs as make as many passes as TRADES in `--epochs`; it keeps its last
 weights. Networks that are trained are kept, and the record is written after each
 evaluation. For CIFAR-10 on two cores:
 
