@@ -7,7 +7,7 @@ trains the same network in each way, with seeds, and attacks it with AutoAttack
 and with attacks that fit it. `adversarial` is PGD adversarial training with the
 optimizer and the rates of the recipe, as many steps of its attack, and as many
 epochs as make as many passes as TRADES in `--epochs`; it keeps its last
-weights. Networks that are trained are kept, and the record is written after each
+weights. Trained networks are kept, and the record is written after each
 evaluation. For CIFAR-10 on two cores:
 
     python -m benchmarks.recipes --dataset=cifar10 --attack_eps=0.03137 \
