@@ -27,7 +27,8 @@ class BestRobust(keras.callbacks.Callback):
     defense, on `validation_data` under an attack, as
     `keras_wp.callbacks.RobustAccuracy` does: logs have it as
     `val_robust_accuracy`. When the training has ended, the model gets back the
-    weights that were the most accurate; the first of them, if several were.
+    weights that were the most accurate. If several were, it is those of them
+    that are more accurate without an attack; then the first.
     The last ones are rarely the best: robust accuracy on images that were not
     trained on falls again in long trainings, while that on others rises.
 
@@ -124,6 +125,7 @@ class BestRobust(keras.callbacks.Callback):
         else:
             numbers, self._weights = saved
             self.best, self.best_epoch = numbers["best"], numbers["epoch"]
+            self._clean = numbers["clean"]
 
     def on_epoch_begin(self, epoch, logs=None):
         """Begins to wait for a better value."""
@@ -149,23 +151,29 @@ class BestRobust(keras.callbacks.Callback):
     def _forget(self):
         self.best, self.best_epoch, self._weights = None, -1, None
         self._measure = self._first = None
+        self._clean = -1.0  # Of the best weights, without an attack.
 
     @property
     def _value(self):
         return self._measure.values["robust_accuracy"]
 
     def _consider(self, epoch):
-        value = self._value
-        if math.isnan(value) or (self.best is not None and value <= self.best):
+        value, clean = self._value, self._measure.clean["robust_accuracy"]
+        if math.isnan(value) or (value, clean) <= (self.best or 0, self._clean):
             return
         model = undefended(self.model)
-        self.best, self.best_epoch = value, epoch
+        self.best, self.best_epoch, self._clean = value, epoch, clean
         self._weights = [np.array(w) for w in model.get_weights()]
         if self._path is not None:
             _write(model, self._path)
         if self._folder is not None and epoch >= 0:
             backups.save(
-                self._folder, _FILE, self._weights, best=value, epoch=epoch
+                self._folder,
+                _FILE,
+                self._weights,
+                best=value,
+                epoch=epoch,
+                clean=clean,
             )
 
     def _measuring(self, attack, inputs):

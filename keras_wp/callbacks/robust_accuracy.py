@@ -93,7 +93,7 @@ class RobustAccuracy(keras.callbacks.Callback):
             "inputs": inputs,
             "output": output,
         }
-        self._values = {}
+        self._values, self.clean = {}, {}
 
     @property
     def values(self):
@@ -128,7 +128,7 @@ class RobustAccuracy(keras.callbacks.Callback):
                 logs[name] = value
 
     def _measured(self):
-        return {
+        found = {
             name: evaluate(
                 self.model,
                 data,
@@ -137,6 +137,8 @@ class RobustAccuracy(keras.callbacks.Callback):
                 adaptive=False,
                 audit=False,
                 **self._options,
-            ).robust_accuracy
+            )
             for name, data in self._data.items()
         }
+        self.clean = {n: report.clean_accuracy for n, report in found.items()}
+        return {n: report.robust_accuracy for n, report in found.items()}

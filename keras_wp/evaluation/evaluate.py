@@ -11,7 +11,7 @@ from keras_wp.attacks import adaptive as adapting
 from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
 from keras_wp.cluster import pool
-from keras_wp.evaluation import bracket, request
+from keras_wp.evaluation import bracket, ranges, request
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
 from keras_wp.evaluation.images import Keeper
@@ -257,6 +257,11 @@ def evaluate(
                 *model_checks.chance(clean.correct, classes),
                 *model_checks.pixels(model, units, inputs is not None),
                 *model_checks.short_steps(report.results),
+                *(
+                    ()
+                    if inputs is not None or clean.draws is not None
+                    else ranges.findings(model, data, raw, batch_size, output)
+                ),
             )
             if clean.draws is None:
                 findings += tuple(model_checks.denied(report.results))

@@ -1,24 +1,24 @@
 """`robustify`: robust training in one call."""
 
 import dataclasses
+import warnings
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
-from keras_wp import _checks, attacks, callbacks, datasets
+from keras_wp import _checks, attacks, callbacks
 from keras_wp.convert import to_logits
 from keras_wp.evaluation import evaluate, request
-from keras_wp.evaluation.data import Data, is_endless
+from keras_wp.evaluation.data import Data
 from keras_wp.inputs import Inputs
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
 from keras_wp.recipes.course import Course, Followed, say
+from keras_wp.recipes.data import are_arrays, batches_of, split
 from keras_wp.recipes.recipe import BUDGETS, Recipe
 from keras_wp.reports.report import Report
+from keras_wp.reports.wording import eps_text
 
-# The share of the training images that is held out, and how many at most.
-_HELD_OUT, _MOST_HELD_OUT = 0.1, 1000
 # How the best weights are found: enough to see the difference.
 _VALIDATION_STEPS = 20
 
@@ -27,7 +27,8 @@ class Robustified(NamedTuple):
     """What `robustify` returns.
 
     Attributes:
-        model: The model with its best weights. It returns logits.
+        model: The model with its best weights. It returns logits, and is not
+            compiled.
         report: The `Report` of `keras_wp.evaluate` on it.
         history: By name, a list of values by epoch, as of `keras.Model.fit`.
     """
@@ -61,8 +62,9 @@ def robustify(
 
     The model is trained in place, from the weights that it has: those of a new
     network, or of one that was trained without attacks and is to be tuned. A
-    softmax or sigmoid at its end is left out. For a robust head in the place
-    of an ordinary one, pass `keras_wp.convert.to_robust_head(model)`.
+    softmax at its end is left out: then what is returned is another model of
+    the same weights, which returns logits. For a robust head in the place of
+    an ordinary one, pass `keras_wp.convert.to_robust_head(model)`.
 
     After each epoch the averaged weights are measured on the validation
     images, as they are and under PGD with 20 steps on the margin. Those with
@@ -122,7 +124,7 @@ def robustify(
     _checks.check_positive(eps=eps)
     _checks.check_at_least(1, batch_size=batch_size)
     inputs = described(inputs)
-    train, validation = _split(data, validation_data, seed, steps_per_epoch)
+    train, validation = split(data, validation_data, seed, steps_per_epoch)
     first = Data(validation).first()
     ball = {"eps": float(eps), "norm": norm}
     ball["bounds"] = request.bounds_of_names(inputs, first, eps)
@@ -144,14 +146,15 @@ def robustify(
         course.restore(model)
     else:
         if verbose:
-            say(f"{recipe}; {norm} within {eps:g}{opened}")
+            say(f"{recipe}; {norm} within {eps_text(eps)}{opened}")
         batches = train
         followers = _followers(recipe, course, validation, ball, verbose)
+        best = followers[-2]
         if optimizer is None:
             schedule = keras.callbacks.LearningRateScheduler(recipe.rate)
             followers.insert(0, schedule)
-        if _are_arrays(train):
-            batches = _batches(train, batch_size, seed, augment, course)
+        if are_arrays(train):
+            batches = batches_of(train, batch_size, seed, augment, course)
         else:
             # Keras warns that it cannot shuffle a `tf.data.Dataset`.
             shuffle = not hasattr(train, "element_spec")
@@ -165,6 +168,15 @@ def robustify(
             verbose=0,
         )
         course.end(model)
+        if best.best_epoch < 0:
+            warnings.warn(
+                "No epoch has made the model more robust: it has the weights "
+                "with which it came. Train for more epochs, or with a smaller "
+                "`eps` first (`ramp` of a keras_wp.recipes.Recipe).",
+                stacklevel=2,
+            )
+    if verbose:
+        say(f"attacking with {', '.join(recipe.attacks)}")
     report = evaluate(
         model,
         validation if test_data is None else test_data,
@@ -194,48 +206,6 @@ def _recipe(budget, epochs):
     return dataclasses.replace(budget, epochs=epochs)
 
 
-def _are_arrays(data):
-    return (
-        isinstance(data, (tuple, list))
-        and len(data) == 2
-        and all(hasattr(part, "shape") for part in data)
-    )
-
-
-def _split(data, validation_data, seed, steps_per_epoch=None):
-    """What to train on, and what to choose the weights by."""
-    if _are_arrays(data):
-        x, y = (np.asarray(part) for part in data)
-        if len(x) != len(y):
-            raise ValueError(
-                "`data` must have as many labels as images. Received: "
-                f"{len(x)} images and {len(y)} labels"
-            )
-        y = _checks.class_labels(y)
-        if validation_data is not None:
-            return (x, y), validation_data
-        count = min(int(_HELD_OUT * len(x)), _MOST_HELD_OUT)
-        if not count:
-            raise ValueError(
-                "`data` must have at least 10 images, if a tenth is to be "
-                f"held out. Received: {len(x)}"
-            )
-        order = np.random.default_rng(seed).permutation(len(x))
-        held, kept = np.sort(order[:count]), np.sort(order[count:])
-        return (x[kept], y[kept]), (x[held], y[held])
-    if validation_data is None:
-        raise ValueError(
-            "Argument `validation_data` must be given where `data` are no "
-            f"arrays. Received: data of type {type(data).__name__}"
-        )
-    if steps_per_epoch is None and is_endless(data):
-        raise ValueError(
-            "Argument `steps_per_epoch` must be given where `data` do not end. "
-            "Received: an endless dataset"
-        )
-    return data, validation_data
-
-
 def _with_logits(model):
     """The model without a final softmax, and a word on that."""
     if not isinstance(model, keras.Model):
@@ -244,6 +214,11 @@ def _with_logits(model):
             f"Received: {type(model).__name__}"
         )
     model = undefended(model)
+    if getattr(model, "output_shape", None) == (None, 1):
+        raise ValueError(
+            "Argument `model` must have an output for each class, also of "
+            "two: end it in Dense(2). Received: one output"
+        )
     try:
         opened = to_logits(model)
     except ValueError:  # What it returns is looked at before the training.
@@ -259,17 +234,6 @@ def _loss(loss, recipe):
             from_logits=True, label_smoothing=recipe.label_smoothing
         )
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def _batches(train, batch_size, seed, augment, course):
-    """Arrays as arguments of `fit`, in an order that can be continued."""
-    x, y = train
-    size = min(batch_size, len(x))
-    batches = datasets.batches(
-        x, y, size, seed=seed, first_epoch=course.epoch, augment=augment
-    )
-    steps = len(x) // size
-    return {"x": batches, "steps_per_epoch": steps, "shuffle": False}
 
 
 def _followers(recipe, course, validation, ball, verbose):

@@ -12,7 +12,7 @@ from keras_wp.reports.results import AttackResult as AttackResult
 from keras_wp.reports.shard import Shard
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Report:
     """The result of `keras_wp.evaluate`.
 
@@ -195,12 +195,31 @@ class Report:
     def __str__(self):
         return text.plain(self)
 
+    def __repr__(self):
+        return (
+            f"<Report of {len(self)} images: clean {self.clean_accuracy:.1%}, "
+            f"robust {self.robust_accuracy:.1%}>"
+        )
+
+    def _repr_markdown_(self):
+        return self.to_markdown()  # In a notebook.
+
     def __rich__(self):
         return text.rich(self)
 
-    def to_markdown(self):
-        """The table and the findings in Markdown, with 95 % intervals."""
-        return text.markdown(self)
+    def to_markdown(self, path=None):
+        """The table and the findings in Markdown, with 95 % intervals.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The Markdown text.
+        """
+        markdown = text.markdown(self)
+        if path is not None:
+            pathlib.Path(path).write_text(markdown + "\n", encoding="utf-8")
+        return markdown
 
     def to_json(self, path=None):
         """Everything as JSON, image by image; `from_json` reads it.

@@ -11,7 +11,7 @@ from helpers import message_of, plainly
 import keras_wp
 from keras_wp import recipes
 from keras_wp.recipes.course import Course
-from keras_wp.recipes.training import _split
+from keras_wp.recipes.data import split
 
 EPS = 0.1
 FEW = {"steps": 2, "averaging": 0.5, "learning_rate": 0.1}
@@ -60,7 +60,7 @@ def test_the_best_weights_are_returned_and_measured():
     values = found.history["val_robust_accuracy"]
     assert len(values) == QUICK.epochs and values[-1] < max(values)
     attack = keras_wp.attacks.PGD(eps=EPS, steps=20, loss="margin")
-    _, held_out = _split(images(), None, seed=0)
+    _, held_out = split(images(), None, seed=0)
     again = plainly(model, held_out, [attack])
     assert again.robust_accuracy == max(values)
     x, y = test
@@ -80,12 +80,12 @@ def test_every_budget_trains(budget):
 
 def test_images_held_out_are_not_trained_on():
     data = images(200)
-    (x, y), (x_val, y_val) = _split(data, None, seed=3)
+    (x, y), (x_val, y_val) = split(data, None, seed=3)
     assert len(x) == 180 and len(x_val) == 20
     together = np.concatenate([x, x_val])
     assert len(np.unique(together.reshape(200, -1), axis=0)) == 200
-    (again, _), _ = _split(data, None, seed=3)
-    (other, _), _ = _split(data, None, seed=4)
+    (again, _), _ = split(data, None, seed=3)
+    (other, _), _ = split(data, None, seed=4)
     np.testing.assert_array_equal(x, again)
     assert not np.array_equal(x, other)
 
@@ -178,7 +178,8 @@ def test_a_line_for_each_epoch(capsys):
         "TRADES (beta 6), PGD2, averaged weights (0.5); linf within 0.1; "
         "softmax removed"
     )
-    assert len(lines) == 1 + QUICK.epochs
+    assert len(lines) == QUICK.epochs + 2
+    assert lines[-1] == "attacking with pgd5"
     assert lines[1].startswith("epoch   1/3  loss ")
     assert "validation: clean" in lines[1] and "robust" in lines[1]
 

@@ -186,9 +186,10 @@ def _card(asked, report, history):
         "test_images": len(report),
         "clean": share(report.clean_correct),
         "attacks": {
-            result.name: share(
-                report.clean_correct & ~result.within(result.eps)
-            )
+            result.name: {
+                "accuracy": result.robust_accuracy,
+                "interval": [*result.confidence_interval],
+            }
             for result in report.results
         },
         "worst_case": share(report.robust()),

@@ -1,0 +1,63 @@
+"""What to train on, and what to choose the weights by."""
+
+import numpy as np
+
+from keras_wp import _checks, datasets
+from keras_wp.evaluation.data import is_endless
+
+# The share of the training images that is held out, and how many at most.
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 1000
+
+
+def are_arrays(data):
+    """Whether data are `(x, y)` arrays."""
+    return (
+        isinstance(data, (tuple, list))
+        and len(data) == 2
+        and all(hasattr(part, "shape") for part in data)
+    )
+
+
+def split(data, validation_data, seed, steps_per_epoch=None):
+    """What to train on, and what to choose the weights by."""
+    if are_arrays(data):
+        x, y = (np.asarray(part) for part in data)
+        if len(x) != len(y):
+            raise ValueError(
+                "`data` must have as many labels as images. Received: "
+                f"{len(x)} images and {len(y)} labels"
+            )
+        y = _checks.class_labels(y)
+        if validation_data is not None:
+            return (x, y), validation_data
+        count = min(int(_HELD_OUT * len(x)), _MOST_HELD_OUT)
+        if not count:
+            raise ValueError(
+                "`data` must have at least 10 images, if a tenth is to be "
+                f"held out. Received: {len(x)}"
+            )
+        order = np.random.default_rng(seed).permutation(len(x))
+        held, kept = np.sort(order[:count]), np.sort(order[count:])
+        return (x[kept], y[kept]), (x[held], y[held])
+    if validation_data is None:
+        raise ValueError(
+            "Argument `validation_data` must be given where `data` are no "
+            f"arrays. Received: data of type {type(data).__name__}"
+        )
+    if steps_per_epoch is None and is_endless(data):
+        raise ValueError(
+            "Argument `steps_per_epoch` must be given where `data` do not end. "
+            "Received: an endless dataset"
+        )
+    return data, validation_data
+
+
+def batches_of(train, batch_size, seed, augment, course):
+    """Arrays as arguments of `fit`, in an order that can be continued."""
+    x, y = train
+    size = min(batch_size, len(x))
+    batches = datasets.batches(
+        x, y, size, seed=seed, first_epoch=course.epoch, augment=augment
+    )
+    steps = len(x) // size
+    return {"x": batches, "steps_per_epoch": steps, "shuffle": False}
