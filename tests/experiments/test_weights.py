@@ -13,7 +13,11 @@ import keras_wp as kwp
 from keras_wp.experiments.studies import weights
 from keras_wp.models import trained
 
-pytestmark = pytest.mark.once
+pytestmark = [
+    pytest.mark.once,
+    # A few images and one epoch need not make a network more robust.
+    pytest.mark.filterwarnings("ignore:No epoch has made the model"),
+]
 NAME = "digits"
 
 
