@@ -57,6 +57,8 @@ class Data:
                     "`data` must have as many labels as images. Received: "
                     f"{len(x)} images and {len(y)} labels"
                 )
+            if x.ndim == axes:  # The axis of one channel, as Keras adds it.
+                x = x[..., None]
             self._pair, self.total = (x, _checks.class_labels(y)), len(x)
         elif not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
             raise ValueError(

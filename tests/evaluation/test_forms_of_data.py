@@ -64,6 +64,7 @@ FORMS = {
     "one-hot integers": lambda x, y: (x, one_hot(y).astype(int)),
     "floats": lambda x, y: (x.astype(np.float64), y.astype(np.float32)),
     "list": lambda x, y: [x, y],
+    "no channel": lambda x, y: (x[..., 0], y),
     "dictionary": lambda x, y: {"image": x, "label": y, "id": y},
     "two batches": lambda x, y: [(x[:9], y[:9]), (x[9:], y[9:])],
     "two lists": lambda x, y: [[x[:9], y[:9]], [x[9:], y[9:]]],
