@@ -13,6 +13,9 @@ from keras_wp import attacks, datasets
 from keras_wp.datasets import generated as files
 from keras_wp.defenses import AdversarialTraining
 
+pytestmark = pytest.mark.once
+
+
 SHAPE = (5, 5, 1)
 
 

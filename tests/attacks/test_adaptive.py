@@ -9,6 +9,9 @@ import keras_wp as kwp
 from keras_wp.attacks import adaptive
 from keras_wp.inspection.classifier import Classifier
 
+pytestmark = pytest.mark.once
+
+
 PGD = kwp.attacks.PGD(eps=0.2, steps=5)
 
 

@@ -22,6 +22,9 @@ from keras_wp.audit import budget_checks, gradient_checks, model_checks, run
 from keras_wp.inspection.view import View
 from keras_wp.reports import findings as kinds
 
+pytestmark = pytest.mark.once
+
+
 # The others are in `benchmarks/audit_table.py`: each takes a minute or more.
 BROKEN = (
     "tanh x3, head, dense",

@@ -15,6 +15,9 @@ from keras_wp import attacks
 from keras_wp.callbacks import RobustAccuracy
 from keras_wp.defenses import AdversarialTraining
 
+pytestmark = pytest.mark.once
+
+
 X, Y = random_images(20), np.arange(20) % 5
 X_TEST, Y_TEST = random_images(15, seed=3), np.arange(15) % 5
 ATTACK = attacks.PGD(eps=0.05, steps=2)

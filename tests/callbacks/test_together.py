@@ -10,6 +10,9 @@ import pytest
 import keras_wp
 from keras_wp import callbacks, defenses
 
+pytestmark = pytest.mark.once
+
+
 EPS, EPOCHS = 0.1, 6
 
 

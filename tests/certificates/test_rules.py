@@ -11,6 +11,9 @@ from slopes import lengths, sampled, steepest
 from keras_wp.certificates.graph import Graph
 from keras_wp.lipschitz.norms import upper_lengths
 
+pytestmark = pytest.mark.once
+
+
 SHAPE = (6, 6, 2)
 
 

@@ -20,6 +20,9 @@ import keras_wp
 from keras_wp import attacks
 from keras_wp.defenses import MART, TRADES, AdversarialTraining
 
+pytestmark = pytest.mark.once
+
+
 ATTACK = attacks.PGD(eps=0.3, steps=2, step_size=0.1, bounds=(0.0, 1.0))
 
 

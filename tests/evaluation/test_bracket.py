@@ -14,6 +14,9 @@ from keras_wp import attacks
 from keras_wp.evaluation import bracket
 from keras_wp.reports.report import Report
 
+pytestmark = pytest.mark.once
+
+
 EPS = [0.02, 0.1, 0.6]
 NAME = "PGD10-margin-l2"
 QUICK = {"adaptive": False, "audit": False, "progress": False}

@@ -15,6 +15,8 @@ from keras_wp.audit import model_checks
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
 from keras_wp.inspection.classifier import Classifier
 
+pytestmark = pytest.mark.once
+
 
 class Noise(layers.Layer):
     """Noise in inference, which may begin where pixels leave a range."""

@@ -15,6 +15,9 @@ from processes import LIMIT, environment, start_python
 
 import keras_wp
 
+pytestmark = pytest.mark.once
+
+
 EPOCHS = 8
 SETTINGS = (
     "--dataset=mnist",

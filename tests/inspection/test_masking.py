@@ -12,6 +12,8 @@ from keras_wp.attacks.surrogate import Surrogate
 from keras_wp.inspection import behavior, masking
 from keras_wp.inspection.classifier import Classifier
 
+pytestmark = pytest.mark.once
+
 
 def top_five(x):
     return ops.where(x >= ops.top_k(x, 5)[0][:, -1:], x, 0.0)

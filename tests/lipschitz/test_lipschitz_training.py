@@ -13,6 +13,9 @@ import keras_wp as kwp
 from keras_wp import metrics
 from keras_wp.losses import CertifiedMargin
 
+pytestmark = pytest.mark.once
+
+
 SHAPE = (8, 8, 1)
 
 

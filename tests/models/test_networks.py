@@ -16,6 +16,8 @@ from keras_wp.models import (
     wide_resnet,
 )
 
+pytestmark = pytest.mark.once
+
 
 def test_networks_are_public():
     assert keras_wp.models.small_cnn is small_cnn

@@ -90,6 +90,7 @@ def test_images_held_out_are_not_trained_on():
     assert not np.array_equal(x, other)
 
 
+@pytest.mark.once
 def test_a_softmax_is_left_out():
     found = robustify(network("softmax"), images())
     logits = found.model.predict(images(10)[0], verbose=0)
@@ -97,6 +98,7 @@ def test_a_softmax_is_left_out():
     assert found.report.robust_accuracy > 0.9
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "scale, dtype, eps",
     [(255, "uint8", EPS), (255, "uint8", 255 * EPS), (255, "float32", 25.5)],
@@ -112,6 +114,7 @@ def test_bytes_are_pixels(scale, dtype, eps):
     assert found.report.robust_accuracy > 0.9
 
 
+@pytest.mark.once
 def test_a_dataset_is_trained_on():
     import tensorflow as tf
 
@@ -120,6 +123,7 @@ def test_a_dataset_is_trained_on():
     assert found.report.robust_accuracy > 0.9
 
 
+@pytest.mark.once
 def test_the_budget_grows(monkeypatch):
     seen = []
     original = keras_wp.defenses.TRADES.make_train_function
@@ -171,6 +175,7 @@ def test_an_interrupted_training_continues(tmp_path, monkeypatch):
     assert again.history == continued.history
 
 
+@pytest.mark.once
 def test_a_line_for_each_epoch(capsys):
     robustify(network("softmax"), images(), verbose=1)
     lines = capsys.readouterr().out.splitlines()
