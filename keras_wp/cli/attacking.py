@@ -69,6 +69,7 @@ def attacked(args, model, images, **options_of_files):
         environment={
             **report.environment,
             "dataset": images.name,
+            "pixels": str(taken),
             "command": shlex.join(args.call),
         },
     )

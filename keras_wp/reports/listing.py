@@ -20,12 +20,15 @@ def call(report):
         options += "    certify=True,\n"
     if not env.get("audit"):
         options += "    audit=False,\n"
+    told = [repr(env.get("dataset", f"the same {len(report)} images"))]
+    told += [f"pixels in {env['pixels']}"] if "pixels" in env else []
+    told += [env["assumed"]] if env.get("assumed") else []
     return f"""\
 import keras
 import keras_wp
 
 model = keras.saving.load_model("model.keras")
-x, y = ...  # {env.get("dataset", f"the same {len(report)} images")!r}
+x, y = ...  # {"; ".join(told)}
 attacks = [
 {attacks}]
 report = keras_wp.evaluate(

@@ -32,6 +32,10 @@ def test_call_names_options_and_what_earlier_reports_do_not_tell():
     text = listing.call(report)
     assert "    adaptive=[...],  # 'linear, model-teacher'\n" in text
     report.environment.update(adaptive=False, audit=False)
+    report.environment.update(dataset="digits.npz", pixels="[0, 1]")
+    assert "x, y = ...  # 'digits.npz'; pixels in [0, 1]\n" in (
+        listing.call(report)
+    )
     text = listing.call(report)
     assert "    seed=1,\n    adaptive=False,\n    audit=False,\n)" in text
 
