@@ -62,6 +62,7 @@ def test_a_network_and_its_card(tiny, tmp_path, monkeypatch):
     assert kwp.models.card(NAME) == card
 
 
+@pytest.mark.slow
 def test_generated_images_are_mixed_in(tiny, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "generated.npz"

@@ -101,7 +101,11 @@ def test_a_softmax_is_left_out():
 @pytest.mark.once
 @pytest.mark.parametrize(
     "scale, dtype, eps",
-    [(255, "uint8", EPS), (255, "uint8", 255 * EPS), (255, "float32", 25.5)],
+    [
+        (255, "uint8", EPS),
+        pytest.param(255, "uint8", 255 * EPS, marks=pytest.mark.slow),
+        pytest.param(255, "float32", 25.5, marks=pytest.mark.slow),
+    ],
 )
 def test_bytes_are_pixels(scale, dtype, eps):
     x, y = images(scale=scale)

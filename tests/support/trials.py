@@ -24,8 +24,10 @@ def trial_of(model, x, eps, norm="linf", robust=None, attacks=()):
     """The trial of an evaluation of images that the model has labelled."""
     logits = ops.convert_to_numpy(model(ops.convert_to_tensor(x)))
     found = clean(model, x, logits.argmax(-1))
+    classifier = Classifier(model)
+    classifier.kept = model  # Which it does not keep alive itself.
     trial = Subject(
-        classifier=Classifier(model),
+        classifier=classifier,
         clean=found,
         norm=norm,
         eps=eps,
