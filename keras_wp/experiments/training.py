@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 import keras_wp as kwp
+from keras_wp.callbacks.backups import iterations
 from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (
@@ -188,12 +189,6 @@ def _restore(run, model):
     done = [record for record in history if record["iterations"] <= steps]
     print(f"Resuming after epoch {len(done)}.")
     return done, len(done)
-
-
-def iterations(model):
-    """How many steps of the optimizer there have been."""
-    # Not `int`, which does not know a mirrored variable.
-    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 class Epochs(keras.callbacks.Callback):

@@ -147,7 +147,6 @@ def robustify(
     else:
         if verbose:
             say(f"{recipe}; {norm} within {eps_text(eps)}{opened}")
-        batches = train
         followers = _followers(recipe, course, validation, ball, verbose)
         best = followers[-2]
         if optimizer is None:

@@ -6,9 +6,6 @@ import math
 import pathlib
 import string
 
-from rich.console import Group
-from rich.text import Text
-
 from keras_wp.reports import text, wording
 from keras_wp.reports.comparable import (
     check_same,
@@ -16,6 +13,7 @@ from keras_wp.reports.comparable import (
     order,
     unequal,
 )
+from keras_wp.reports.compared import Compared
 from keras_wp.reports.findings import Finding, gravest_first
 from keras_wp.reports.html_compared import comparison_page
 from keras_wp.reports.pairs import Pair, counted
@@ -24,7 +22,7 @@ from keras_wp.reports.statistics import wilson
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Compared):
     """The result of `keras_wp.compare`. Printing it shows a table.
 
     `comparison["PGD20"]` is the `Pair` of that condition, with the largest eps
@@ -100,27 +98,6 @@ class Comparison:
             "95 % interval; p-value of McNemar's exact test, for each row by "
             "itself"
         )
-
-    def __str__(self):
-        lines = text.aligned(self._rows(), rule_at_end=False)
-        findings = ["", self.headline, *text.findings_plain(self.findings)]
-        return "\n".join([self._caption(), "", *lines, *findings])
-
-    def __rich__(self):
-        return Group(
-            text.captioned(self._caption(), self._rows()),
-            Text(self.headline),
-            *text.findings_rich(self.findings),
-        )
-
-    def to_markdown(self):
-        """The table, the findings, and what they are of, in Markdown."""
-        table = text.markdown_table(self._rows())
-        findings = text.findings_markdown(self.findings)
-        sides = zip(self.names, self.environments, strict=False)
-        made = [text.made_with(*side) for side in sides]
-        parts = [self._caption(), "", table, self.headline + "\n" + findings]
-        return "\n".join([*parts, *made])
 
     def to_html(self, path=None):
         """The table and the findings as one HTML page, without the network.

@@ -4,10 +4,8 @@ import dataclasses
 import json
 import pathlib
 
-from rich.console import Group
-from rich.text import Text
-
 from keras_wp.reports import text, wording
+from keras_wp.reports.compared import Compared
 from keras_wp.reports.comparison import Comparison, doubts, letters
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.html_compared import leaderboard_page
@@ -46,7 +44,7 @@ class Standing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaderboard:
+class Leaderboard(Compared):
     """The result of `keras_wp.compare` for more than two models.
 
     Printing it shows a table, the best model first.
@@ -179,27 +177,6 @@ class Leaderboard:
                 *shares,
                 *_difference(standing),
             ]
-
-    def __str__(self):
-        lines = text.aligned(self._rows(), rule_at_end=False)
-        findings = ["", self.headline, *text.findings_plain(self.findings)]
-        return "\n".join([self._caption(), "", *lines, *findings])
-
-    def __rich__(self):
-        return Group(
-            text.captioned(self._caption(), self._rows()),
-            Text(self.headline),
-            *text.findings_rich(self.findings),
-        )
-
-    def to_markdown(self):
-        """The table, the findings, and what they are of, in Markdown."""
-        table = text.markdown_table(self._rows())
-        findings = text.findings_markdown(self.findings)
-        sides = zip(self.names, self.environments, strict=True)
-        made = [text.made_with(*side) for side in sides]
-        parts = [self._caption(), "", table, self.headline + "\n" + findings]
-        return "\n".join([*parts, *made])
 
     def to_html(self, path=None):
         """All conditions and the findings as one HTML page.
