@@ -6,6 +6,9 @@ makes of it. Each number of images has a process of its own, whose largest
 resident set is reported.
 
     python -m benchmarks.memory --counts=100,1000,10000
+
+With `--workers=2`, attacks run on actors of Ray, and the memory is that of the
+driver alone.
 """
 
 import json
@@ -23,6 +26,7 @@ from benchmarks.common import FLAGS, record
 
 flags.DEFINE_list("counts", ["100", "1000", "10000"], "Numbers of images.")
 flags.DEFINE_integer("count", 0, "Evaluate on so many in this process.")
+flags.DEFINE_integer("workers", 0, "Actors of Ray; 0 for this process.")
 flags.DEFINE_integer("steps", 3, "Of each run of AutoAttack.")
 flags.DEFINE_integer("queries", 10, "Of AutoAttack's Square.")
 flags.DEFINE_float("eps", 0.004, "Budget in l-infinity.")
@@ -64,8 +68,14 @@ def measure(count):
         eps=FLAGS.eps, steps=FLAGS.steps, queries=FLAGS.queries
     )
     begun = time.perf_counter()
+    workers = FLAGS.workers
     report = kwp.evaluate(
-        model, Stream(model, count), [attack], adaptive=False, audit=False
+        model,
+        Stream(model, count),
+        [attack],
+        adaptive=False,
+        audit=False,
+        cluster=kwp.cluster.Ray(workers=workers) if workers else None,
     )
     return {
         "images": count,
@@ -105,6 +115,7 @@ def main(_):
         {
             "data": "noise, labelled by the network",
             "attack": f"AutoAttack({FLAGS.steps}, {FLAGS.queries})",
+            "workers": FLAGS.workers,
             "figures": [in_process(int(count)) for count in FLAGS.counts],
         }
     )

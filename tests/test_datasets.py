@@ -117,9 +117,10 @@ def test_missing_set_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         datasets.load("cifar100", data_dir=tmp_path)
     assert str(error.value) == (
-        f"The data set 'cifar100' is not in {tmp_path}. Point `data_dir` or "
-        "the environment variable TFDS_DATA_DIR at a TensorFlow Datasets "
-        "directory that has it; or, where there is a network, let Python call "
+        f"The data set 'cifar100' is not in {tmp_path}. Point the "
+        "environment variable TFDS_DATA_DIR, or the option `data_dir`, at a "
+        "TensorFlow Datasets directory that has it; or, where there is a "
+        "network, let Python call "
         "keras_wp.datasets.load('cifar100', download=True)."
     )
     assert list(tmp_path.iterdir()) == []

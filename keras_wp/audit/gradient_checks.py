@@ -8,6 +8,7 @@ from keras_wp.attacks import FGSM
 from keras_wp.audit.subject import DRAWS, SMALL
 from keras_wp.objectives import adversarial_margin
 from keras_wp.reports.findings import Finding, severity_of
+from keras_wp.reports.wording import eps_text
 
 # A gradient is right about so small a step, or promises a little too much.
 # One that promises ten times too much is the slope of a ripple.
@@ -86,8 +87,8 @@ def one_step_wins(subject):
     yield Finding(
         "warning",
         f"A single gradient step fooled {only} of {len(subject.sample)} images "
-        f"that {subject.strongest.name} did not fool at {subject.norm} "
-        f"{subject.eps:.4g}: many steps ought to do better.",
+        f"that {subject.strongest.name} did not fool at {subject.budget}: "
+        "many steps ought to do better.",
         subject.evidence(
             attack=subject.strongest.name,
             images=len(subject.sample),
@@ -112,8 +113,8 @@ def accuracy_rises(subject):
                 "warning",
                 f"The accuracy under {name} rises from "
                 f"{small.robust_accuracy:.1%} to {large.robust_accuracy:.1%} "
-                f"as eps grows from {small.eps:.4g} to {large.eps:.4g}: the "
-                "attack gets lost.",
+                f"as eps grows from {eps_text(small.eps)} to "
+                f"{eps_text(large.eps)}: the attack gets lost.",
                 {
                     "attack": name,
                     "norm": subject.norm,

@@ -119,9 +119,10 @@ def planted(subject):
     if count < FEWEST or not attacks:
         yield Finding(
             "info",
-            f"Adversarial examples could be planted at {count} of {len(x)} "
-            f"images, by read-outs of the model's {where}, and "
-            f"{len(attacks)} attacks could look for them.",
+            "The attacks were not tested on adversarial examples known to "
+            f"exist: such could be made at {count} of {len(x)} images, with "
+            f"the model's {where}, and {len(attacks)} attacks could look for "
+            "them.",
             subject.evidence(planted=count, images=len(x), read_outs=where),
             "planted",
         )
@@ -131,9 +132,12 @@ def planted(subject):
         planted=count, images=len(x), read_outs=where, found=found
     )
     name, best = max(found.items(), key=lambda item: item[1])
-    told = f"Of {count} examples planted by read-outs of the {where}, found: "
+    told = (
+        f"A test of the attacks on {count} adversarial examples known to exist "
+        f"(planted with the model's {where}). Found by "
+    )
     told += "; ".join(
-        f"{label} {k} ({interval(k, count)})" for label, k in found.items()
+        f"{label}: {k} ({interval(k, count)})" for label, k in found.items()
     )
     weak = [label for label, k in found.items() if k < ENOUGH * count]
     if severity_of(float(subject.robust.mean())) is None or not weak:

@@ -109,7 +109,7 @@ def _budgets(report):
 def _summary(trials, begun):
     words = [
         f"{len(t.sample)} images and {len(t.survivors)} of those that counted "
-        f"as robust at {t.norm} {t.eps:.4g}"
+        f"as robust at {t.budget}"
         for t in trials
     ]
     return Finding(

@@ -10,6 +10,7 @@ from keras_wp import _checks, _noise
 from keras_wp.attacks import APGD, PGD, adaptive
 from keras_wp.engine import predict, stream
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
+from keras_wp.reports import wording
 from keras_wp.reports.findings import severity_of
 
 # So many images for each question. Of 50 that stand for 60 % of the data, one
@@ -70,7 +71,7 @@ class Subject:
     @property
     def budget(self):
         """The norm and the budget, as text."""
-        return f"{self.norm} {self.eps:.4g}"
+        return wording.budget(self.norm, self.eps)
 
     @property
     def small_step(self):

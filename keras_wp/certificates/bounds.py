@@ -78,3 +78,17 @@ class Joined(NamedTuple):
 
 def _finite(size, error):
     return Bound(size, np.where(size < _FINITE, error, np.inf))
+
+
+def few_operations(constant, operations=1):
+    """So many roundings of each number."""
+
+    def rounding(size, at_zero):
+        total = constant * size + at_zero
+        return norms.gamma(operations) * total + norms.FLUSHED
+
+    return Rule(constant, rounding)
+
+
+# What moves numbers, or drops some.
+EXACT = Rule(1.0)

@@ -10,13 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_wp.certificates.bounds import Rule
+from keras_wp.certificates import linear_rules
+from keras_wp.certificates.bounds import EXACT, Rule, few_operations
 from keras_wp.certificates.refusals import ADVICE, OWN, refuse
 from keras_wp.lipschitz import norms
 
 # Relative error of an elementary function in float32, at most. Libraries
 # promise none; `tests/certificates/test_rules.py` measures them.
 _FUNCTION = 2.0**-19
+# Absolute error of an exponential below 1, likewise.
+_EXPONENTIAL = 2.0**-21
 
 
 def rule_of(step):
@@ -87,95 +90,55 @@ def _elementary(constant):
     return Rule(constant, rounding)
 
 
-def _few_operations(constant, operations=1):
-    """So many roundings of each number."""
-
-    def rounding(size, at_zero):
-        total = constant * size + at_zero
-        return norms.gamma(operations) * total + norms.FLUSHED
-
-    return Rule(constant, rounding)
-
-
-_EXACT = Rule(1.0)
-
-
-def _kernel(step):
-    """A dense layer or a convolution."""
-    layer = step.operation
-    if getattr(layer, "lora_enabled", False) or layer.quantization_mode:
-        refuse(step, "certify the model without LoRA and quantization")
-    if getattr(layer, "groups", 1) != 1:
-        refuse(step, "use a convolution without groups")
-    kernel = layer.kernel
-    matrix = len(kernel.shape) == 2
-    norm = norms.matrix_norm if matrix else norms.convolution_norm
-
-    def rounding(size, at_zero):
-        return norms.products_error(kernel, size, at_zero)
-
-    return Rule(norm(kernel), rounding)
-
-
 def _rectified(step):
     layer = step.operation
     if layer.threshold:
         refuse(step, "use a ReLU without threshold, which does not jump")
-    return _few_operations(max(1.0, _slope(layer)))
+    return few_operations(max(1.0, _slope(layer)))
 
 
 def _leaky(step):
-    return _few_operations(max(1.0, _slope(step.operation)))
+    return few_operations(max(1.0, _slope(step.operation)))
+
+
+def _exponential(constant, alpha):
+    """`alpha (exp(x) - 1)` below zero, where a backend may round `exp(x)`."""
+
+    def rule(step):
+        numbers = math.prod(step.outputs[0].shape[1:])
+        lost = alpha * _EXPONENTIAL * math.sqrt(numbers)
+        known = _elementary(constant).rounding
+        return Rule(constant, lambda *given: known(*given) + lost)
+
+    return rule
+
+
+def _elu(step):
+    alpha = abs(float(np.float32(step.operation.alpha)))
+    return _exponential(max(1.0, alpha), alpha)(step)
+
+
+def _parametric(step):
+    slopes = np.abs(norms.float64(step.operation.alpha))
+    return few_operations(max(1.0, float(slopes.max())))
 
 
 def _slope(layer):
     return abs(float(np.float32(layer.negative_slope)))
 
 
-def _rescaled(step):
-    scale = np.abs(np.asarray(step.operation.scale, np.float32))
-    return _few_operations(float(scale.max()), 3)
-
-
-def _windows(layer):
-    """Pixels of a window, and in how many windows a pixel may lie."""
-    pool, strides = layer.pool_size, layer.strides
-    shared = math.prod(
-        math.ceil(p / s) for p, s in zip(pool, strides, strict=True)
-    )
-    return math.prod(pool), shared
-
-
-def _max_pooling(step):
-    return Rule(math.sqrt(_windows(step.operation)[1]))
-
-
-def _average_pooling(step):
-    pixels, shared = _windows(step.operation)
-    # At the border, the mean may be that of fewer pixels.
-    fewest = pixels if step.operation.padding == "valid" else 1
-    return _few_operations(math.sqrt(shared / fewest), pixels + 1)
-
-
-def _global_average(step):
-    shape = step.inputs[0].shape[1:]
-    last = step.operation.data_format == "channels_last"
-    pixels = math.prod(shape[:-1] if last else shape[1:])
-    return _few_operations(1 / math.sqrt(pixels), pixels + 1)
-
-
 def _reshaped(step):
     (symbol,), (output,) = step.inputs, step.outputs
     if math.prod(symbol.shape[1:]) != math.prod(output.shape[1:]):
         refuse(step, "keep the axis of the images apart from the others")
-    return _EXACT
+    return EXACT
 
 
 def _transposed(step):
     axes = step.operation.axes
     if not axes or axes[0] != 0:
         refuse(step, "keep the axis of the images in front")
-    return _EXACT
+    return EXACT
 
 
 def _constant(step):
@@ -192,13 +155,13 @@ def _unbroadcast(step):
 
 def _shifted(step):
     _unbroadcast(step)
-    return _few_operations(1.0, 2)
+    return few_operations(1.0, 2)
 
 
 def _multiplied(step):
     _unbroadcast(step)
     factors = np.abs(_constant(step).astype(float))
-    return _few_operations(float(factors.max()), 2)
+    return few_operations(float(factors.max()), 2)
 
 
 def _divided(step):
@@ -208,7 +171,7 @@ def _divided(step):
     divisors = np.abs(_constant(step).astype(float))
     if not divisors.min() > 0:
         refuse(step, "divide by numbers other than 0 only")
-    return _few_operations(float((1 / divisors).max()), 3)
+    return few_operations(float((1 / divisors).max()), 3)
 
 
 def _matmul(step):
@@ -223,33 +186,47 @@ def _matmul(step):
 
 
 _LAYERS = {
-    keras.layers.ActivityRegularization: _EXACT,
-    keras.layers.AveragePooling2D: _average_pooling,
-    keras.layers.Conv2D: _kernel,
-    keras.layers.Cropping2D: _EXACT,
-    keras.layers.Dense: _kernel,
-    keras.layers.Dropout: _EXACT,
-    keras.layers.Flatten: _EXACT,
-    keras.layers.GaussianDropout: _EXACT,
-    keras.layers.GaussianNoise: _EXACT,
-    keras.layers.GlobalAveragePooling2D: _global_average,
-    keras.layers.GlobalMaxPooling2D: _EXACT,
-    keras.layers.Identity: _EXACT,
+    keras.layers.ActivityRegularization: EXACT,
+    keras.layers.AveragePooling2D: linear_rules.average_pooling,
+    keras.layers.Conv1D: linear_rules.kernel,
+    keras.layers.Conv2D: linear_rules.kernel,
+    keras.layers.Cropping2D: EXACT,
+    keras.layers.Dense: linear_rules.kernel,
+    keras.layers.DepthwiseConv2D: linear_rules.kernel,
+    keras.layers.Dropout: EXACT,
+    keras.layers.ELU: _elu,
+    keras.layers.Flatten: EXACT,
+    keras.layers.GaussianDropout: EXACT,
+    keras.layers.GaussianNoise: EXACT,
+    keras.layers.GlobalAveragePooling2D: linear_rules.global_average,
+    keras.layers.GlobalMaxPooling2D: EXACT,
+    keras.layers.Identity: EXACT,
     keras.layers.LeakyReLU: _leaky,
-    keras.layers.MaxPooling2D: _max_pooling,
-    keras.layers.Permute: _EXACT,
+    keras.layers.MaxPooling2D: linear_rules.max_pooling,
+    keras.layers.Normalization: linear_rules.normalized,
+    keras.layers.PReLU: _parametric,
+    keras.layers.Permute: EXACT,
     keras.layers.ReLU: _rectified,
-    keras.layers.Rescaling: _rescaled,
-    keras.layers.Reshape: _EXACT,
-    keras.layers.SpatialDropout2D: _EXACT,
-    keras.layers.ZeroPadding2D: _EXACT,
+    keras.layers.Rescaling: linear_rules.rescaled,
+    keras.layers.Reshape: EXACT,
+    keras.layers.SpatialDropout2D: EXACT,
+    keras.layers.UpSampling2D: linear_rules.repeated,
+    keras.layers.ZeroPadding2D: EXACT,
 }
 _FUNCTIONS = {
+    "elu": _exponential(1.0, 1.0),
     # Its steepest slope is 1.12891, that of its approximation 1.12898.
     "gelu": _elementary(1.129),
-    "leaky_relu": _few_operations(1.0),
-    "linear": _EXACT,
-    "relu": _EXACT,
+    "hard_sigmoid": few_operations(1 / 6, 3),
+    "hard_tanh": EXACT,
+    "leaky_relu": few_operations(1.0),
+    "linear": EXACT,
+    # Its steepest slope is 1.08850.
+    "mish": _elementary(1.0886),
+    "relu": EXACT,
+    "relu6": EXACT,
+    # Its steepest slope is 1.75810, where the exponential begins.
+    "selu": _exponential(1.7581, 1.7581),
     "sigmoid": _elementary(0.25),
     # Its steepest slope is 1.09984.
     "silu": _elementary(1.0999),
@@ -257,15 +234,20 @@ _FUNCTIONS = {
     "tanh": _elementary(1.0),
 }
 _OPERATIONS = {
-    "Absolute": _EXACT,
+    "Absolute": EXACT,
     "Add": _shifted,
     "Divide": _divided,
     "Gelu": _FUNCTIONS["gelu"],
+    "HardSigmoid": _FUNCTIONS["hard_sigmoid"],
+    "HardTanh": _FUNCTIONS["hard_tanh"],
     "Matmul": _matmul,
+    "Mish": _FUNCTIONS["mish"],
     "Multiply": _multiplied,
-    "Negative": _EXACT,
-    "Relu": _EXACT,
+    "Negative": EXACT,
+    "Relu": EXACT,
+    "Relu6": EXACT,
     "Reshape": _reshaped,
+    "Selu": _FUNCTIONS["selu"],
     "Sigmoid": _FUNCTIONS["sigmoid"],
     "Silu": _FUNCTIONS["silu"],
     "Softplus": _FUNCTIONS["softplus"],

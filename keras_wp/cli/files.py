@@ -44,7 +44,7 @@ def write(result, path, **options):
     elif path.suffix == ".json":
         result.to_json(path)
     else:
-        path.write_text(result.to_markdown(), encoding="utf-8")
+        result.to_markdown(path)
 
 
 def show(result):

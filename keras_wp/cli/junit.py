@@ -9,6 +9,8 @@ import platform
 import re
 from xml.etree import ElementTree
 
+from keras_wp.reports.wording import eps_text
+
 # What XML 1.0 cannot hold.
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -37,7 +39,7 @@ def encode(report, model, least, shortfalls):
     _case(suite, model, name, seconds, shortfalls)
     largest = report.threat_model
     for result in report.results:
-        budget = "" if result.eps is None else f" {result.eps:.4g}"
+        budget = "" if result.eps is None else f" {eps_text(result.eps)}"
         name = f"{result.name}, {result.norm}{budget}"
         accuracy = result.robust_accuracy
         counts = largest.get(result.norm) == result.eps

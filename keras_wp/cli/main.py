@@ -1,6 +1,7 @@
 """The entry: parse, run, and turn errors into one sentence."""
 
 import argparse
+import difflib
 import re
 import sys
 import warnings
@@ -45,6 +46,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"keras_wp: error: {message} (see {self.prog} -h)\n")
 
+    def refuse(self, unknown):
+        """Say which arguments there are not, and which may be meant."""
+        told = [text for text in unknown if text.startswith("-")] or unknown
+        for place, text in enumerate(told):
+            near = difflib.get_close_matches(
+                text.partition("=")[0], self._option_string_actions, 1
+            )
+            told[place] += f" (did you mean {near[0]}?)" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(told)}")
+
 
 def program():
     """How this program is called, as a user would."""
@@ -73,6 +84,7 @@ def parser():
             description=getattr(command, "DESCRIPTION", command.HELP),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        added.set_defaults(refuse=added.refuse)
         command.add_arguments(added)
     return top
 
@@ -90,7 +102,9 @@ def main(argv=None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = parser().parse_args(_joined(argv))
+        args, unknown = parser().parse_known_args(_joined(argv))
+        if unknown:
+            args.refuse(unknown)
     except SystemExit as end:
         return end.code
     args.call = [*program().split(), *argv]

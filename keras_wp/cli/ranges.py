@@ -3,16 +3,12 @@
 Its first layers may tell, and so may the images that it classifies correctly.
 """
 
-import math
-
-import numpy as np
-
 from keras_wp._units import Units
 from keras_wp.audit import model_checks
 from keras_wp.cli import files
 from keras_wp.cli.pixels import USUAL, Pixels
-from keras_wp.engine import predict
-from keras_wp.inspection.classifier import Classifier
+from keras_wp.evaluation import ranges
+from keras_wp.evaluation.data import Data
 from keras_wp.inspection.ranges import takes_bytes
 from keras_wp.inspection.view import View
 
@@ -37,16 +33,16 @@ def found(model, images, output=None):
     """
     own = Pixels(*images.bounds)
     usual = list(dict.fromkeys([own, *(Pixels(*bounds) for bounds in USUAL)]))
-    x, y = _sample(images)
     if takes_bytes(model):
         return Pixels(*USUAL[1])
+    x, y = ranges.first(Data(images.data), _IMAGES)
     judged = [_correct(model, pixels, x, y, output) for pixels in usual]
     if None in judged:
         return own
     classes = judged[0][1]
     right = {p: r for p, (r, _) in zip(usual, judged, strict=True)}
     most = max(right.values(), key=lambda r: r.sum())
-    good = [p for p in usual if not _clearly_more(most, right[p])]
+    good = [p for p in usual if not ranges.clearly_better(most, right[p])]
     if any(model_checks.chance(most, classes)):
         raise ValueError(
             f"The model classifies {most.mean():.0%} of {len(x)} images "
@@ -65,39 +61,14 @@ def found(model, images, output=None):
     return good[0]
 
 
-def _clearly_more(one, other):
-    """Whether one of two is right on more of the same images, beyond chance."""
-    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
-    return gained - lost > 2 * math.sqrt(gained + lost)
-
-
-def _sample(images):
-    """The first images and labels."""
-    pair = images.data
-    if not isinstance(pair, tuple):
-        batches, count = [], 0
-        for x, y in pair:
-            batches.append((x, y))
-            count += len(x)
-            if count >= _IMAGES:
-                break
-        pair = map(np.concatenate, zip(*batches, strict=True))
-    x, y = (np.asarray(part)[:_IMAGES] for part in pair)
-    if y.ndim == 2:
-        y = y[:, 0] if y.shape[1] == 1 else y.argmax(-1)
-    return x, y
-
-
 def _correct(model, pixels, x, y, output):
     """Which images are classified correctly, and among how many classes.
 
     None if the model cannot be asked: `evaluate` then says why.
     """
     units = Units(Pixels().bounds, pixels.inputs, pixels.of(x))
-    classifier = Classifier(model, View(units, pixels.inputs, output))
+    view = View(units, pixels.inputs, output)
     try:
-        classifier.settle(x)
-        logits = predict.logits(classifier, x, _IMAGES)
+        return ranges.correct(model, view, x, y, _IMAGES)
     except ValueError:
         return None
-    return logits.argmax(-1) == y, logits.shape[-1]

@@ -3,6 +3,7 @@
 import pathlib
 
 from keras_wp.cli import arguments, files, junit, sarif
+from keras_wp.reports import wording
 
 # That of `main` for a report that falls short.
 FAILED = 3
@@ -73,7 +74,7 @@ def shortfalls(report, least):
         told.append(f"{lacking}.")
     if report.robust_accuracy < least:
         budgets = ", ".join(
-            f"{norm} {eps:.4g}" for norm, eps in report.threat_model.items()
+            wording.budget(*pair) for pair in report.threat_model.items()
         )
         told.append(
             f"robust accuracy is {report.robust_accuracy:.4g} within "

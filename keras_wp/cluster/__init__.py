@@ -2,20 +2,19 @@
 
 from keras_wp.cluster.merge import merge
 from keras_wp.cluster.ray import Ray
+from keras_wp.cluster.sharded import in_shards
 
-__all__ = ["Ray", "merge", "pool"]
+__all__ = ["Ray", "in_shards", "merge", "of"]
 
 
-def pool(cluster, session, view):
-    """The `Pool` of workers for an evaluation.
+def of(cluster):
+    """The cluster that is meant: something with a method `pool`.
 
     Args:
-        cluster: `"ray"`, or what has a method `pool`, such as a `Ray`.
-        session: The evaluation's `Session`.
-        view: The units, inputs and output that the model's `View` is made of.
+        cluster: `"ray"`, or a `Ray`.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is neither.
     """
     if cluster == "ray":
         cluster = Ray()
@@ -24,4 +23,4 @@ def pool(cluster, session, view):
             'Argument `cluster` must be None, "ray" or a keras_wp.cluster.Ray. '
             f"Received: cluster={cluster!r}"
         )
-    return cluster.pool(session, view)
+    return cluster

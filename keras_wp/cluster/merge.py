@@ -61,6 +61,7 @@ def merge(reports):
     named = list(_read(reports))
     if not named:
         raise ValueError("`merge` takes at least one shard. Received: none")
+    named = _counted(named)
     check_together(named)
     parts = sorted(
         (report for _, report in named), key=lambda part: part.shard.index
@@ -103,6 +104,31 @@ def _read(reports):
                 )
         for file in files:
             yield str(file), Report.from_json(file)
+
+
+def _counted(named):
+    """The shards, with the number of images that they have together.
+
+    A shard of a function knows a part of them; the largest such number is
+    that of all that are there.
+    """
+    known = [
+        report.shard.images
+        for _, report in named
+        if getattr(report, "shard", None) and report.shard.at_least
+    ]
+    if len(known) < len(named):
+        return named
+    return [
+        (
+            name,
+            dataclasses.replace(
+                report,
+                shard=dataclasses.replace(report.shard, images=max(known)),
+            ),
+        )
+        for name, report in named
+    ]
 
 
 def _joined(arrays, order):

@@ -13,15 +13,16 @@ import keras
 
 from keras_wp import _backend
 from keras_wp.cluster.pool import Pool, chunk_size
+from keras_wp.cluster.sharded import SHARDS, ShardWorker
 from keras_wp.cluster.worker import Setup, Worker, packed, versions
 
 # So many actors may fail to begin, as where a node dies.
 _FAILURES = 10
 # How many threads libraries start, which take all cores otherwise.
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
+THREADS = (
+    "OMP_NUMTHREADS",
+    "TF_NUM_INTRAOPTHREADS",
+    "TF_NUM_INTEROPTHREADS",
 )
 
 
@@ -46,6 +47,8 @@ class Ray:
             worker. By default the driver's model is sent as a `.keras` file.
         chunk: How many images an actor is given at a time; by default what it
             works on at a time, four times.
+        shards: Into how many shards data are cut that are a function, which
+            actors call; by default four for each actor.
     """
 
     address: str | None = None
@@ -54,6 +57,7 @@ class Ray:
     gpus: float | None = None
     make_model: Callable | None = None
     chunk: int | None = None
+    shards: int | None = None
 
     def pool(self, session, view):
         """A `Pool` of actors for an evaluation.
@@ -62,18 +66,33 @@ class Ray:
             session: Its `Session`.
             view: What the model's `View` is made of.
         """
+        ray, workers, options = self._begun()
+        size = self.chunk
+        if size is None:
+            slots = _backend.preferred_slots(session.batch_size)
+            size = chunk_size(len(session.clean.labels), workers, slots)
+        worker = Worker, self._setup(session, view)
+        return Pool(Actors(ray, worker, workers, options), size)
+
+    def shard_workers(self, task):
+        """`Actors` that evaluate shards, and how many shards there are to be.
+
+        Args:
+            task: A `sharded.Task`.
+        """
+        ray, workers, options = self._begun()
+        worker = ShardWorker, task
+        actors = Actors(ray, worker, workers, options)
+        return actors, self.shards or SHARDS * workers
+
+    def _begun(self):
+        """Ray, which is running, how many actors, and what each needs."""
         ray = imported()
         if not ray.is_initialized():
             ray.init(
                 address=self.address, log_to_driver=False, logging_level="ERROR"
             )
-        workers, options = self._resources(ray.cluster_resources())
-        size = self.chunk
-        if size is None:
-            slots = _backend.preferred_slots(session.batch_size)
-            size = chunk_size(len(session.clean.labels), workers, slots)
-        setup = self._setup(session, view)
-        return Pool(Actors(ray, setup, workers, options), size)
+        return ray, *self._resources(ray.cluster_resources())
 
     def _setup(self, session, view):
         clean = session.clean
@@ -105,7 +124,7 @@ class Ray:
                     "TF_CPP_MIN_LOG_LEVEL": os.environ.get(
                         "TF_CPP_MIN_LOG_LEVEL", "3"
                     ),
-                    **({} if gpus else dict.fromkeys(_THREADS, threads)),
+                    **({} if gpus else dict.fromkeys(THREADS, threads)),
                 }
             },
         }
@@ -117,15 +136,16 @@ class Actors:
 
     Args:
         ray: The module.
-        setup: The `Setup`.
+        worker: The class of the workers, and what each is given at first.
         count: How many there are to be.
         options: What each needs, as `ray.remote` takes it.
     """
 
-    def __init__(self, ray, setup, count, options):
+    def __init__(self, ray, worker, count, options):
+        kind, setup = worker
         self._ray = ray
         self._setup = ray.put(setup)
-        self._actor = ray.remote(**options)(Worker)
+        self._actor = ray.remote(**options)(kind)
         self.workers, self._coming, self._failures = [], {}, 0
         for _ in range(count):
             self._begin()
@@ -161,6 +181,9 @@ class Actors:
             return ticket, self._ray.get(ticket)
         except lost:
             return ticket, None
+        except ValueError as error:
+            # As Ray tells it, with the worker's whole traceback.
+            raise ValueError(_refusal(error) or str(error)) from None
 
     def _failed(self, error):
         """Begin again after an actor that could not, or raise an error."""

@@ -81,9 +81,9 @@ class Worker:
     """
 
     def __init__(self, setup):
-        _check_versions(setup.versions)
+        check_versions(setup.versions)
         self._setup = setup
-        self._model = _made(setup.model)  # The classifier holds it weakly.
+        self._model = made(setup.model)  # The classifier holds it weakly.
         self._classifier = Classifier(self._model, View(*setup.view))
         self._classifier.settle(setup.images)
         found = digest(self._classifier, setup.noise)
@@ -124,7 +124,8 @@ class Worker:
         ]
 
 
-def _check_versions(wanted):
+def check_versions(wanted):
+    """Raise a ValueError unless the versions here are those of the driver."""
     found = versions()
     if found != wanted:
         told = [
@@ -137,7 +138,8 @@ def _check_versions(wanted):
         )
 
 
-def _made(model):
+def made(model):
+    """The model of a `.keras` file's bytes, or of a function that makes it."""
     if callable(model):
         return model()
     with tempfile.TemporaryDirectory() as folder:

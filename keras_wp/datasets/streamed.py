@@ -63,10 +63,10 @@ def _find(name, data_dir):
 def _prepare(builder, name, data_dir, download):
     if not download:
         raise FileNotFoundError(
-            f"The data set {name!r} is not in {data_dir}. Point `data_dir` or "
-            "the environment variable TFDS_DATA_DIR at a TensorFlow Datasets "
-            "directory that has it; or, where there is a network, let Python "
-            f"call keras_wp.datasets.load({name!r}, download=True)."
+            f"The data set {name!r} is not in {data_dir}. Point the "
+            "environment variable TFDS_DATA_DIR, or the option `data_dir`, at "
+            "a TensorFlow Datasets directory that has it; or, where there is a "
+            f"network, let Python call keras_wp.datasets.load({name!r}, download=True)."
         )
     try:
         builder.download_and_prepare()

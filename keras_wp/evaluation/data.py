@@ -21,7 +21,8 @@ class Data:
     Args:
         data: `(x, y)` arrays, or an iterable of `(x, y)` pairs, single or
             batched, such as a `tf.data.Dataset` or a `PyDataset`; or
-            dictionaries in the place of pairs.
+            dictionaries in the place of pairs. Or a function of `(k, n)` that
+            returns such data, or a generator of them: shard k of n.
         axes: How many axes an image has, if that is known.
         output: Which of several labels are meant, by name.
         shard: `(index, count)`, the part of the data that is yielded; see
@@ -60,6 +61,8 @@ class Data:
             if x.ndim == axes:  # The axis of one channel, as Keras adds it.
                 x = x[..., None]
             self._pair, self.total = (x, _checks.class_labels(y)), len(x)
+        elif is_function(data):
+            pass
         elif not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
             raise ValueError(
                 "`data` must be (x, y) arrays or a dataset of (x, y) batches. "
@@ -88,6 +91,11 @@ class Data:
         return len(range(self.total)[self._places])
 
     @property
+    def counts_only_its_own(self):
+        """Whether `total` is the least that fits the shard."""
+        return is_function(self._data)
+
+    @property
     def _places(self):
         index, count = self.shard or (1, 1)
         return slice(index - 1, None, count)
@@ -97,6 +105,13 @@ class Data:
             yield from self._whole()
         elif self._pair is not None:
             yield from _chunks(*(part[self._places] for part in self._pair))
+        elif is_function(self._data):
+            count = 0
+            for x, y in self._read_shard(*self.shard):
+                count += len(x)
+                yield x, y
+            # The least that there can be.
+            self.total = (count - 1) * self.shard[1] + self.shard[0]
         elif hasattr(self._data, "every"):
             index, count = self.shard
             items = self._data.every(index - 1, count)
@@ -115,8 +130,17 @@ class Data:
         """Batches of all data, whatever the shard."""
         if self._pair is not None:
             yield from _chunks(*self._pair)
-            return
-        yield from map(self._batch, self._read())
+        elif is_function(self._data):
+            # What any shard can see of the data: the first of them.
+            yield from self._read_shard(1, self.shard[1] if self.shard else 1)
+        else:
+            yield from map(self._batch, self._read())
+
+    def _read_shard(self, index, count):
+        found = self._data(index, count)
+        if hasattr(found, "__next__"):
+            return map(self._batch, found)
+        return iter(Data(found, self._axes, self._output))
 
     def _batch(self, item):
         x, y = self._arrays(item)
@@ -223,6 +247,13 @@ def _is_batches(data):
     )
 
 
+def is_function(data):
+    """Whether data are a function that reads a shard of them."""
+    return callable(data) and not (
+        hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    )
+
+
 def is_endless(data):
     """Whether a dataset says that it does not end."""
     if hasattr(data, "cardinality"):
@@ -239,8 +270,9 @@ def _entry(item, names):
     if len(item) == 1:
         return next(iter(item.values()))
     raise ValueError(
-        f"`data` in dictionaries must have an entry {names[-1]!r} or of "
-        f"another common name. Received: the entries {sorted(item)}"
+        "`data` in dictionaries must have one entry, or one that is called "
+        f"{' or '.join(map(repr, filter(None, names)))}. Received: the entries "
+        f"{sorted(item)}"
     )
 
 

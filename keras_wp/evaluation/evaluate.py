@@ -2,21 +2,20 @@
 
 import contextlib
 import dataclasses
-import warnings
 
 from keras_wp import _checks
+from keras_wp import cluster as clusters
 from keras_wp._checks import check_at_least
 from keras_wp._units import Units
 from keras_wp.attacks import adaptive as adapting
 from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
-from keras_wp.cluster import pool
 from keras_wp.evaluation import bracket, ranges, request
 from keras_wp.evaluation.clean import clean_pass
-from keras_wp.evaluation.data import Data
+from keras_wp.evaluation.data import Data, is_function
 from keras_wp.evaluation.images import Keeper
 from keras_wp.evaluation.progress import Progress, level
-from keras_wp.evaluation.runner import Session
+from keras_wp.evaluation.runner import Session, warn_of_bad_gradients
 from keras_wp.evaluation.save_adversarial import check_path, save
 from keras_wp.evaluation.shards import folder
 from keras_wp.inputs import of as described
@@ -66,7 +65,11 @@ def evaluate(
             the model inside.
         data: `(x, y)` arrays, or a dataset of `(x, y)` batches that can be
             read more than once, such as a `tf.data.Dataset`; images within
-            the attacks' bounds, integer labels. Datasets are streamed.
+            the attacks' bounds, integer labels. Datasets are streamed. Or a
+            function `data(k, n)` that returns such data, or a generator of
+            batches, of shard k of n (see `shard`), as `dataset.shard(n,
+            k - 1)` does: with `cluster`, each worker reads its shards, and no
+            image passes through this process.
         attacks: Attacks, or names as in `keras_wp.attacks.get` (`eps` must be
             given then). A targeted attack aims at the likeliest wrong class,
             and counts as a success with any misclassification.
@@ -154,7 +157,13 @@ def evaluate(
     >>> print(report)
     """
     model, inputs = undefended(model), described(inputs)
+    asked = dict(locals())
     shown = level(progress, verbose)
+    if cluster is not None:
+        cluster = clusters.of(cluster)
+        if is_function(data) and shard is None:
+            with Progress(shown) as bars:
+                return clusters.in_shards(cluster, evaluate, bars, asked)
     _checks.batch_size(batch_size)
     if draws is not None:
         check_at_least(1, draws=draws)
@@ -222,7 +231,7 @@ def evaluate(
                 bars=bars,
             )
             if cluster is not None:
-                session.pool = pool(cluster, session, (units, inputs, output))
+                session.pool = cluster.pool(session, (units, inputs, output))
                 ending.callback(session.pool.close)
             if certify:
                 session.certificate = bracket.certificate_of(session, radii)
@@ -276,7 +285,7 @@ def evaluate(
                     )
                 findings = findings_of.gravest_first([*findings, *found])
                 report = dataclasses.replace(report, findings=findings)
-    _warn_of_bad_gradients(report.results)
+    warn_of_bad_gradients(report.results)
     return report
 
 
@@ -285,15 +294,3 @@ def _axes(model):
     inputs = getattr(model, "inputs", None)
     one = isinstance(inputs, list) and len(inputs) == 1
     return len(inputs[0].shape) - 1 if one else None
-
-
-def _warn_of_bad_gradients(results):
-    for result in results:
-        bad = int((result.bad_gradients > 0).sum())
-        if bad:
-            warnings.warn(
-                f"{result.name} met gradients that are not finite on {bad} of "
-                f"{int(result.attacked.sum())} images and took them for "
-                "zero: its accuracy may be too high.",
-                stacklevel=3,
-            )

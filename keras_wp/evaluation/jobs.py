@@ -10,6 +10,7 @@ from keras_wp import _noise
 from keras_wp.engine import stream
 from keras_wp.evaluation.in_bytes import rounded
 from keras_wp.evaluation.resume import Store
+from keras_wp.reports.wording import eps_text
 
 
 class Outcomes(NamedTuple):
@@ -51,7 +52,7 @@ class Job:
         self._batch_size = batch_size
         self._description = attack.label
         if not attack.minimum_norm:
-            self._description += f" eps={budgets[0]:.4g}"
+            self._description += f" eps={eps_text(budgets[0])}"
 
     def run(self, session, pictures, attacked):
         """Run the attack's parts, each on the survivors of those before.

@@ -25,6 +25,10 @@ class _TimeLeft(rich_progress.ProgressColumn):
         return rich_text.Text(f"{datetime.timedelta(seconds=seconds)} left")
 
 
+# On a log, a task that takes longer than this says how far it is so often.
+_PAUSE = 30.0
+
+
 def level(progress, verbose):
     """How much is shown: 0 for nothing, 1 for bars, 2 for a line for each task.
 
@@ -88,10 +92,14 @@ class Progress:
         """A bar; yields a function of the count that is done and a note."""
         begun = monotonic()
         if self._bars is None:
-            told = {}
+            told, spoken = {}, begun
 
             def last(done, note=""):
+                nonlocal spoken
                 told.update(done=done, note=note)
+                if self._lines and monotonic() - spoken >= _PAUSE:
+                    spoken = monotonic()
+                    _tell(description, told, spoken - begun, total)
 
             yield last
             if self._lines:
@@ -115,9 +123,10 @@ class Progress:
             self._bars.remove_task(task)
 
 
-def _tell(description, told, seconds):
-    """One line of what a task has done."""
-    done = f": {told['done']:g} images" if told else ""
+def _tell(description, told, seconds, total=None):
+    """One line of what a task has done, so far if there is a `total`."""
+    of = f" of {total:g}" if total else ""
+    done = f": {told['done']:g}{of} images" if told else ""
     note = f", {told['note']}" if told.get("note") else ""
     text = f"{description}{done}{note} ({seconds:.1f} s)\n"
     sys.stderr.write(text)

@@ -20,6 +20,42 @@ _RANGES = {
 _CHANCE = 0.05
 
 
+def first(batches, count):
+    """The first images and labels of batches, `count` of them at most."""
+    found, seen = [], 0
+    for x, y in batches:
+        found.append((x, y))
+        seen += len(x)
+        if seen >= count:
+            break
+    return (np.concatenate(part)[:count] for part in zip(*found, strict=True))
+
+
+def correct(model, view, x, y, batch_size):
+    """Which images a model classifies correctly, and its number of classes.
+
+    Args:
+        model: The model.
+        view: The `View` of it that has the range of the pixels.
+        x: The images.
+        y: `(N,)` labels.
+        batch_size: As in `evaluate`.
+    """
+    classifier = Classifier(model, view)
+    classifier.settle(x)
+    logits = predict.logits(classifier, x, batch_size)
+    return logits.argmax(-1) == y, logits.shape[-1]
+
+
+def clearly_better(one, other):
+    """Whether one of two is correct on more of the same images, not by chance.
+
+    By McNemar's exact test at the level 0.05.
+    """
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    return gained > lost and mcnemar(gained, lost) < _CHANCE
+
+
 def findings(model, data, raw, batch_size, output=None):
     """What is better for a model than the range that a type of bytes tells.
 
@@ -38,28 +74,18 @@ def findings(model, data, raw, batch_size, output=None):
     bytes_ = raw is not None and raw.dtype.kind in "iu" and raw.max() > 1
     if not bytes_ or whole_numbers(model):
         return
-    bounds, found = data.units.bounds, []
-    for images, labels in data:
-        found.append((data.images(images), labels))
-        if sum(len(y) for _, y in found) >= len(raw):
-            break
-    x, y = (
-        np.concatenate(part)[: len(raw)] for part in zip(*found, strict=True)
-    )
+    x, y = first(data, len(raw))
+    x = data.images(x)
 
     def right(units):
-        view = View(units, None, output)
-        logits = predict.logits(Classifier(model, view), x, batch_size)
-        return logits.argmax(-1) == y
+        return correct(model, View(units, None, output), x, y, batch_size)[0]
 
-    taken = right(data.units)
+    taken, bounds = right(data.units), data.units.bounds
     others = {r: right(Units(bounds, Inputs(bounds=r))) for r in _RANGES}
     best = max(others, key=lambda r: others[r].sum())
-    gained = int((others[best] & ~taken).sum())
-    lost = int((taken & ~others[best]).sum())
-    if gained > lost and mcnemar(gained, lost) < _CHANCE:
+    if clearly_better(others[best], taken):
         yield Finding(
-            severity_of((gained - lost) / len(y)) or "warning",
+            severity_of(others[best].mean() - taken.mean()) or "warning",
             "The images are whole numbers, and were given to the model as they "
             f"are: it classifies {taken.mean():.1%} of the first {len(y)} "
             f"correctly. With pixels {_RANGES[best]}, it would be "

@@ -188,8 +188,6 @@ def check_units(radii, bounds):
                 "`eps` must be in the units of `bounds`. Received: "
                 f"eps={eps:.4g} in {norm} for pixels in {bounds}, which is "
                 f"{eps / reach:.2g} of their range: give eps={eps * reach:.4g}"
-                ", or bounds=(0, 1) and `inputs=keras_wp.Inputs(bounds="
-                f"{bounds})`"
             )
         if norm == "linf" and (eps > reach / 2 or eps < 1e-3 * reach):
             size = "larger than half of" if eps > reach / 2 else "less than a "

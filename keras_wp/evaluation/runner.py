@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -216,3 +217,16 @@ def _judge(attack, budgets, outcomes, attacked):
             in_bytes=np.where(hit, outcomes.in_bytes, -1),
             call=repr(attack),
         )
+
+
+def warn_of_bad_gradients(results):
+    """Warn of attacks that met gradients which are not finite."""
+    for result in results:
+        bad = int((result.bad_gradients > 0).sum())
+        if bad:
+            warnings.warn(
+                f"{result.name} met gradients that are not finite on {bad} of "
+                f"{int(result.attacked.sum())} images and took them for "
+                "zero: its accuracy may be too high.",
+                stacklevel=3,
+            )

@@ -40,6 +40,7 @@ def record(session):
         index=index,
         count=count,
         images=data.total,
+        at_least=data.counts_only_its_own,
         classes=int(clean.logits.shape[-1]),
         model=session.digest,
         data=hashlib.blake2b(

@@ -4,7 +4,7 @@ from types import NoneType
 
 import numpy as np
 
-from keras_wp.reports import text
+from keras_wp.reports import wording
 from keras_wp.reports.findings import Finding
 
 
@@ -17,7 +17,7 @@ def common_budgets(first, second):
     common = [pair for pair in first if pair in second]
     if not common:
         one, other = (
-            ", ".join(text.budget(*pair) for pair in pairs)
+            ", ".join(wording.budget(*pair) for pair in pairs)
             for pairs in (first, second)
         )
         raise ValueError(
@@ -54,9 +54,9 @@ def unequal(first, second, budgets, letters=("A", "B")):
         kinds = [{result.name for result in r.results} for r in (first, second)]
         yield Finding(
             "warning" if kinds[0] == kinds[1] else "high",
-            f"Only one of the two was attacked: {'; '.join(told)}. The worst "
-            "cases are not over the same attacks, so that their difference "
-            "may be that of the attacks.",
+            "Not both were attacked alike: only "
+            f"{' and only '.join(told)}. The worst cases are not over the same "
+            "attacks, so that their difference may be that of the attacks.",
             {
                 f"only {letter}": sorted(attacks)
                 for letter, attacks in zip(letters, only, strict=True)
@@ -68,7 +68,7 @@ def unequal(first, second, budgets, letters=("A", "B")):
 def _counted(report, norm, limit):
     """The attacks that count in a worst case, each with its budget."""
     return {
-        f"{result.name}, {text.budget(norm, result.eps)}"
+        f"{result.name}, {wording.budget(norm, result.eps)}"
         for result in report.results
         if result.norm == norm
         and (limit is None or result.eps is None or result.eps <= limit)

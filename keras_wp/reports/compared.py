@@ -4,6 +4,7 @@ from rich.console import Group
 from rich.text import Text
 
 from keras_wp.reports import text
+from keras_wp.reports.serialize import written
 
 
 class Compared:
@@ -25,12 +26,19 @@ class Compared:
             *text.findings_rich(self.findings),
         )
 
-    def to_markdown(self):
-        """The table, the findings, and what they are of, in Markdown."""
+    def to_markdown(self, path=None):
+        """The table, the findings, and what they are of, in Markdown.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The Markdown text.
+        """
         table = text.markdown_table(self._rows())
         findings = text.findings_markdown(self.findings)
         names = self.names if self.environments else ()
         sides = zip(names, self.environments, strict=True)
         made = [text.made_with(*side) for side in sides]
         parts = [self._caption(), "", table, self.headline + "\n" + findings]
-        return "\n".join([*parts, *made])
+        return written("\n".join([*parts, *made]), path)

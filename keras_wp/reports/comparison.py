@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import pathlib
 import string
 
 from keras_wp.reports import text, wording
@@ -17,7 +16,7 @@ from keras_wp.reports.compared import Compared
 from keras_wp.reports.findings import Finding, gravest_first
 from keras_wp.reports.html_compared import comparison_page
 from keras_wp.reports.pairs import Pair, counted
-from keras_wp.reports.serialize import plain
+from keras_wp.reports.serialize import plain, written
 from keras_wp.reports.statistics import wilson
 
 
@@ -61,7 +60,7 @@ class Comparison(Compared):
         for pair in self.pairs:
             title = pair.condition
             if pair.norm is not None:
-                title += f", {text.budget(pair.norm, pair.eps)}"
+                title += f", {wording.budget(pair.norm, pair.eps)}"
             low, high = pair.interval
             yield [
                 title,
@@ -108,10 +107,7 @@ class Comparison(Compared):
         Returns:
             The HTML text.
         """
-        text = comparison_page(self)
-        if path is not None:
-            pathlib.Path(path).write_text(text, encoding="utf-8")
-        return text
+        return written(comparison_page(self), path, end="")
 
     def to_json(self, path=None):
         """The counts, and what follows from them, as JSON.
@@ -147,9 +143,7 @@ class Comparison(Compared):
             indent=1,
             allow_nan=False,
         )
-        if path is not None:
-            pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(text, path)
 
 
 def doubts(findings, environments, letters):

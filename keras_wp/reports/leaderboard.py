@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 
 from keras_wp.reports import text, wording
 from keras_wp.reports.compared import Compared
@@ -10,7 +9,7 @@ from keras_wp.reports.comparison import Comparison, doubts, letters
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.html_compared import leaderboard_page
 from keras_wp.reports.pairs import Pair
-from keras_wp.reports.serialize import plain
+from keras_wp.reports.serialize import plain, written
 from keras_wp.reports.statistics import holm, wilson
 
 _ALPHA = 0.05
@@ -162,7 +161,7 @@ class Leaderboard(Compared):
     def _rows(self):
         conditions = self.conditions
         titles = [
-            "clean" if norm is None else f"worst, {text.budget(norm, eps)}"
+            "clean" if norm is None else f"worst, {wording.budget(norm, eps)}"
             for _, norm, eps in conditions
         ]
         yield ["", *titles, "less A", "p-value", "Holm"]
@@ -187,10 +186,7 @@ class Leaderboard(Compared):
         Returns:
             The HTML text.
         """
-        page = leaderboard_page(self)
-        if path is not None:
-            pathlib.Path(path).write_text(page, encoding="utf-8")
-        return page
+        return written(leaderboard_page(self), path, end="")
 
     def to_json(self, path=None):
         """The counts under every condition, and what follows, as JSON.
@@ -221,9 +217,7 @@ class Leaderboard(Compared):
             indent=1,
             allow_nan=False,
         )
-        if path is not None:
-            pathlib.Path(path).write_text(encoded + "\n", encoding="utf-8")
-        return encoded
+        return written(encoded, path)
 
 
 def _difference(standing):

@@ -27,7 +27,7 @@ def call(report):
 import keras
 import keras_wp
 
-model = keras.saving.load_model("model.keras")
+{_model(env)}
 x, y = ...  # {"; ".join(told)}
 attacks = [
 {attacks}]
@@ -36,6 +36,12 @@ report = keras_wp.evaluate(
     (x, y),
     attacks,
 {options})"""
+
+
+def _model(env):
+    """The line that reads the model, whose file only a command knows."""
+    name = env.get("model", "the model")
+    return f"model = keras.saving.load_model(...)  # the file of {name}"
 
 
 def _shared_budgets(asked):

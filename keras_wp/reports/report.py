@@ -9,7 +9,9 @@ import numpy as np
 from keras_wp.reports import serialize, text
 from keras_wp.reports.html import report_page
 from keras_wp.reports.results import AttackResult as AttackResult
+from keras_wp.reports.serialize import written
 from keras_wp.reports.shard import Shard
+from keras_wp.reports.wording import eps_text
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -54,7 +56,7 @@ class Report:
             named = [r for r in named if r.eps and np.isclose(r.eps, eps)]
         if not named:
             known = [
-                r.name if r.eps is None else f"{r.name} (eps {r.eps:g})"
+                r.name if r.eps is None else f"{r.name} (eps {eps_text(r.eps)})"
                 for r in self.results
             ]
             raise KeyError(f"No result {key!r}. There are: {', '.join(known)}")
@@ -216,10 +218,7 @@ class Report:
         Returns:
             The Markdown text.
         """
-        markdown = text.markdown(self)
-        if path is not None:
-            pathlib.Path(path).write_text(markdown + "\n", encoding="utf-8")
-        return markdown
+        return written(text.markdown(self), path)
 
     def to_json(self, path=None):
         """Everything as JSON, image by image; `from_json` reads it.
@@ -230,10 +229,7 @@ class Report:
         Returns:
             The JSON text.
         """
-        text = serialize.encode(self)
-        if path is not None:
-            pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(serialize.encode(self), path)
 
     def to_html(self, path=None, class_names=None, title=None):
         """Everything as one HTML page, which needs no network.
@@ -251,10 +247,7 @@ class Report:
         Returns:
             The HTML text.
         """
-        text = report_page(self, class_names, title)
-        if path is not None:
-            pathlib.Path(path).write_text(text, encoding="utf-8")
-        return text
+        return written(report_page(self, class_names, title), path, end="")
 
     @classmethod
     def from_json(cls, path):

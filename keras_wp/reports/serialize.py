@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import math
+import pathlib
 import zlib
 
 import numpy as np
@@ -17,6 +18,13 @@ from keras_wp.reports.shard import Shard
 
 _BOOLEANS = ("attacked", "robust")
 _COUNTS = ("steps", "zero_gradients", "bad_gradients")
+
+
+def written(text, path, end="\n"):
+    """The text, which is written to a path too, if there is one."""
+    if path is not None:
+        pathlib.Path(path).write_text(text + end, "utf-8")
+    return text
 
 
 def encode(report):

@@ -47,6 +47,8 @@ class Shard:
         model: A digest of the model's layers and weights.
         data: A digest of the first images of the whole data.
         randomized: Whether the model is randomized.
+        at_least: Whether there may be more images, up to the place that the
+            shard would have next: it cannot tell.
     """
 
     index: int
@@ -56,6 +58,7 @@ class Shard:
     model: str
     data: str
     randomized: bool = False
+    at_least: bool = False
 
     @property
     def places(self):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 
 import numpy as np
 from rich.console import Group
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from keras_wp.reports import charts, text, wording
 from keras_wp.reports.html import smoothed_page
-from keras_wp.reports.serialize import plain
+from keras_wp.reports.serialize import plain, written
 from keras_wp.reports.statistics import wilson
 
 ABSTAINED = -1
@@ -104,10 +103,18 @@ class SmoothedCertificate:
         table = text.captioned(self._caption(), self._rows(), last="dim")
         return Group(table, Text(self.note))
 
-    def to_markdown(self):
-        """The table, and what it is of, in Markdown."""
+    def to_markdown(self, path=None):
+        """The table, and what it is of, in Markdown.
+
+        Args:
+            path: A file to write it to, or None.
+
+        Returns:
+            The Markdown text.
+        """
         table = text.markdown_table(self._rows())
-        return f"{self._caption()}\n\n{table}\n{self.note}\n"
+        markdown = f"{self._caption()}\n\n{table}\n{self.note}\n"
+        return written(markdown, path, end="")
 
     def to_html(self, path=None):
         """The table and its curve as one HTML page, without the network.
@@ -118,10 +125,7 @@ class SmoothedCertificate:
         Returns:
             The HTML text.
         """
-        page = smoothed_page(self, _chart(self))
-        if path is not None:
-            pathlib.Path(path).write_text(page, encoding="utf-8")
-        return page
+        return written(smoothed_page(self, _chart(self)), path, end="")
 
     def to_json(self, path=None):
         """All that is known, and what follows from it, as JSON.
@@ -148,10 +152,9 @@ class SmoothedCertificate:
             "certified": certified,
             **known,
         }
-        page = json.dumps(plain(found), indent=1, allow_nan=False)
-        if path is not None:
-            pathlib.Path(path).write_text(page + "\n", encoding="utf-8")
-        return page
+        return written(
+            json.dumps(plain(found), indent=1, allow_nan=False), path
+        )
 
 
 def _chart(found):

@@ -12,7 +12,7 @@ from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.shard import told
 from keras_wp.reports.statistics import wilson
 from keras_wp.reports.verdict import headline, verdict
-from keras_wp.reports.wording import eps_text
+from keras_wp.reports.wording import budget
 
 _STYLES = {"high": "bold red", "warning": "yellow", "info": "cyan"}
 _TONES = {**_STYLES, "good": "green", "none": ""}
@@ -55,11 +55,6 @@ def rows(report):
         for n, e in budgets
     ]
     yield ["worst case", *worst, *blank]
-
-
-def budget(norm, eps):
-    """A norm and a budget in it, as text."""
-    return norm if eps is None else f"{norm} {eps_text(eps)}"
 
 
 def share(successes, count):

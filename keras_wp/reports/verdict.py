@@ -2,6 +2,10 @@
 
 from keras_wp.reports import shard, wording
 
+# What the adaptive attacks found beyond those asked for is counted: this
+# warning is of these, not of the robust accuracy.
+GAIN = "adaptive_attack"
+
 
 def verdict(report):
     """`(tone, text)`: how grave the findings are, and what that means.
@@ -11,7 +15,7 @@ def verdict(report):
     model.
     """
     high, warnings = (
-        sum(f.severity == severity for f in report.findings)
+        sum(f.severity == severity for f in report.findings if f.check != GAIN)
         for severity in ("high", "warning")
     )
     env = report.environment
@@ -27,13 +31,18 @@ def verdict(report):
         )
     if not env.get("audit") and not report.findings:
         return "none", (
-            "No audit was run, so whether the attacks worked is not known: "
-            "evaluate(..., adaptive=True, audit=True) tells."
+            "No audit was run (audit=False), so whether the attacks worked is "
+            "not known."
         )
     if not env.get("adaptive"):
         return "none", (
             "The audit found no sign that the attacks failed, but none that "
-            "fits the model was tried: evaluate(..., adaptive=True) does."
+            "fits the model was tried (adaptive=False)."
+        )
+    if any(finding.check == GAIN for finding in report.findings):
+        return "good", (
+            "The attacks asked for were not enough; the adaptive attacks made "
+            "up for it, and the audit found no sign that these failed."
         )
     return "good", "The audit found no sign that the attacks failed."
 

@@ -24,6 +24,11 @@ def eps_text(eps):
     return f"{eps:.4g}"
 
 
+def budget(norm, eps):
+    """A norm and a budget in it, as `linf 8/255`."""
+    return norm if eps is None else f"{norm} {eps_text(eps)}"
+
+
 def namer(class_names):
     """A function from a label to the name of its class."""
     names = None if class_names is None else [str(n) for n in class_names]

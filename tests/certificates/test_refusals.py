@@ -107,13 +107,13 @@ REFUSED = {
         L(keras.layers.LayerNormalization),
         f"it (LayerNormalization): {NORMALIZED}",
     ),
-    "depthwise": (
-        L(keras.layers.DepthwiseConv2D, 3),
-        f"it (DepthwiseConv2D): {OWN}",
+    "separable": (
+        L(keras.layers.SeparableConv2D, 4, 3),
+        f"it (SeparableConv2D): {OWN}",
     ),
-    "groups": (
-        L(keras.layers.Conv2D, 4, 3, groups=2),
-        "it (Conv2D): use a convolution without groups",
+    "up-sampling": (
+        L(keras.layers.UpSampling2D, interpolation="bilinear"),
+        'it (UpSampling2D): use `interpolation="nearest"`',
     ),
     "threshold": (
         L(keras.layers.ReLU, threshold=0.5),
@@ -129,8 +129,8 @@ REFUSED = {
         "it (Softmax): let the model return logits",
     ),
     "activation": (
-        L(keras.layers.Dense, 4, activation="selu"),
-        f"selu: {OWN}",
+        L(keras.layers.Dense, 4, activation="exponential"),
+        f"exponential: {OWN}",
     ),
     "mixed": (
         L(keras.layers.Dense, 4, dtype="mixed_float16"),

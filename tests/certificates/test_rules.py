@@ -22,8 +22,12 @@ def dense_layer():
 
 
 def conv(**options):
+    return conv_of(3, **options)
+
+
+def conv_of(filters, **options):
     return keras.layers.Conv2D(
-        3, 3, bias_initializer=keras.initializers.Constant(0.3), **options
+        filters, 3, bias_initializer=keras.initializers.Constant(0.3), **options
     )
 
 
@@ -66,7 +70,45 @@ LAYERS = {
     ),
     "global-average": (lambda: keras.layers.GlobalAveragePooling2D(), 1 / 6),
     "global-max": (lambda: keras.layers.GlobalMaxPooling2D(), 1.0),
+    "conv-1d": (
+        lambda: keras.Sequential(
+            [
+                keras.layers.Reshape((36, 2)),
+                keras.layers.Conv1D(3, 3, padding="causal"),
+            ]
+        ),
+        None,
+    ),
+    "conv-groups": (lambda: conv_of(4, groups=2), None),
+    "depthwise": (
+        lambda: keras.layers.DepthwiseConv2D(
+            3, depth_multiplier=2, bias_initializer="glorot_normal"
+        ),
+        None,
+    ),
+    "depthwise-one": (
+        lambda: keras.layers.DepthwiseConv2D(1, depthwise_initializer="ones"),
+        1.0,
+    ),
     "leaky": (lambda: keras.layers.LeakyReLU(1.5), 1.5),
+    "elu-layer": (lambda: keras.layers.ELU(1.5), 1.5),
+    "prelu": (
+        lambda: keras.layers.PReLU(keras.initializers.Constant(-2.0)),
+        2.0,
+    ),
+    "normalization": (
+        lambda: keras.layers.Normalization(
+            mean=[0.4, -3.0], variance=[0.25, 0.01]
+        ),
+        10.0,
+    ),
+    "denormalization": (
+        lambda: keras.layers.Normalization(
+            mean=[0.4, -3.0], variance=[0.25, 9.0], invert=True
+        ),
+        3.0,
+    ),
+    "up-sampling": (lambda: keras.layers.UpSampling2D((3, 2)), 6**0.5),
     "relu": (lambda: keras.layers.ReLU(max_value=1.0), 1.0),
     "rescaling": (
         lambda: keras.layers.Rescaling([2.0, -3.0], [0.5, 0.1]),
@@ -81,8 +123,14 @@ LAYERS = {
     **{
         name: (lambda n=name: keras.layers.Activation(n), constant)
         for name, constant in {
+            "elu": 1.0,
             "gelu": 1.129,
+            "hard_sigmoid": 1 / 6,
+            "hard_tanh": 1.0,
             "leaky_relu": 1.0,
+            "mish": 1.0886,
+            "relu6": 1.0,
+            "selu": 1.7581,
             "sigmoid": 0.25,
             "silu": 1.0999,
             "softplus": 1.0,
@@ -93,6 +141,8 @@ LAYERS = {
 REACHED = {
     *("max-pooling-overlapping", "average-pooling", "global-average"),
     *("leaky", "rescaling", "gelu", "silu", "sigmoid", "tanh", "cropping"),
+    *("elu-layer", "prelu", "normalization", "denormalization", "mish"),
+    *("up-sampling", "depthwise-one", "hard_sigmoid", "selu"),
 }
 
 
@@ -130,12 +180,12 @@ def test_no_operation_is_steeper_than_its_constant(name):
         # One pixel that is the largest of four windows.
         x = np.zeros_like(x)
         x[:, 2, 2] = 1.0
-    if name in ("gelu", "silu"):
+    if name in ("gelu", "mish", "silu"):
         # Where their slopes are steepest.
         x = np.linspace(1.3, 2.5, x.size).astype("float32").reshape(x.shape)
         x[:, :, :, 1] = x[:, :, :, 0]
-    if name in ("sigmoid", "tanh"):
-        x *= 1e-3
+    if name in ("elu-layer", "selu", "sigmoid", "tanh"):
+        x = -1e-3 * np.abs(x)
     model = model_of(name)
     (constant, _), found = bound_of(model, x), steepest(model, x)
     assert found <= constant * (1 + 1e-6)
@@ -166,6 +216,12 @@ def test_float32_stays_within_its_bound(name):
 
 
 FUNCTIONS = {
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
+    "selu": lambda x: (
+        1.0507009873554805
+        * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
+    ),
     "gelu": lambda x: x * special.ndtr(x),
     "sigmoid": special.expit,
     "silu": lambda x: x * special.expit(x),
@@ -186,4 +242,6 @@ def test_elementary_functions_are_as_accurate_as_is_taken_for_granted(name):
     at_zero = FUNCTIONS[name](np.zeros(1))
     # A quarter of what is granted.
     allowed = 2.0**-21 * (np.abs(x) * (name != "sigmoid") + at_zero) + 1e-36
+    if name in ("elu", "selu"):
+        allowed += 2.0**-23
     assert (np.abs(found - exact) <= allowed).all()

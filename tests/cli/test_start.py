@@ -43,7 +43,16 @@ MISTAKES = {
         "Received: 'step' in 'pgd:step=9'",
     ),
     "model": (["info", "no.keras"], 2, "which is not there"),
-    "option": (["info", "no.keras", "--nosuch"], 2, "--nosuch"),
+    "option": (
+        ["info", "no.keras", "--nosuch"],
+        2,
+        "error: unrecognized arguments: --nosuch (see keras-wp info -h)\n",
+    ),
+    "option with a slip": (
+        ["evaluate", "a.keras", "--atacks", "pgd40"],
+        2,
+        "--atacks (did you mean --attacks?) (see keras-wp evaluate -h)\n",
+    ),
     "data": (["evaluate", "a.keras", "--data", "no.npz"], 2, "'no.npz'"),
     "budget": (
         ["evaluate", "a.keras", "--data", "svhn_cropped"],

@@ -104,9 +104,15 @@ def test_shards_merged_are_one_run(whole, shards, tmp_path):
     assert merged.environment.pop("merged") == "6 of 6 shards"
     merged.environment["date"] = whole.environment["date"]
     assert merged.environment == whole.environment
-    for name in ("radius", "prediction", "correct", "rounding"):
+    for name in ("prediction", "correct"):
         np.testing.assert_array_equal(
             getattr(merged.certificate, name), getattr(whole.certificate, name)
+        )
+    for name in ("radius", "rounding"):  # Of logits in other batches.
+        np.testing.assert_allclose(
+            getattr(merged.certificate, name),
+            getattr(whole.certificate, name),
+            atol=1e-6,
         )
     assert merged.certificate.constant == whole.certificate.constant
     assert merged.results[0].seconds == pytest.approx(

@@ -136,3 +136,26 @@ def test_an_actor_of_another_version_is_refused(work, monkeypatch):
     )
     with pytest.raises(ValueError, match="must have the versions of the dri"):
         plainly(*work[:2], PGD(eps=0.1, steps=1), cluster=CLUSTER)
+
+
+def test_actors_read_their_own_shards(work, alone, tmp_path):
+    model, (x, y), attacks = work
+
+    def read(k, n):
+        (tmp_path / f"{os.getpid()}").touch()
+        return x[k - 1 :: n], y[k - 1 :: n]
+
+    cluster = kwp.cluster.Ray(workers=2, shards=4)
+    assert_same(plainly(model, read, attacks, cluster=cluster), alone)
+    readers = {path.name for path in tmp_path.iterdir()}
+    assert len(readers) == 2 and str(os.getpid()) not in readers
+
+
+def test_what_a_shard_refuses_is_one_sentence(work):
+    def read(k, n):
+        return work[1][0][k - 1 :: n] - 7.0, work[1][1][k - 1 :: n]
+
+    with pytest.raises(ValueError) as error:
+        plainly(work[0], read, work[2], cluster=CLUSTER)
+    assert "Traceback" not in str(error.value)
+    assert "Received" in str(error.value)

@@ -42,9 +42,10 @@ def test_without_data_there_is_one_sentence(tmp_path):
     )
     assert result.returncode == 1
     assert result.stderr == (
-        f"The data set 'cifar10' is not in {tmp_path}. Point `data_dir` or the "
-        "environment variable TFDS_DATA_DIR at a TensorFlow Datasets "
-        "directory that has it; or, where there is a network, let Python call "
+        f"The data set 'cifar10' is not in {tmp_path}. Point the "
+        "environment variable TFDS_DATA_DIR, or the option `data_dir`, at a "
+        "TensorFlow Datasets directory that has it; or, where there is a "
+        "network, let Python call "
         "keras_wp.datasets.load('cifar10', download=True).\n"
     )
     assert not (tmp_path / "run").exists()

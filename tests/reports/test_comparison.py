@@ -211,7 +211,7 @@ def test_attacks_of_one_side_alone_are_a_grave_finding():
     (finding,) = compare(report(FIRST), with_more(SECOND, more)).findings
     assert (finding.severity, finding.check) == ("high", "unequal_attacks")
     assert finding.message == (
-        "Only one of the two was attacked: B with adaptive, linf 0.1. The "
+        "Not both were attacked alike: only B with adaptive, linf 0.1. The "
         "worst cases are not over the same attacks, so that their difference "
         "may be that of the attacks."
     )

@@ -1,6 +1,7 @@
 """The HTML report: what it holds, and that nothing gets into it unescaped."""
 
 import base64
+import dataclasses
 import hashlib
 import pathlib
 import re
@@ -14,6 +15,7 @@ from pages import HOSTILE, Page, images
 from keras_wp import Report
 from keras_wp.reports import charts, html, wording
 from keras_wp.reports.findings import Finding
+from keras_wp.reports.verdict import verdict
 
 pytestmark = pytest.mark.once
 
@@ -71,7 +73,7 @@ def test_findings_come_first_and_the_gravest_before_all(page):
 
 
 def test_verdict_without_findings_says_whether_there_was_an_audit(rng):
-    def verdict(*findings, **environment):
+    def said(*findings, **environment):
         report = Report(
             np.ones(4, bool),
             (attack_result("A", [1] * 4, [1, 1, 0, 0]),),
@@ -80,9 +82,24 @@ def test_verdict_without_findings_says_whether_there_was_an_audit(rng):
         )
         return Page(report.to_html()).text
 
-    assert "No audit was run" in verdict()
-    assert "with care: 1 warning" in verdict(Finding("warning", "Hm.", {}))
-    assert "found no sign that the attacks failed" in verdict(audit=True)
+    assert "No audit was run" in said()
+    assert "with care: 1 warning" in said(Finding("warning", "Hm.", {}))
+    assert "found no sign that the attacks failed" in said(audit=True)
+
+
+def test_what_adaptive_attacks_add_is_no_doubt_about_the_worst_case(report):
+    def said(*findings):
+        env = {**report.environment, "audit": True, "adaptive": True}
+        return verdict(
+            dataclasses.replace(report, findings=findings, environment=env)
+        )
+
+    gain = Finding("warning", "More.", {}, "adaptive_attack")
+    tone, text = said(gain)
+    assert tone == "good"
+    assert "the adaptive attacks made up for it" in text
+    tone, text = said(gain, Finding("warning", "Hm.", {}, "noise"))
+    assert (tone, text.partition(":")[2]) == ("warning", " 1 warning below.")
 
 
 def test_samples_are_drawn_with_their_differences(page, report):

@@ -28,6 +28,7 @@ def test_call_names_options_and_what_earlier_reports_do_not_tell():
     assert "    keras_wp.attacks.AutoAttack(eps=0.1)," in text
     assert "InTurn" not in text
     assert "    seed=1,\n)" in text
+    assert "load_model(...)  # the file of net\n" in text
     report.environment["adaptive"] = ["linear", "model-teacher"]
     text = listing.call(report)
     assert "    adaptive=[...],  # 'linear, model-teacher'\n" in text

@@ -143,8 +143,8 @@ def test_table_at_a_terminal(report):
     assert lines[-3].startswith("worst case")
     assert lines[-1] == (
         "Robust accuracy: at most 80.0 % within ℓ2 ≤ 2, 20.0 % within ℓ∞ ≤ "
-        "0.2. No audit was run, so whether the attacks worked is not known: "
-        "evaluate(..., adaptive=True, audit=True) tells."
+        "0.2. No audit was run (audit=False), so whether the attacks worked is "
+        "not known."
     )
 
 

@@ -5,6 +5,7 @@ import itertools
 import pickle
 
 from keras_wp.cluster.pool import Pool, chunk_size
+from keras_wp.cluster.sharded import ShardWorker
 from keras_wp.cluster.worker import Setup, Worker, packed, versions
 from keras_wp.inspection.description import digest
 
@@ -86,3 +87,14 @@ class Local:
         hands = LocalHands(lambda: Worker(setup), self._workers, self._deaths)
         self.hands = hands
         return Pool(hands, chunk_size(len(session.clean.labels), 4, 4))
+
+    # Of evaluations in shards.
+    make_model = None
+
+    def shard_workers(self, task):
+        task = pickle.loads(pickle.dumps(task))
+        hands = LocalHands(
+            lambda: ShardWorker(task), self._workers, self._deaths
+        )
+        self.hands = hands
+        return hands, 3

@@ -1,0 +1,103 @@
+"""An evaluation in shards, each read and attacked by one worker.
+
+No image travels: a worker gets a function that reads a shard, and gives back a
+report, from which the driver makes one of all.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_wp.cluster.merge import merge
+from keras_wp.cluster.pool import Pool
+from keras_wp.cluster.worker import check_versions, made, packed, versions
+
+# So many shards for each worker, so that none waits long for the last.
+SHARDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What every worker is given at first.
+
+    Attributes:
+        model: The bytes of a `.keras` file, or a function that makes the
+            model.
+        evaluate: `keras_wp.evaluate`.
+        arguments: Those of the call, by name, except the model and the shard.
+        versions: Those of the driver.
+    """
+
+    model: object
+    evaluate: Callable
+    arguments: dict
+    versions: dict
+
+
+class ShardWorker:
+    """One process with a model, which evaluates shards.
+
+    Args:
+        task: A `Task`.
+
+    Raises:
+        ValueError: If it has other versions than the driver.
+    """
+
+    def __init__(self, task):
+        check_versions(task.versions)
+        self._task = task
+        self._model = made(task.model)
+
+    def ready(self):
+        """Whether the worker has begun."""
+        return True
+
+    def attack(self, count, shards):
+        """The reports of some of `count` shards, by their numbers."""
+        return [
+            self._task.evaluate(
+                self._model, shard=(k, count), **self._task.arguments
+            )
+            for k in shards
+        ]
+
+
+def in_shards(cluster, evaluate, bars, arguments):
+    """The report of an evaluation whose workers read the data.
+
+    Args:
+        cluster: What has a method `shards`, such as a `Ray`.
+        evaluate: `keras_wp.evaluate`.
+        bars: The `Progress`.
+        arguments: Those of `evaluate`, by name.
+
+    Raises:
+        ValueError: If what is asked for cannot be done in shards.
+    """
+    arguments = dict(arguments)
+    model = arguments.pop("model")
+    if arguments["save_adversarial"] is not None:
+        raise ValueError(
+            "`save_adversarial` needs data that are no function, as workers "
+            "that read them keep the images. Received: "
+            f"save_adversarial={arguments['save_adversarial']!r}"
+        )
+    for name in ("cluster", "shard", "progress", "verbose"):
+        arguments.pop(name)
+    task = Task(
+        model=cluster.make_model or packed(model),
+        evaluate=evaluate,
+        arguments={**arguments, "progress": False},
+        versions=versions(),
+    )
+    hands, count = cluster.shard_workers(task)
+    pool, found = Pool(hands, 1), []
+    try:
+        with bars.task("shards", count) as report:
+            report(0)
+            for part in pool.run(count, range(1, count + 1)):
+                found.append(part)
+                report(len(found))
+    finally:
+        pool.close()
+    return merge(found)
