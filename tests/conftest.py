@@ -146,7 +146,16 @@ NOT_ON_TORCH = {
 }
 
 
+# What takes longest begins first, so that no process waits for it at the end.
+LONGEST = {
+    "test_python_blocks_run",
+    "test_example_shows_training_and_a_table_and_nothing_else",
+    "test_a_network_and_its_card",
+}
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.originalname not in LONGEST)
     if keras.backend.backend() != "torch":
         return
     skip = pytest.mark.skip(reason="differs by nature on PyTorch")

@@ -169,6 +169,7 @@ def test_training_turns_features_towards_class_weights():
     np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
 
 
+@pytest.mark.once
 def test_it_is_cut_on_the_sphere_and_masks_nothing():
     model, x = network(), random_images(5, (3, 2, 1))
     cut = features.cut(model)

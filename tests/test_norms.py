@@ -156,6 +156,7 @@ def test_linf_samples_are_uniform():
     assert uniformity(samples, lambda x: (x + 1) / 2) < 1.95
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dim", [1, 2, 3, 12])
 def test_l2_samples_have_the_radius_of_a_uniform_ball(dim):
     samples = draw("l2", 4000, (dim,), 0.7) / 0.7

@@ -16,6 +16,8 @@ from keras import ops
 from keras_wp import _backend, objectives
 from keras_wp.attacks import FGSM
 
+pytestmark = pytest.mark.once
+
 CONTEXT = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 
 # Below float32's normal range, where either backend may have zeros.

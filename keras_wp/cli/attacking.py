@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import sys
 
 from keras_wp import attacks
 from keras_wp.cli import files, models, pixels, ranges
@@ -54,7 +53,6 @@ def attacked(args, model, images, **options_of_files):
         seed=args.seed,
         inputs=taken.inputs,
         output=args.output_name,
-        verbose=1 if sys.stderr.isatty() else 2,
         **{"resume_dir": args.resume_dir, **options_of_files},
         **options,
     )

@@ -65,8 +65,9 @@ def _prepare(builder, name, data_dir, download):
         raise FileNotFoundError(
             f"The data set {name!r} is not in {data_dir}. Point the "
             "environment variable TFDS_DATA_DIR, or the option `data_dir`, at "
-            "a TensorFlow Datasets directory that has it; or, where there is a "
-            f"network, let Python call keras_wp.datasets.load({name!r}, download=True)."
+            "a TensorFlow Datasets directory that has it; or, where there is "
+            "a network, let Python call "
+            f"keras_wp.datasets.load({name!r}, download=True)."
         )
     try:
         builder.download_and_prepare()

@@ -25,8 +25,8 @@ class _TimeLeft(rich_progress.ProgressColumn):
         return rich_text.Text(f"{datetime.timedelta(seconds=seconds)} left")
 
 
-# On a log, a task that takes longer than this says how far it is so often.
-_PAUSE = 30.0
+# Where no bar can be shown, a task says so often how far it is, in seconds.
+_PAUSE = 60.0
 
 
 def level(progress, verbose):
@@ -59,11 +59,13 @@ class Progress:
 
     Args:
         enabled: As `level` returns it. Bars are shown on a terminal or in a
-            notebook only; lines, on standard error, anywhere.
+            notebook only; elsewhere a task that takes more than a minute says
+            how far it is, in lines on standard error.
     """
 
     def __init__(self, enabled):
         self._bars, self._lines = None, enabled == 2
+        self._silent = not enabled
         notebook = in_notebook()
         if enabled == 1 and (sys.stderr.isatty() or notebook):
             self._bars = rich_progress.Progress(
@@ -97,12 +99,12 @@ class Progress:
             def last(done, note=""):
                 nonlocal spoken
                 told.update(done=done, note=note)
-                if self._lines and monotonic() - spoken >= _PAUSE:
+                if not self._silent and monotonic() - spoken >= _PAUSE:
                     spoken = monotonic()
                     _tell(description, told, spoken - begun, total)
 
             yield last
-            if self._lines:
+            if self._lines or spoken > begun:
                 _tell(description, told, monotonic() - begun)
             return
         known = None

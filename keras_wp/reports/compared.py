@@ -41,4 +41,4 @@ class Compared:
         sides = zip(names, self.environments, strict=True)
         made = [text.made_with(*side) for side in sides]
         parts = [self._caption(), "", table, self.headline + "\n" + findings]
-        return written("\n".join([*parts, *made]), path)
+        return written("\n".join([*parts, *made]), path, end="")

@@ -218,7 +218,7 @@ class Report:
         Returns:
             The Markdown text.
         """
-        return written(text.markdown(self), path)
+        return written(text.markdown(self), path, end="")
 
     def to_json(self, path=None):
         """Everything as JSON, image by image; `from_json` reads it.

@@ -76,6 +76,7 @@ def test_every_image_is_near_the_optimum_with_two_classes(rng):
         assert ratio.max() < 1.05
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("distance", [1e-4, 1e-2, 1.0])
 def test_finds_distances_of_any_size(rng, distance):
     direction = rng.normal(size=100).astype(np.float32)
@@ -107,6 +108,7 @@ def boxed_distance(direction, gap, x):
     return np.linalg.norm(step(most))
 
 
+@pytest.mark.once
 def test_images_on_the_bounds_are_moved_as_far_as_needed(rng):
     images = (rng.uniform(size=(12, 100)) < 0.2).astype(np.float32)
     kernel, bias, x, y, logits = linear_problem(
@@ -134,6 +136,7 @@ def test_wider_bounds_scale_the_problem(rng):
     assert ratio.min() > 0.99 and ratio.max() < 1.05
 
 
+@pytest.mark.once
 def test_confidence_is_the_margin_of_what_is_found(rng):
     kernel, bias, x, y, logits = linear_problem(rng, classes=2)
     model = linear_model(kernel, bias)
@@ -149,6 +152,7 @@ def test_confidence_is_the_margin_of_what_is_found(rng):
     assert (distance / expected).max() < 1.05
 
 
+@pytest.mark.once
 def test_targeted_reaches_the_class_aimed_at(rng):
     kernel, bias, x, y, logits = linear_problem(rng, classes=3, count=12)
     target = ((y + 1) % 3).astype(np.int32)
@@ -164,6 +168,7 @@ def test_targeted_reaches_the_class_aimed_at(rng):
     assert np.median(ratio) < 1.05
 
 
+@pytest.mark.once
 def test_no_search_goes_on_without_progress(rng):
     kernel, bias, x, y, logits = linear_problem(rng)
     model = linear_model(kernel, bias)
@@ -182,6 +187,7 @@ def test_no_search_goes_on_without_progress(rng):
     assert len(set(steps)) > 1
 
 
+@pytest.mark.once
 def test_a_model_without_gradients_ends_soon():
     kernel = np.zeros((10, 3), np.float32)
     model = linear_model(kernel, np.array([2.0, 0.0, 0.0], np.float32))
@@ -213,6 +219,7 @@ def test_a_step_is_adams_in_tanh_space(rng):
     np.testing.assert_allclose(outcome.x_adv, expected[0], atol=2e-6)
 
 
+@pytest.mark.once
 def test_a_search_begins_at_the_nearest_adversarial_image(rng):
     kernel, bias, x, y, _ = linear_problem(rng, classes=2, count=6)
     model = linear_model(kernel, bias)
@@ -299,6 +306,7 @@ def test_standardized_logits_are_refused():
     )
 
 
+@pytest.mark.once
 def test_works_on_images_with_channels():
     keras.utils.set_random_seed(1)
     model = keras.Sequential(

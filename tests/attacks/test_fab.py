@@ -104,6 +104,7 @@ def test_distance_is_that_of_the_nearest_linear_boundary(norm, targets, rng):
         assert ratio.max() < most
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm", NORMS)
 def test_without_final_search_the_overshoot_shrinks_step_by_step(norm, rng):
     case = Case(rng, low=0.4, high=0.6)
@@ -122,6 +123,7 @@ def test_without_final_search_the_overshoot_shrinks_step_by_step(norm, rng):
     np.testing.assert_allclose(ratio[clear], expected, rtol=1e-4)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_step_mixes_both_projections(norm, rng):
     case = Case(rng, low=0.4, high=0.6)
@@ -199,6 +201,7 @@ def test_restarts_begin_in_the_ball_of_half_the_radius(norm, rng):
     assert not np.array_equal(start(1), start(4))
 
 
+@pytest.mark.once
 def test_restarts_keep_the_nearest_point_of_all_runs(rng):
     case = Case(rng)
     attack = FAB(restarts=2, eps=0.1, steps=25)
@@ -210,6 +213,7 @@ def test_restarts_keep_the_nearest_point_of_all_runs(rng):
     np.testing.assert_allclose([o.distance for o in found], nearest, rtol=0.02)
 
 
+@pytest.mark.once
 def test_a_step_costs_one_forward_and_one_backward_pass(rng):
     case = Case(rng)
     calls = {"forward": 0, "backward": 0}
@@ -238,6 +242,7 @@ def test_a_step_costs_one_forward_and_one_backward_pass(rng):
         assert calls == {"forward": 1, "backward": 1}
 
 
+@pytest.mark.once
 def test_a_run_makes_its_steps_however_many_gradients_they_need(rng):
     case = Case(rng)
     attack = FAB(steps=3, final_search=0)
@@ -292,6 +297,7 @@ def test_early_stop_ends_on_the_first_success_within_eps(rng):
     )
 
 
+@pytest.mark.once
 def test_a_model_without_gradients_leaves_images_where_they_are(rng):
     case = Case(rng)
     case.model.layers[-1].set_weights(

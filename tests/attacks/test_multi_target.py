@@ -18,6 +18,8 @@ from keras_wp.attacks import MultiTarget
 from keras_wp.attacks.base import Attack
 from keras_wp.engine import stream
 
+pytestmark = pytest.mark.once
+
 
 def center_model(centers):
     inputs = keras.Input((len(centers[0]),))

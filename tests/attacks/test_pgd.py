@@ -74,6 +74,7 @@ def test_two_classes_meet_the_closed_form_worst_case(norm, loss):
         np.testing.assert_array_equal(fooled, worst > 0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_targets_of_two_classes_meet_the_closed_form(norm):
     kernel, bias = random_linear(2)
@@ -90,6 +91,7 @@ def test_targets_of_two_classes_meet_the_closed_form(norm):
         np.testing.assert_array_equal(reached, best > 0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin", "dlr"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_many_classes_are_fooled_where_the_closed_form_allows(norm, loss):
@@ -120,6 +122,7 @@ def test_many_classes_are_fooled_where_the_closed_form_allows(norm, loss):
     assert fooled.sum() >= (worst > 0).sum() - 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin", "dlr"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_targeted_attacks_reach_their_targets(norm, loss):

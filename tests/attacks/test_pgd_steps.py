@@ -68,6 +68,7 @@ def test_random_starts_are_uniform_in_the_linf_ball():
     assert np.abs(delta).max() > 0.499
 
 
+@pytest.mark.once
 def test_random_starts_are_uniform_in_the_l2_ball():
     delta = starts("l2") / 0.5
     radius = np.linalg.norm(delta.astype(np.float64), axis=1)
@@ -78,6 +79,7 @@ def test_random_starts_are_uniform_in_the_l2_ball():
         assert uniformity(direction[:, axis], lambda u: (u + 1) / 2) < 1.95
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_starts_differ_between_runs_and_seeds(norm):
     first = starts(norm, 400)
@@ -101,6 +103,7 @@ def test_normal_starts_keep_to_the_ball(norm):
     assert 0.009 < lengths.max() <= 0.01 + 1e-6
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_starts_keep_to_the_bounds(norm):
     delta = starts(norm, 200, bounds=(0.0, 1.0))
@@ -109,6 +112,7 @@ def test_random_starts_keep_to_the_bounds(norm):
     assert length(norm, delta).max() <= 0.5 + 1e-6
 
 
+@pytest.mark.once
 def test_restarts_help_where_one_start_is_not_enough():
     # The gradient is zero unless the start lies in one corner of the ball,
     # from where a step leads out of the class.

@@ -158,6 +158,7 @@ def test_a_flat_pattern_is_parted_in_its_width():
     assert (found[0, 4:] < 0).all()
 
 
+@pytest.mark.once
 def test_windows_reach_every_place_equally_often():
     count, grid = 9000, patches.Grid((5, 4, 1))
     sizes = np.tile(np.int32([[3, 2]]), (count, 1))
@@ -182,6 +183,7 @@ def test_each_image_has_a_window_of_its_own_size():
     np.testing.assert_array_equal(filled, sizes.prod(axis=1))
 
 
+@pytest.mark.once
 def test_linf_starts_with_vertical_stripes():
     x = np.full((20, 6, 5, 3), 0.5, np.float32)
     problem = problem_of(x, np.zeros(20))
@@ -191,6 +193,7 @@ def test_linf_starts_with_vertical_stripes():
     assert 0.3 < (start[:, 0] > 0).mean() < 0.7
 
 
+@pytest.mark.once
 def test_l2_starts_with_tiles_of_patterns():
     x = np.full((20, 17, 15, 2), 0.5, np.float32)
     problem = problem_of(x, np.zeros(20), bounds=(-9.0, 9.0))
@@ -235,6 +238,7 @@ def test_linf_proposals_move_one_patch_to_the_faces_of_the_ball(rng):
     assert 0.3 < (delta[moved] > 0).mean() < 0.7
 
 
+@pytest.mark.once
 def test_l2_proposals_follow_algorithm_3(rng):
     height, width, channels = 9, 8, 3
     grid = patches.Grid((height, width, channels))
@@ -298,6 +302,7 @@ def test_l2_proposals_are_sound_where_nothing_is_perturbed():
     np.testing.assert_allclose(lengths, EPS, rtol=1e-4)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_only_what_raises_the_margin_is_kept(norm, rng):
     weights = rng.normal(size=(75, 4)).astype("float32")
@@ -344,6 +349,7 @@ def test_a_step_takes_no_gradient(monkeypatch):
     assert np.abs(x_adv - x).max() <= EPS + 1e-6
 
 
+@pytest.mark.once
 def test_a_run_costs_its_steps_and_the_start():
     model = linear_model(
         np.zeros((12, 3), np.float32), (2, 2, 3), np.float32([9, 0, 0])
@@ -371,6 +377,7 @@ def test_linf_search_ends_at_the_corner_of_a_linear_model(shape, rng):
     np.testing.assert_allclose(gained, EPS * np.abs(gap).sum(), rtol=1e-4)
 
 
+@pytest.mark.once
 def test_l2_search_nears_the_optimum_of_a_smooth_linear_model(rng):
     # A perturbation of the patches' own shape, as images call for.
     slope = published_pattern(7, 7)[..., None].repeat(2, axis=2)

@@ -64,6 +64,7 @@ def gradient(model, x, y, surrogate, objective="margin"):
     return to_numpy(found), to_numpy(logits)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("surrogate", OF_HEAD.values(), ids=OF_HEAD)
 @pytest.mark.parametrize("factor", [1.0, 1e4])
 def test_values_are_those_of_the_model(surrogate, factor):
@@ -135,6 +136,7 @@ def test_equal_logits_are_standardized_to_zeros():
     np.testing.assert_array_equal(to_numpy(found), 0.0)
 
 
+@pytest.mark.once
 def test_standardized_logits_have_a_gradient_at_any_scale():
     kernel = np.random.default_rng(0).normal(size=(6, 6, 1, 5)) * 1e4
     model, x = linear_model(kernel.astype(np.float32)), random_images(6)
@@ -232,6 +234,7 @@ def test_a_model_is_not_kept_alive_by_attacks_that_borrowed_from_it():
     PGD(model, x, y)
 
 
+@pytest.mark.once
 def test_outcomes_do_not_depend_on_the_batch():
     x, model = random_images(20), head_model(30.0)
     y = predictions(model, x)
@@ -242,6 +245,7 @@ def test_outcomes_do_not_depend_on_the_batch():
     np.testing.assert_array_equal(whole.steps, alone.steps)
 
 
+@pytest.mark.once
 def test_resume_tells_surrogates_apart(tmp_path):
     x, model = random_images(12), head_model(30.0)
     data = x, predictions(model, x)
@@ -265,6 +269,7 @@ def test_resume_tells_surrogates_apart(tmp_path):
     assert plain.results[0].name == "PGD10-margin via rescale-unit"
 
 
+@pytest.mark.once
 def test_multi_target_follows_the_surrogate_of_the_features():
     x, model = random_images(12), head_model(1e3)
     y = predictions(model, x)
@@ -347,6 +352,7 @@ def test_a_stand_in_with_other_classes_is_refused():
     )
 
 
+@pytest.mark.once
 def test_attacks_in_turn_are_as_strong_as_the_best_of_them():
     x, model = random_images(24), head_model(1e3)
     y = predictions(model, x)

@@ -374,8 +374,10 @@ class Sealed(keras.layers.Layer):
 @pytest.mark.once
 @pytest.mark.parametrize(
     "model, severities",
-    [(tiny_cnn(), []), (Sealed(), ["high"])],
-    ids=["open", "sealed"],
+    [
+        pytest.param(tiny_cnn(), [], id="open"),
+        pytest.param(Sealed(), ["high"], id="sealed", marks=pytest.mark.slow),
+    ],
 )
 def test_what_only_a_search_finds_is_told(model, severities):
     x = random_images(30)

@@ -74,7 +74,6 @@ def test_options_reach_the_evaluation(models, tmp_path, monkeypatch):
         "adaptive": True,
         "inputs": None,
         "output": None,
-        "verbose": 2,  # No terminal: a line for each task.
     }
 
 

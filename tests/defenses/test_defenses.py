@@ -180,6 +180,7 @@ def test_which_passes_move_batch_normalization(kind, rng):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_penalties_of_the_model_are_counted_once(kind, kernel, bias):
     inputs = keras.Input(SHAPE)
@@ -219,6 +220,7 @@ def test_the_penalty_of_a_robust_head_is_learned(rng):
     assert float(head.losses[0]) < before / 10
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_class_weights_are_weights_of_the_images(kind, kernel, bias):
     by_class = {0: 0.5, 1: 2.0, 2: 1.0, 3: 3.0}
@@ -234,6 +236,7 @@ def test_class_weights_are_weights_of_the_images(kind, kernel, bias):
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.once
 def test_evaluation_and_prediction_are_those_of_the_model():
     model = keras.Sequential(
         [

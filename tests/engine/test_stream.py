@@ -168,6 +168,7 @@ def test_the_program_of_an_iteration_does_not_depend_on_the_clock(
     assert ran == 4 * alone + 4 * ["_several"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "attack",
     [
@@ -262,6 +263,7 @@ def device_bytes(backend):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "attack",
     [

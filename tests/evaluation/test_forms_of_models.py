@@ -151,12 +151,14 @@ def normalized(base):
     return keras.Model(x, base(layers.Rescaling(STD, MEAN)(x)))
 
 
+@pytest.mark.once
 def test_images_of_bytes_have_their_range_by_their_type(base, labels, expected):
     report = plainly(scaled(base), (BYTES, labels), ATTACKS, eps=EPS)
     same_verdicts(report, expected)
     assert "images in [0, 255]" in report.environment["assumed"]
 
 
+@pytest.mark.once
 def test_pixels_up_to_255_are_described(base, labels, expected):
     data = (BYTES.astype(np.float32), labels)
     inputs = kwp.Inputs(bounds=(0, 255))
@@ -164,12 +166,14 @@ def test_pixels_up_to_255_are_described(base, labels, expected):
     same_verdicts(report, expected)
 
 
+@pytest.mark.once
 def test_attacks_may_be_in_units_of_255(base, labels, expected):
     attacks = [a.with_bounds((0.0, 255.0)) for a in ATTACKS]
     report = plainly(scaled(base), (BYTES, labels), attacks, eps=8.0)
     same_verdicts(report, expected)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "mean, std", [(MEAN, STD), ([MEAN], [STD])], ids=["one", "per channel"]
 )
@@ -207,6 +211,7 @@ def test_a_fixed_batch_size_is_no_hindrance(base, labels, expected):
     assert "batches of 7" in report.environment["assumed"]
 
 
+@pytest.mark.once
 def test_other_outputs_and_inputs_stay_as_they_are(base, labels, expected):
     image, meta = (
         keras.Input(SHAPE, name="image"),
@@ -309,6 +314,7 @@ class Foreign(keras.layers.Layer):
         return self.function(ops.convert_to_tensor(z))
 
 
+@pytest.mark.once
 def test_what_cannot_be_opened_is_undone_by_the_logarithm(
     base, labels, expected
 ):

@@ -12,6 +12,8 @@ from keras import layers, ops
 import keras_wp as kwp
 from keras_wp.attacks import FGSM, PGD, MultiTarget
 
+pytestmark = pytest.mark.once
+
 IMAGE = (6, 6, 1)
 
 

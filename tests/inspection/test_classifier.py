@@ -79,6 +79,7 @@ def test_the_owner_of_a_bound_method_is_freed_after_an_attack():
     assert is_freed(reference)
 
 
+@pytest.mark.once
 def test_a_model_behind_a_lambda_is_freed_after_an_attack():
     def attacked():
         model = tiny_cnn()
@@ -97,6 +98,7 @@ def test_a_classifier_keeps_no_keras_model_alive():
     assert is_freed(reference)
 
 
+@pytest.mark.once
 def test_a_classifier_keeps_a_callable_that_nobody_else_holds():
     owner, x = Owner(), random_images(3)
     expected = to_numpy(owner(ops.convert_to_tensor(x)))
@@ -120,6 +122,7 @@ def test_fresh_weights_of_a_keras_model_are_seen(attack):
     assert not np.allclose(before, after)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["object", "method", "lambda", "keras"])
 def test_fresh_weights_behind_a_callable_are_seen(kind):
     x = random_images(20)
@@ -364,6 +367,7 @@ def test_a_float64_model_gives_float32_logits(backend):
     attack_once(model, random_images(3))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("most", [1, 4])
 def test_models_that_cut_their_images_are_attacked(most, monkeypatch):
     # Of the gradient of a slice, TensorFlow does not know the shape.

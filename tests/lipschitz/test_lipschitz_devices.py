@@ -61,6 +61,8 @@ import json, sys
 import keras, numpy as np
 import keras_wp as kwp
 
+pytestmark = pytest.mark.once
+
 folder = sys.argv[1]
 model = keras.saving.load_model(folder + "/model.keras")
 with np.load(folder + "/data.npz") as data:

@@ -53,6 +53,7 @@ def robustify(model, data, eps=EPS, budget=QUICK, **given):
     )
 
 
+@pytest.mark.once
 def test_the_best_weights_are_returned_and_measured():
     model, test = network(), images(60, seed=1)
     found = robustify(model, images(), test_data=test)
@@ -147,6 +148,7 @@ def test_the_budget_grows(monkeypatch):
     ] == (thirds)
 
 
+@pytest.mark.once
 def test_an_interrupted_training_continues(tmp_path, monkeypatch):
     data = images()
     whole = robustify(network(), data, directory=tmp_path / "whole")
