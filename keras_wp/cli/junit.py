@@ -9,8 +9,6 @@ import platform
 import re
 from xml.etree import ElementTree
 
-from keras_wp.reports.wording import eps_text
-
 # What XML 1.0 cannot hold.
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -26,6 +24,8 @@ def encode(report, model, least, shortfalls):
         least: The least robust accuracy, or None.
         shortfalls: Why the report does not reach it, in sentences.
     """
+    from keras_wp.reports.wording import budget
+
     seconds = sum(result.seconds for result in report.results)
     suites = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(suites, "testsuite", name="keras_wp", id="0")
@@ -39,8 +39,7 @@ def encode(report, model, least, shortfalls):
     _case(suite, model, name, seconds, shortfalls)
     largest = report.threat_model
     for result in report.results:
-        budget = "" if result.eps is None else f" {eps_text(result.eps)}"
-        name = f"{result.name}, {result.norm}{budget}"
+        name = f"{result.name}, {budget(result.norm, result.eps)}"
         accuracy = result.robust_accuracy
         counts = largest.get(result.norm) == result.eps
         low = least is not None and counts and accuracy < least

@@ -3,7 +3,6 @@
 import pathlib
 
 from keras_wp.cli import arguments, files, junit, sarif
-from keras_wp.reports import wording
 
 # That of `main` for a report that falls short.
 FAILED = 3
@@ -73,6 +72,8 @@ def shortfalls(report, least):
     if lacking := report.environment.get("missing"):
         told.append(f"{lacking}.")
     if report.robust_accuracy < least:
+        from keras_wp.reports import wording
+
         budgets = ", ".join(
             wording.budget(*pair) for pair in report.threat_model.items()
         )

@@ -7,9 +7,10 @@ from commands import PLAINLY, run
 from helpers import mixed_labels, random_images, tiny_cnn
 
 import keras_wp as kwp
-from keras_wp.cli import pixels, ranges
-from keras_wp.cli.data import Images
+from keras_wp.cli import pixels
 from keras_wp.cli.pixels import Pixels
+from keras_wp.evaluation import ranges
+from keras_wp.evaluation.data import Data
 from keras_wp.inspection.ranges import by_name, takes_bytes
 
 # The command line is the same on every backend.
@@ -171,9 +172,9 @@ def test_so_many_images_tell(form):
         "column": (x, y[:, None]),
         "batches": [(x[i : i + 64], y[i : i + 64]) for i in range(0, 300, 64)],
     }[form]
-    found = ranges._sample(Images(given, "name"))
-    np.testing.assert_array_equal(found[0], x[:256])
-    np.testing.assert_array_equal(found[1], y[:256])
+    first, labels = ranges.first(Data(given, axes=x.ndim - 1), 256)
+    np.testing.assert_array_equal(first, x[:256])
+    np.testing.assert_array_equal(labels, y[:256])
 
 
 @pytest.mark.parametrize(
