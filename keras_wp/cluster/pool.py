@@ -48,13 +48,14 @@ class Pool:
 
     Args:
         hands: The workers, as `Hands`.
-        size: How many images make a chunk.
+        size: How many images make a chunk: a number, or a function from how
+            many images are left to it.
     """
 
     def __init__(self, hands, size):
         self._hands, self._size = hands, size
 
-    def run(self, part, images):
+    def run(self, part, images, count=None):
         """Attack images; yield outcomes as chunks come back.
 
         Images are read as workers fall free, so that no more are held than
@@ -64,6 +65,7 @@ class Pool:
         Args:
             part: An `Attack` that is one.
             images: `engine.slots.Image`s.
+            count: How many there are, if `size` is a function.
 
         Yields:
             `Outcome`s.
@@ -71,7 +73,7 @@ class Pool:
         Raises:
             RuntimeError: If a chunk's workers die again and again.
         """
-        chunks = enumerate(_chunks(iter(images), self._size))
+        chunks = enumerate(self._chunks(iter(images), count))
         returned, pending = collections.deque(), {}
         load, lost = collections.Counter(), collections.Counter()
         while True:
@@ -107,6 +109,15 @@ class Pool:
         """Let the workers end."""
         self._hands.close()
 
+    def _chunks(self, images, left):
+        while True:
+            size = self._size(left) if callable(self._size) else self._size
+            chunk = list(itertools.islice(images, size))
+            if not chunk:
+                return
+            yield chunk
+            left = None if left is None else left - len(chunk)
+
     def _free(self, load):
         """The workers that may have one more chunk, the idlest first."""
         for count in range(_AHEAD):
@@ -115,21 +126,21 @@ class Pool:
                     yield worker
 
 
-def chunk_size(images, workers, slots):
-    """How many images make a chunk.
+def chunk_size(images, workers, slots, least=1):
+    """How many images make the next chunk.
 
-    Several rounds of what a worker works on at a time, but not so many that
-    some workers have none.
+    Several rounds of what a worker works on at a time, and less towards the
+    end, so that all workers end at about the same time.
 
     Args:
-        images: How many there are.
+        images: How many are left.
         workers: How many workers there are.
         slots: How many images a worker works on at a time.
+        least: Fewer do not pay, unless some workers would have none.
+
+    Source: Polychronopoulos and Kuck, "Guided self-scheduling" (IEEE
+    Transactions on Computers, 1987).
     """
-    even = -(-images // (2 * max(1, workers)))
-    return max(1, min(_ROUNDS * slots, even))
-
-
-def _chunks(images, size):
-    while chunk := list(itertools.islice(images, size)):
-        yield chunk
+    even = -(-images // (2 * workers))
+    least = min(least, -(-images // workers))
+    return max(1, min(_ROUNDS * slots, max(even, least)))

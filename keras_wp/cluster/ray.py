@@ -5,6 +5,7 @@ applications" (OSDI 2018).
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Ray:
         make_model: A function without arguments that makes the model on each
             worker. By default the driver's model is sent as a `.keras` file.
         chunk: How many images an actor is given at a time; by default what it
-            works on at a time, four times.
+            works on at a time, four times, and less towards the end.
         shards: Into how many shards data are cut that are a function, which
             actors call; by default four for each actor.
     """
@@ -67,10 +68,14 @@ class Ray:
             view: What the model's `View` is made of.
         """
         ray, workers, options = self._begun()
-        size = self.chunk
-        if size is None:
-            slots = _backend.preferred_slots(session.batch_size)
-            size = chunk_size(len(session.clean.labels), workers, slots)
+        slots = _backend.preferred_slots(session.batch_size)
+        size = self.chunk or functools.partial(
+            chunk_size,
+            workers=workers,
+            slots=slots,
+            # Where idle slots are not given up, they cost as much as others.
+            least=slots // 4 if _backend.DYNAMIC_BATCH else slots,
+        )
         worker = Worker, self._setup(session, view)
         return Pool(Actors(ray, worker, workers, options), size)
 

@@ -183,7 +183,8 @@ class Job:
 
             report(done)
             images = self._stream(part, session, wanted, now)
-            for outcome in self._run(part, session, images, show):
+            left = len(wanted)
+            for outcome in self._run(part, session, (images, left), show):
                 count[0] += 1
                 count[1] += outcome.success
                 show()
@@ -196,10 +197,14 @@ class Job:
             )
 
     def _run(self, part, session, images, watch):
-        """The outcomes of a part, as they come about, here or elsewhere."""
+        """The outcomes of a part, as they come about, here or elsewhere.
+
+        Of `images`, the second is how many there are.
+        """
         stand_in = part.surrogate and part.surrogate.stand_in
+        images, count = images
         if session.pool is not None and stand_in is None:
-            return session.pool.run(part, images)
+            return session.pool.run(part, images, count)
         return stream.run(
             part,
             session.classifier,

@@ -1,5 +1,6 @@
 """Who gets which images, and what happens when a worker dies."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -48,11 +49,35 @@ def test_images_that_kill_every_worker_are_given_up():
 
 
 @pytest.mark.parametrize(
-    "images, workers, slots, expected",
-    [(50_000, 8, 128, 512), (256, 2, 64, 64), (3, 8, 64, 1)],
+    "images, workers, slots, least, expected",
+    [
+        (50_000, 8, 128, 32, 512),
+        (256, 2, 64, 16, 64),
+        (57, 2, 64, 16, 16),
+        (57, 2, 64, 64, 29),
+        (3, 8, 64, 16, 1),
+    ],
 )
-def test_chunks_are_large_and_all_have_some(images, workers, slots, expected):
-    assert chunk_size(images, workers, slots) == expected
+def test_chunks_are_large_and_all_have_some(
+    images, workers, slots, least, expected
+):
+    assert chunk_size(images, workers, slots, least) == expected
+
+
+def test_chunks_shrink_towards_the_end():
+    hands = LocalHands(Echo, 2)
+    size = functools.partial(chunk_size, workers=2, slots=8, least=3)
+    found = list(Pool(hands, size).run("PGD", range(60), 60))
+    assert sorted(found) == [("PGD", i) for i in range(60)]
+    assert [size for _, size in hands.log] == [15, 12, 9, 6, 5, 4, 3, 3, 2, 1]
+
+
+@pytest.mark.parametrize("deaths", [(), (0, 3)])
+def test_a_chunk_that_comes_back_keeps_its_size(deaths):
+    hands = LocalHands(Echo, 2, deaths)
+    size = functools.partial(chunk_size, workers=2, slots=8)
+    found = list(Pool(hands, size).run("PGD", range(40), 40))
+    assert sorted(found) == [("PGD", i) for i in range(40)]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Workers without a cluster, which die when they are told to."""
 
 import dataclasses
+import functools
 import itertools
 import pickle
 
@@ -86,7 +87,8 @@ class Local:
         setup = pickle.loads(pickle.dumps(setup))
         hands = LocalHands(lambda: Worker(setup), self._workers, self._deaths)
         self.hands = hands
-        return Pool(hands, chunk_size(len(session.clean.labels), 4, 4))
+        size = functools.partial(chunk_size, workers=4, slots=4)
+        return Pool(hands, size)
 
     # Of evaluations in shards.
     make_model = None
