@@ -48,12 +48,12 @@ class Pool:
 
     Args:
         hands: The workers, as `Hands`.
-        size: How many images make a chunk: a number, or a function from how
-            many images are left to it.
+        sizes: How many images make a chunk: a number, or a function from how
+            many images there are to those of the chunks.
     """
 
-    def __init__(self, hands, size):
-        self._hands, self._size = hands, size
+    def __init__(self, hands, sizes):
+        self._hands, self._sizes = hands, sizes
 
     def run(self, part, images, count=None):
         """Attack images; yield outcomes as chunks come back.
@@ -65,7 +65,7 @@ class Pool:
         Args:
             part: An `Attack` that is one.
             images: `engine.slots.Image`s.
-            count: How many there are, if `size` is a function.
+            count: How many there are, if `sizes` is a function.
 
         Yields:
             `Outcome`s.
@@ -109,14 +109,16 @@ class Pool:
         """Let the workers end."""
         self._hands.close()
 
-    def _chunks(self, images, left):
-        while True:
-            size = self._size(left) if callable(self._size) else self._size
+    def _chunks(self, images, count):
+        if callable(self._sizes):
+            sizes = self._sizes(count)
+        else:
+            sizes = itertools.repeat(self._sizes)
+        for size in sizes:
             chunk = list(itertools.islice(images, size))
             if not chunk:
                 return
             yield chunk
-            left = None if left is None else left - len(chunk)
 
     def _free(self, load):
         """The workers that may have one more chunk, the idlest first."""
@@ -126,21 +128,27 @@ class Pool:
                     yield worker
 
 
-def chunk_size(images, workers, slots, least=1):
-    """How many images make the next chunk.
+def chunk_sizes(images, workers, slots):
+    """Yield how many images make each chunk.
 
-    Several rounds of what a worker works on at a time, and less towards the
-    end, so that all workers end at about the same time.
+    Several rounds of what a worker works on at a time, then less, and in the
+    end an equal share for each worker, so that all end at about the same time.
+    No share is cut for that: thousands of steps take about as long with a few
+    images as with many.
 
     Args:
-        images: How many are left.
+        images: How many there are.
         workers: How many workers there are.
         slots: How many images a worker works on at a time.
-        least: Fewer do not pay, unless some workers would have none.
 
     Source: Polychronopoulos and Kuck, "Guided self-scheduling" (IEEE
-    Transactions on Computers, 1987).
+    Transactions on Computers, 1987), but for the end.
     """
-    even = -(-images // (2 * workers))
-    least = min(least, -(-images // workers))
-    return max(1, min(_ROUNDS * slots, max(even, least)))
+    while images > 2 * workers * slots:
+        size = min(_ROUNDS * slots, images // (2 * workers))
+        images -= size
+        yield size
+    for worker in range(workers, 0, -1):
+        size = -(-images // worker)
+        images -= size
+        yield size

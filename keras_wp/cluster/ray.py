@@ -13,7 +13,7 @@ from collections.abc import Callable
 import keras
 
 from keras_wp import _backend
-from keras_wp.cluster.pool import Pool, chunk_size
+from keras_wp.cluster.pool import Pool, chunk_sizes
 from keras_wp.cluster.sharded import SHARDS, ShardWorker
 from keras_wp.cluster.worker import Setup, Worker, packed, versions
 
@@ -68,16 +68,13 @@ class Ray:
             view: What the model's `View` is made of.
         """
         ray, workers, options = self._begun()
-        slots = _backend.preferred_slots(session.batch_size)
-        size = self.chunk or functools.partial(
-            chunk_size,
+        sizes = self.chunk or functools.partial(
+            chunk_sizes,
             workers=workers,
-            slots=slots,
-            # Where idle slots are not given up, they cost as much as others.
-            least=slots // 4 if _backend.DYNAMIC_BATCH else slots,
+            slots=_backend.preferred_slots(session.batch_size),
         )
         worker = Worker, self._setup(session, view)
-        return Pool(Actors(ray, worker, workers, options), size)
+        return Pool(Actors(ray, worker, workers, options), sizes)
 
     def shard_workers(self, task):
         """`Actors` that evaluate shards, and how many shards there are to be.

@@ -10,7 +10,7 @@ from helpers import message_of, mixed_labels, plainly, random_images, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp.attacks import APGD, PGD, DeepFool
-from keras_wp.cluster.pool import Pool, chunk_size
+from keras_wp.cluster.pool import Pool, chunk_sizes
 
 pytestmark = pytest.mark.once
 
@@ -49,34 +49,32 @@ def test_images_that_kill_every_worker_are_given_up():
 
 
 @pytest.mark.parametrize(
-    "images, workers, slots, least, expected",
+    "images, workers, slots, expected",
     [
-        (50_000, 8, 128, 32, 512),
-        (256, 2, 64, 16, 64),
-        (57, 2, 64, 16, 16),
-        (57, 2, 64, 64, 29),
-        (3, 8, 64, 16, 1),
+        (1_000, 2, 64, [250, 187, 140, 105, 79, 120, 119]),
+        (256, 2, 64, [128, 128]),
+        (57, 2, 64, [29, 28]),
+        (3, 4, 64, [1, 1, 1, 0]),
     ],
 )
-def test_chunks_are_large_and_all_have_some(
-    images, workers, slots, least, expected
+def test_chunks_shrink_and_the_last_are_shares(
+    images, workers, slots, expected
 ):
-    assert chunk_size(images, workers, slots, least) == expected
+    assert list(chunk_sizes(images, workers, slots)) == expected
+    assert sum(expected) == images
 
 
-def test_chunks_shrink_towards_the_end():
-    hands = LocalHands(Echo, 2)
-    size = functools.partial(chunk_size, workers=2, slots=8, least=3)
-    found = list(Pool(hands, size).run("PGD", range(60), 60))
-    assert sorted(found) == [("PGD", i) for i in range(60)]
-    assert [size for _, size in hands.log] == [15, 12, 9, 6, 5, 4, 3, 3, 2, 1]
+def test_chunks_have_several_rounds_of_many_images():
+    sizes = list(chunk_sizes(50_000, 8, 128))
+    assert sizes[:60] == [512] * 60
+    assert sum(sizes) == 50_000 and min(sizes) >= 128
 
 
 @pytest.mark.parametrize("deaths", [(), (0, 3)])
-def test_a_chunk_that_comes_back_keeps_its_size(deaths):
+def test_chunks_may_have_several_sizes(deaths):
     hands = LocalHands(Echo, 2, deaths)
-    size = functools.partial(chunk_size, workers=2, slots=8)
-    found = list(Pool(hands, size).run("PGD", range(40), 40))
+    sizes = functools.partial(chunk_sizes, workers=2, slots=8)
+    found = list(Pool(hands, sizes).run("PGD", range(40), 40))
     assert sorted(found) == [("PGD", i) for i in range(40)]
 
 

@@ -5,7 +5,7 @@ import functools
 import itertools
 import pickle
 
-from keras_wp.cluster.pool import Pool, chunk_size
+from keras_wp.cluster.pool import Pool, chunk_sizes
 from keras_wp.cluster.sharded import ShardWorker
 from keras_wp.cluster.worker import Setup, Worker, packed, versions
 from keras_wp.inspection.description import digest
@@ -87,8 +87,8 @@ class Local:
         setup = pickle.loads(pickle.dumps(setup))
         hands = LocalHands(lambda: Worker(setup), self._workers, self._deaths)
         self.hands = hands
-        size = functools.partial(chunk_size, workers=4, slots=4)
-        return Pool(hands, size)
+        sizes = functools.partial(chunk_sizes, workers=4, slots=4)
+        return Pool(hands, sizes)
 
     # Of evaluations in shards.
     make_model = None
