@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 import os
+import time
 from collections.abc import Callable
 
 import keras
@@ -151,8 +152,16 @@ class Actors:
         self.workers, self._coming, self._failures = [], {}, 0
         for _ in range(count):
             self._begin()
-        # Others join when the cluster has room for them.
+        # Others join when the cluster has room for them. Those that have room
+        # begin together: chunks are not all for the first.
+        begun = time.monotonic()
         while not self.workers:
+            self.wait([])
+        patience = time.monotonic() - begun
+        while (
+            self._coming
+            and self._ray.wait([*self._coming], timeout=patience)[0]
+        ):
             self.wait([])
 
     def _begin(self):
