@@ -22,9 +22,9 @@ from keras_wp.cluster.worker import Setup, Worker, packed, versions
 _FAILURES = 10
 # How many threads libraries start, which take all cores otherwise.
 THREADS = (
-    "OMP_NUMTHREADS",
-    "TF_NUM_INTRAOPTHREADS",
-    "TF_NUM_INTEROPTHREADS",
+    "OMP_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
 )
 
 

@@ -1,5 +1,6 @@
 """Data to evaluate on: arrays, or batches that can be read more than once."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -250,7 +251,9 @@ def _is_batches(data):
 def is_function(data):
     """Whether data are a function that reads a shard of them."""
     return callable(data) and not (
-        hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+        isinstance(data, keras.Layer)  # Arguments in the wrong order.
+        or hasattr(data, "__iter__")
+        or hasattr(data, "__getitem__")
     )
 
 

@@ -137,3 +137,21 @@ def test_adversarial_images_stay_with_the_workers(model, function, tmp_path):
     assert str(error.value).startswith(
         "`save_adversarial` needs data that are no function"
     )
+
+
+def test_a_model_in_the_place_of_data_is_refused(model, data):
+    with pytest.raises(ValueError, match="arrays or a dataset of"):
+        plainly(model, model, ATTACK)
+
+
+@pytest.mark.parametrize(
+    "there, workers, threads",
+    [({"CPU": 4.0}, 2, "2"), ({"CPU": 4.0, "GPU": 2.0}, 2, None)],
+)
+def test_actors_without_a_gpu_keep_to_their_cores(there, workers, threads):
+    found, options = kwp.cluster.Ray(cpus=2)._resources(there)
+    assert found == workers
+    given = options["runtime_env"]["env_vars"]
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    assert [given.get(name) for name in names] == [threads, threads]
+    assert given["KERAS_BACKEND"]
