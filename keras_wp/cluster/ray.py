@@ -92,8 +92,12 @@ class Ray:
         """Ray, which is running, how many actors, and what each needs."""
         ray = imported()
         if not ray.is_initialized():
+            local = {} if self.address else {"include_dashboard": False}
             ray.init(
-                address=self.address, log_to_driver=False, logging_level="ERROR"
+                address=self.address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                **local,
             )
         return ray, *self._resources(ray.cluster_resources())
 
