@@ -117,7 +117,9 @@ def test_workers_read_their_shards(model, function, whole, deaths, tmp_path):
     assert folders == {f"shard-{k}-of-3" for k in (1, 2, 3)}
 
 
-def test_defaults_are_those_of_evaluate(model, function):
+@pytest.mark.slow
+def test_defaults_are_those_of_evaluate(model, data, tmp_path):
+    function = Shards(*data, tmp_path / "calls")
     found = kwp.evaluate(
         model, function, "pgd4", eps=0.1, cluster=Local(), progress=False
     )

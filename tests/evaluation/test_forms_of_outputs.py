@@ -127,6 +127,7 @@ def test_the_mean_of_sigmoids_is_that_of_an_ensemble():
     np.testing.assert_array_equal(mean.argmax(-1) == y, report.robust())
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_what_ties_bytes_to_pixels_is_no_mask_of_the_model():
     x = keras.Input((6, 6, 1))

@@ -10,6 +10,8 @@ from processes import run_python
 
 import keras_wp as kwp
 
+pytestmark = pytest.mark.once
+
 TRAIN = """
 import json
 import keras, numpy as np
@@ -60,8 +62,6 @@ RADII = """
 import json, sys
 import keras, numpy as np
 import keras_wp as kwp
-
-pytestmark = pytest.mark.once
 
 folder = sys.argv[1]
 model = keras.saving.load_model(folder + "/model.keras")
