@@ -93,7 +93,7 @@ def in_shards(cluster, evaluate, bars, arguments):
     hands, count = cluster.shard_workers(task)
     pool, found = Pool(hands, 1), []
     try:
-        with bars.task("shards", count) as report:
+        with bars.task("data", count, "shards") as report:
             report(0)
             for part in pool.run(count, range(1, count + 1)):
                 found.append(part)

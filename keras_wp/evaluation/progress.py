@@ -90,7 +90,7 @@ class Progress:
             self._bars.stop()
 
     @contextlib.contextmanager
-    def task(self, description, total):
+    def task(self, description, total, what="images"):
         """A bar; yields a function of the count that is done and a note."""
         begun = monotonic()
         if self._bars is None:
@@ -101,11 +101,11 @@ class Progress:
                 told.update(done=done, note=note)
                 if not self._silent and monotonic() - spoken >= _PAUSE:
                     spoken = monotonic()
-                    _tell(description, told, spoken - begun, total)
+                    _tell(description, told, spoken - begun, what, total)
 
             yield last
             if self._lines or spoken > begun:
-                _tell(description, told, monotonic() - begun)
+                _tell(description, told, monotonic() - begun, what)
             return
         known = None
         task = self._bars.add_task(description, total=total, note="", end=None)
@@ -125,10 +125,10 @@ class Progress:
             self._bars.remove_task(task)
 
 
-def _tell(description, told, seconds, total=None):
+def _tell(description, told, seconds, what, total=None):
     """One line of what a task has done, so far if there is a `total`."""
     of = f" of {total:g}" if total else ""
-    done = f": {told['done']:g}{of} images" if told else ""
+    done = f": {told['done']:g}{of} {what}" if told else ""
     note = f", {told['note']}" if told.get("note") else ""
     text = f"{description}{done}{note} ({seconds:.1f} s)\n"
     sys.stderr.write(text)
