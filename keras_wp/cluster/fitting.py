@@ -34,8 +34,15 @@ def check_together(named):
                 "A shard must have all of its images. Received: "
                 f"{len(report)} of {len(report.shard.places)} in {name}"
             )
-    first, seen = named[0], {}
+    first, seen, images = named[0], {}, {}
     for name, report in named:
+        if len(set(report.identities)) > 1:
+            other = images.setdefault(report.identities, name)
+            if other != name and report.shard.at_least:
+                raise ValueError(
+                    "A function of (k, n) must return shard k of n. Received: "
+                    f"the same images in {other} and in {name}"
+                )
         _check_pair(first, (name, report))
         earlier = seen.setdefault(report.shard.index, name)
         if earlier != name:

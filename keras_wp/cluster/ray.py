@@ -196,9 +196,9 @@ class Actors:
             return ticket, self._ray.get(ticket)
         except lost:
             return ticket, None
-        except ValueError as error:
-            # As Ray tells it, with the worker's whole traceback.
-            raise ValueError(_refusal(error) or str(error)) from None
+        except errors.RayTaskError as error:
+            # Without the worker's whole traceback, as Ray tells it.
+            raise error.cause from None
 
     def _failed(self, error):
         """Begin again after an actor that could not, or raise an error."""

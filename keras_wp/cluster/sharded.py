@@ -9,7 +9,13 @@ from collections.abc import Callable
 
 from keras_wp.cluster.merge import merge
 from keras_wp.cluster.pool import Pool
-from keras_wp.cluster.worker import check_versions, made, packed, versions
+from keras_wp.cluster.worker import (
+    check_versions,
+    made,
+    packed,
+    versions,
+    weights_digest,
+)
 
 # So many shards for each worker, so that none waits long for the last.
 SHARDS = 4
@@ -24,12 +30,14 @@ class Task:
             model.
         evaluate: `keras_wp.evaluate`.
         arguments: Those of the call, by name, except the model and the shard.
+        weights: The `weights_digest` of the driver's model.
         versions: Those of the driver.
     """
 
     model: object
     evaluate: Callable
     arguments: dict
+    weights: str | None
     versions: dict
 
 
@@ -40,13 +48,18 @@ class ShardWorker:
         task: A `Task`.
 
     Raises:
-        ValueError: If it has other versions than the driver.
+        ValueError: If it has other versions or weights than the driver.
     """
 
     def __init__(self, task):
         check_versions(task.versions)
         self._task = task
         self._model = made(task.model)
+        if task.weights not in (None, weights_digest(self._model)):
+            raise ValueError(
+                "Every worker must have the weights of the driver's model. "
+                "Received: a `make_model` that makes others"
+            )
 
     def ready(self):
         """Whether the worker has begun."""
@@ -88,6 +101,7 @@ def in_shards(cluster, evaluate, bars, arguments):
         model=cluster.make_model or packed(model),
         evaluate=evaluate,
         arguments={**arguments, "progress": False},
+        weights=weights_digest(model),
         versions=versions(),
     )
     hands, count = cluster.shard_workers(task)

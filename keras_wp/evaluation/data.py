@@ -102,6 +102,10 @@ class Data:
         return slice(index - 1, None, count)
 
     def __iter__(self):
+        # Readers that leave images out may leave out all of a batch.
+        return ((x, y) for x, y in self._batches() if len(x))
+
+    def _batches(self):
         if self.shard is None:
             yield from self._whole()
         elif self._pair is not None:
@@ -169,7 +173,12 @@ class Data:
 
         What a model is like is looked for at these images.
         """
-        return next(self._whole())
+        for pair in self._whole():
+            if len(pair[0]):
+                return pair
+        raise ValueError(
+            "The first shard of `data` must hold an image. Received: none"
+        )
 
     def images(self, raw):
         """Images as float32 in the units of attacks, checked."""

@@ -1,5 +1,6 @@
 """Data that are a function: each worker reads its own shards."""
 
+import itertools
 import pathlib
 
 import numpy as np
@@ -157,3 +158,37 @@ def test_actors_without_a_gpu_keep_to_their_cores(there, workers, threads):
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     assert [given.get(name) for name in names] == [threads, threads]
     assert given["KERAS_BACKEND"]
+
+
+def other_model():
+    return tiny_cnn(scale=0.25)
+
+
+def test_other_weights_on_a_worker_are_refused(model, function):
+    cluster = Local()
+    cluster.make_model = other_model
+    with pytest.raises(ValueError, match="the weights of the driver's model"):
+        plainly(model, function, ATTACK, cluster=cluster)
+
+
+def test_a_function_that_returns_all_images_each_time_is_refused(model, data):
+    parts = [
+        plainly(model, lambda k, n: data, ATTACK, shard=(k, 2)) for k in (1, 2)
+    ]
+    with pytest.raises(ValueError, match="the same images in report 1 and in"):
+        kwp.merge(parts)
+
+
+def test_an_empty_first_shard_is_told(model, data):
+    def read(k, n):
+        return (part[:0] if k == 1 else part[k - 1 :: n] for part in data)
+
+    with pytest.raises(ValueError, match="must hold an image"):
+        plainly(model, lambda k, n: tuple(read(k, n)), ATTACK, shard=(2, 3))
+
+
+def test_empty_batches_are_passed_over(model, data, whole):
+    x, y = data
+    cuts = [0, 0, 17, 17, 40, 40]
+    batches = [(x[a:b], y[a:b]) for a, b in itertools.pairwise(cuts)]
+    assert_same(plainly(model, batches, ATTACK), whole)
