@@ -7,15 +7,12 @@ report, from which the driver makes one of all.
 import dataclasses
 from collections.abc import Callable
 
+import keras
+
 from keras_wp.cluster.merge import merge
 from keras_wp.cluster.pool import Pool
-from keras_wp.cluster.worker import (
-    check_versions,
-    made,
-    packed,
-    versions,
-    weights_digest,
-)
+from keras_wp.cluster.worker import check_versions, made, packed, versions
+from keras_wp.inspection.description import weights_digest
 
 # So many shards for each worker, so that none waits long for the last.
 SHARDS = 4
@@ -30,7 +27,7 @@ class Task:
             model.
         evaluate: `keras_wp.evaluate`.
         arguments: Those of the call, by name, except the model and the shard.
-        weights: The `weights_digest` of the driver's model.
+        weights: The `weights_digest` of the driver's model, if Keras made it.
         versions: Those of the driver.
     """
 
@@ -55,7 +52,7 @@ class ShardWorker:
         check_versions(task.versions)
         self._task = task
         self._model = made(task.model)
-        if task.weights not in (None, weights_digest(self._model)):
+        if task.weights not in (None, _weights(self._model)):
             raise ValueError(
                 "Every worker must have the weights of the driver's model. "
                 "Received: a `make_model` that makes others"
@@ -101,7 +98,7 @@ def in_shards(cluster, evaluate, bars, arguments):
         model=cluster.make_model or packed(model),
         evaluate=evaluate,
         arguments={**arguments, "progress": False},
-        weights=weights_digest(model),
+        weights=_weights(model),
         versions=versions(),
     )
     hands, count = cluster.shard_workers(task)
@@ -115,3 +112,7 @@ def in_shards(cluster, evaluate, bars, arguments):
     finally:
         pool.close()
     return merge(found)
+
+
+def _weights(model):
+    return weights_digest(model) if isinstance(model, keras.Model) else None

@@ -1,7 +1,6 @@
 """What a worker does: load the model once, and attack chunks of images."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import pathlib
 import tempfile
@@ -51,17 +50,6 @@ class Setup:
     versions: dict
     batch_size: int
     randomized: bool
-
-
-def weights_digest(model):
-    """What tells a Keras model's weights from others; None for other models."""
-    if not isinstance(model, keras.Model):
-        return None
-    found = hashlib.blake2b(digest_size=16)
-    for weights in model.get_weights():
-        found.update(f"{weights.shape} {weights.dtype}".encode())
-        found.update(np.ascontiguousarray(weights).tobytes())
-    return found.hexdigest()
 
 
 def packed(model):

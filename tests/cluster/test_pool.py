@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from hands import Local, LocalHands
-from helpers import message_of, mixed_labels, plainly, random_images, tiny_cnn
+from helpers import message_of, plainly, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp.attacks import APGD, PGD, DeepFool
@@ -76,17 +76,6 @@ def test_chunks_may_have_several_sizes(deaths):
     sizes = functools.partial(chunk_sizes, workers=2, slots=8)
     found = list(Pool(hands, sizes).run("PGD", range(40), 40))
     assert sorted(found) == [("PGD", i) for i in range(40)]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_cnn(scale=0.5)
-
-
-@pytest.fixture(scope="module")
-def data(model):
-    x = random_images(40)
-    return x, mixed_labels(model, x)
 
 
 def outcomes(report):

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from hands import Local
-from helpers import mixed_labels, plainly, random_images, tiny_cnn
+from helpers import plainly, tiny_cnn
 
 import keras_wp as kwp
 from keras_wp.attacks import PGD
@@ -39,17 +39,6 @@ class Shards:
 
     def calls(self):
         return set(self._log.read_text().splitlines())
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_cnn(scale=0.5)
-
-
-@pytest.fixture(scope="module")
-def data(model):
-    x = random_images(40)
-    return x, mixed_labels(model, x)
 
 
 @pytest.fixture(scope="module")
