@@ -27,6 +27,8 @@ class Graph:
         x: Some images, `(N, ...)` float32, one at least.
 
     Attributes:
+        center: The mean of the images. Of an image near it, every tensor is
+            near what the model makes of the center, which is measured.
         anatomy: Its `Anatomy`.
         head: The step that ends it, if that has class weights `(P, K)`; or
             None.
@@ -55,16 +57,18 @@ class Graph:
         last = None if last is None else anatomy.steps[last]
         self.head = last if last and _has_class_weights(last) else None
         self._rules, self._constants = [], {id(anatomy.source): 1.0}
-        self.outputs = self._measured(x)
+        x = np.asarray(x, np.float32)
+        self.center = x.mean(0, dtype=np.float64).astype(np.float32)
+        self.outputs = self._measured(np.stack([self.center, *x]))[1:]
 
     def _measured(self, x):
         """Finds a rule and a constant for each step; returns the outputs."""
-        values = {id(self.anatomy.source): np.asarray(x, np.float32)}
+        values = {id(self.anatomy.source): x}
         for step in self.anatomy.steps:
             rule = _rule(step)
             given = [self._constants[id(symbol)] for symbol in step.inputs]
             found, at_zero = _called(step, values)
-            self._rules.append((step, rule, at_zero))
+            self._rules.append((step, rule, at_zero, _length(found[0])))
             (output,) = step.outputs
             self._constants[id(output)] = rule.constant_of(given)
             values[id(output)] = found
@@ -82,19 +86,37 @@ class Graph:
         """
         return self._constants[id(symbol)]
 
+    def lengths(self, x):
+        """`(n, 2)`: l2 lengths of images and distances from the center.
+
+        At most: rounding makes none shorter.
+
+        Args:
+            x: The images, `(n, ...)` float32.
+        """
+        apart = norms.upper_lengths(x - self.center) * (1 + norms.gamma(1))
+        return np.stack([norms.upper_lengths(x), apart], axis=-1)
+
     def bound(self, symbol, lengths):
         """The `Bound` of a tensor.
 
         Args:
             symbol: The tensor.
-            lengths: `(n,)`, the l2 lengths of images, at most.
+            lengths: `(n, 2)`, of images, as `lengths` tells.
         """
+        # The center is the first of the images.
+        lengths = np.concatenate([self.lengths(self.center[None]), lengths])
+        sizes, apart = lengths.T
         source = self.anatomy.source
-        bounds = {id(source): Bound(lengths, np.zeros_like(lengths))}
-        for step, rule, at_zero in self._rules:
+        bounds = {id(source): Bound(sizes, np.zeros_like(sizes))}
+        for step, rule, at_zero, at_center in self._rules:
             given = [bounds[id(x)] for x in step.inputs]
-            bounds[id(step.outputs[0])] = rule.bound(given, at_zero)
-        return bounds[id(symbol)]
+            size, error = rule.bound(given, at_zero)
+            (output,) = step.outputs
+            # In exact arithmetic it is that far from that of the center.
+            near = at_center + error[0] + self.constant(output) * apart + error
+            bounds[id(output)] = Bound(np.fmin(size, near), error)
+        return Bound(*(part[1:] for part in bounds[id(symbol)]))
 
 
 def _rule(step):
@@ -141,8 +163,12 @@ def _called(step, values):
     (found,) = map(ops.convert_to_numpy, step.call(given))
     if several:
         return found, 0.0
+    return found[1:], _length(found[0])
+
+
+def _length(x):
     # It may be too short by rounding, that of so many numbers at most.
-    return found[1:], float(np.linalg.norm(norms.float64(found[0]))) * 1.001
+    return float(np.linalg.norm(norms.float64(x))) * 1.001
 
 
 def _joined(step):

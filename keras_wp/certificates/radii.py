@@ -37,7 +37,7 @@ def radii(graph, lengths, logits):
 
     Args:
         graph: The model's `Graph`.
-        lengths: `(n,)`, the l2 lengths of the images, at most.
+        lengths: `(n, 2)`, those of the images, as the graph tells.
         logits: `(n, K)`, what the model makes of them.
 
     Returns:
@@ -57,7 +57,7 @@ def radii(graph, lengths, logits):
     # Where two class weights are equal, margins do not depend on the image.
     farthest = exact.min(-1)
     farthest = np.where(np.isfinite(farthest), farthest, 0.0)
-    bound = graph.bound(graph.features, lengths + farthest)
+    bound = graph.bound(graph.features, lengths + farthest[:, None])
     errors = head.errors(bound, predicted)
     proved = np.divide(
         margins - 2 * errors,

@@ -5,7 +5,6 @@ import numpy as np
 from keras_wp import _checks
 from keras_wp.engine import predict
 from keras_wp.evaluation.certify import certificate, check_logits, opened
-from keras_wp.lipschitz.norms import upper_lengths
 from keras_wp.reports.brackets import NORMS
 from keras_wp.reports.wording import norm_text
 
@@ -41,9 +40,9 @@ def certificate_of(session, radii):
         session.classifier, clean.images, session.batch_size
     )
     check_logits(graph, session.classifier, logits)
-    lengths = dict.fromkeys(clean.identities, 0.0)
+    lengths = dict.fromkeys(clean.identities, (0.0, 0.0))
     for name, image in session.data.named():
-        lengths[name] = upper_lengths(image[None])[0]
+        lengths[name] = graph.lengths(image[None])[0]
     return certificate(
         graph,
         np.array([lengths[name] for name in clean.identities]),

@@ -10,7 +10,6 @@ from keras_wp.engine import predict
 from keras_wp.evaluation.data import Data
 from keras_wp.inspection.anatomy import agree
 from keras_wp.inspection.classifier import Classifier
-from keras_wp.lipschitz.norms import upper_lengths
 from keras_wp.objectives import predicted
 from keras_wp.reports.certificate import Certificate
 
@@ -90,7 +89,7 @@ def certify(model, data, batch_size=128):
             check_logits(graph, classifier, logits)
         _checks.logits(logits, model)
         y = _checks.labels(y, len(x), logits.shape[-1])
-        parts.append((upper_lengths(x), logits, y))
+        parts.append((graph.lengths(x), logits, y))
     if not parts:
         raise ValueError("`data` must hold at least one image. Received: none")
     lengths, logits, labels = map(np.concatenate, zip(*parts, strict=True))
@@ -147,7 +146,7 @@ def certificate(graph, lengths, logits, labels, pixels):
 
     Args:
         graph: The model's `Graph`.
-        lengths: `(n,)`, their l2 lengths, at most.
+        lengths: `(n, 2)`, theirs, as the graph tells.
         logits: `(n, K)`.
         labels: `(n,)`.
         pixels: How many numbers an image consists of.
