@@ -116,21 +116,38 @@ def planted(subject):
         if any(map(_applies, attack.parts))
     ]
     attacks += [subject.adaptive] if subject.adaptive is not None else []
-    if count < FEWEST or not attacks:
-        yield Finding(
+    evidence = subject.evidence(
+        planted=count, images=len(x), read_outs=where, attacks=len(attacks)
+    )
+    if count >= FEWEST and attacks:
+        evidence["found"] = {
+            a.label: plants.found_by(a, subject.batch_size) for a in attacks
+        }
+    yield judged(evidence, float(subject.robust.mean()))
+
+
+def judged(evidence, left):
+    """The finding about planted examples, of the figures about them.
+
+    Args:
+        evidence: A dictionary of how many were `planted`, at so many `images`,
+            with what `read_outs`, how many `attacks` could look for them, and,
+            if they were looked for, by how many `found` each of them: pairs of
+            label and number.
+        left: The robust accuracy that is left.
+    """
+    count, where = evidence["planted"], evidence["read_outs"]
+    found = evidence.get("found")
+    if found is None:
+        return Finding(
             "info",
             "The attacks were not tested on adversarial examples known to "
-            f"exist: such could be made at {count} of {len(x)} images, with "
-            f"the model's {where}, and {len(attacks)} attacks could look for "
-            "them.",
-            subject.evidence(planted=count, images=len(x), read_outs=where),
+            f"exist: such could be made at {count} of {evidence['images']} "
+            f"images, with the model's {where}, and {evidence['attacks']} "
+            "attacks could look for them.",
+            evidence,
             "planted",
         )
-        return
-    found = {a.label: plants.found_by(a, subject.batch_size) for a in attacks}
-    evidence = subject.evidence(
-        planted=count, images=len(x), read_outs=where, found=found
-    )
     name, best = max(found.items(), key=lambda item: item[1])
     told = (
         f"A test of the attacks on {count} adversarial examples known to exist "
@@ -140,10 +157,10 @@ def planted(subject):
         f"{label}: {k} ({interval(k, count)})" for label, k in found.items()
     )
     weak = [label for label, k in found.items() if k < ENOUGH * count]
-    if severity_of(float(subject.robust.mean())) is None or not weak:
-        yield Finding("info", f"{told}.", evidence, "planted")
-    elif best < ENOUGH * count:
-        yield Finding(
+    if severity_of(left) is None or not weak:
+        return Finding("info", f"{told}.", evidence, "planted")
+    if best < ENOUGH * count:
+        return Finding(
             "high",
             f"{told}. Adversarial examples that are known to be there are not "
             f"found by {name}, so that nothing follows from its not finding "
@@ -151,14 +168,13 @@ def planted(subject):
             evidence,
             "planted",
         )
-    else:
-        yield Finding(
-            "warning",
-            f"{told}. What {', '.join(weak)} did not find says nothing about "
-            "the model.",
-            evidence,
-            "planted",
-        )
+    return Finding(
+        "warning",
+        f"{told}. What {', '.join(weak)} did not find says nothing about "
+        "the model.",
+        evidence,
+        "planted",
+    )
 
 
 def interval(found, count):

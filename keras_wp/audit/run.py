@@ -11,6 +11,7 @@ from keras_wp.audit import (
     stronger_attacks,
 )
 from keras_wp.audit.subject import Subject
+from keras_wp.reports import wording
 from keras_wp.reports.findings import Finding, gravest_first, severity_of
 
 # Of the model: functions of the evaluation's session.
@@ -91,7 +92,17 @@ def audit(session, report, attacks, surrogates, bounds):
         if not subject.sample:
             continue
         findings += [f for check in CHECKS for f in check(subject)]
-    return (*gravest_first(findings), _summary(tried, begun))
+    budgets = [
+        {
+            "norm": each.norm,
+            "eps": each.eps,
+            "images": len(each.sample),
+            "survivors": len(each.survivors),
+        }
+        for each in tried
+    ]
+    done = extent(budgets, time.perf_counter() - begun)
+    return (*gravest_first(findings), done)
 
 
 def _budgets(report):
@@ -106,26 +117,22 @@ def _budgets(report):
     return list(chosen.items())
 
 
-def _summary(trials, begun):
+def extent(budgets, seconds):
+    """The finding that says what was done.
+
+    Args:
+        budgets: Dictionaries of `norm`, `eps`, and how many `images` and
+            `survivors` were tried.
+        seconds: How long that took.
+    """
     words = [
-        f"{len(t.sample)} images and {len(t.survivors)} of those that counted "
-        f"as robust at {t.budget}"
-        for t in trials
+        f"{each['images']} images and {each['survivors']} of those that "
+        f"counted as robust at {wording.budget(each['norm'], each['eps'])}"
+        for each in budgets
     ]
     return Finding(
         "info",
         f"The audit tried {', and '.join(words)}.",
-        {
-            "budgets": [
-                {
-                    "norm": t.norm,
-                    "eps": t.eps,
-                    "images": len(t.sample),
-                    "survivors": len(t.survivors),
-                }
-                for t in trials
-            ],
-            "seconds": time.perf_counter() - begun,
-        },
+        {"budgets": budgets, "seconds": seconds},
         "extent",
     )

@@ -7,6 +7,7 @@ kind says why.
 import dataclasses
 
 from keras_wp.attacks import APGD, FGSM, InTurn, Square, adaptive
+from keras_wp.reports import wording
 from keras_wp.reports.findings import Finding, severity_of
 
 # A run that is cut short by a third shows that it was not over.
@@ -131,15 +132,29 @@ def _along_known_gradients(subject):
 
 def adaptive_attack(subject):
     """Findings about what the adaptive attack added to those asked for."""
-    fooled = subject.adapted
-    share = float(fooled.mean())
+    left = float(subject.robust.mean())
+    fooled, count = int(subject.adapted.sum()), len(subject.robust)
+    yield from gain(subject.norm, subject.eps, left, fooled, count)
+
+
+def gain(norm, eps, left, fooled, count):
+    """Findings about so many more images fooled by adaptive attacks.
+
+    Args:
+        norm: The norm.
+        eps: The budget.
+        left: The robust accuracy that is left.
+        fooled: How many images only the adaptive attacks have fooled.
+        count: How many images there are.
+    """
+    share = fooled / count
     if severity_of(share) is None:
         return
     yield Finding(
         "warning",
         "The attacks asked for would have left a robust accuracy of "
-        f"{subject.robust.mean() + share:.1%} at {subject.budget}; "
-        f"attacks adapted to the model leave {subject.robust.mean():.1%}.",
-        subject.evidence(fooled=int(fooled.sum()), points=100 * share),
+        f"{left + share:.1%} at {wording.budget(norm, eps)}; attacks adapted "
+        f"to the model leave {left:.1%}.",
+        {"norm": norm, "eps": eps, "fooled": fooled, "points": 100 * share},
         "adaptive_attack",
     )

@@ -9,7 +9,6 @@ from keras_wp.reports.serialize import plain
 _FREE = {"command", "date", "machine", "numpy", "python"}
 _SHARED = {
     "count": "number of shards",
-    "images": "number of images in all",
     "classes": "number of classes",
     "model": "model, or weights",
     "data": "images",
@@ -29,10 +28,12 @@ def check_together(named):
                 "`merge` takes shards, as `evaluate(..., shard=(k, n))` "
                 f"returns them. Received: {name}, which is none"
             )
-        if len(report) != len(report.shard.places):
+        part = report.shard
+        due = len(range(part.index - 1, part.images, part.count))
+        if len(report) != due and not part.at_least:
             raise ValueError(
                 "A shard must have all of its images. Received: "
-                f"{len(report)} of {len(report.shard.places)} in {name}"
+                f"{len(report)} of {due} in {name}"
             )
     first, seen, images = named[0], {}, {}
     for name, report in named:
@@ -58,11 +59,16 @@ def _check_pair(first, second):
     for field, what in _SHARED.items():
         found = getattr(a.shard, field), getattr(b.shard, field)
         _same(what, found, (one, other))
+    if not (a.shard.at_least or b.shard.at_least):
+        found = a.shard.images, b.shard.images
+        _same("number of images in all", found, (one, other))
     mine, theirs = plain(a.environment), plain(b.environment)
     for key in sorted((mine.keys() | theirs.keys()) - _FREE):
         found = mine.get(key), theirs.get(key)
         _same(key.replace("_", " "), found, (one, other))
     settings = [list(map(_setting, report.results)) for report in (a, b)]
+    if a.shard.randomized:
+        settings = [_without_draws(each) for each in settings]
     for kind, name in enumerate(("attacks", "settings of attacks")):
         found = [[setting[kind] for setting in side] for side in settings]
         _same(name, _different(*found), (one, other))
@@ -77,6 +83,19 @@ def _setting(result):
     )
     # An attack in turn is told by its members, not by its name.
     return f"{result.name}, {norm}", plain(result.attack)
+
+
+def _without_draws(settings):
+    """Settings but for the draws of a gradient, which each shard estimates."""
+    if isinstance(settings, dict):
+        return {
+            key: _without_draws(value)
+            for key, value in settings.items()
+            if key != "draws"
+        }
+    if isinstance(settings, (list, tuple)):
+        return type(settings)(map(_without_draws, settings))
+    return settings
 
 
 def _different(a, b):

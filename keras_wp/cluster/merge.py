@@ -5,17 +5,12 @@ import pathlib
 
 import numpy as np
 
-from keras_wp.audit import model_checks
+from keras_wp.attacks import adaptive
+from keras_wp.cluster import findings
 from keras_wp.cluster.fitting import check_together
 from keras_wp.reports import samples, shard
-from keras_wp.reports.findings import SEVERITIES, gravest_first
 from keras_wp.reports.report import Report
 
-# What the merged outcomes tell afresh.
-_OF_ALL = ("chance", "short_steps", "denied_success")
-# What each of them tells alike.
-_OF_MODEL = "pixels"
-_ADAPTIVE = "adaptive"
 # What machines may differ in.
 _OF_MACHINES = ("machine", "numpy", "python")
 
@@ -33,8 +28,9 @@ def merge(reports):
     together, and equal in kind only. To have them as those of one evaluation,
     call `evaluate` with the `resume_dir` of the shards and no `shard`.
 
-    Of findings that several shards have of the same check, the gravest is
-    kept, with the numbers of all of these shards in its evidence.
+    Findings that are counts, such as how many planted examples were found, are
+    of all shards. Of others, where several shards have the same, the gravest
+    is kept, with the numbers of these shards in its evidence.
 
     Args:
         reports: The shards' `Report`s, or paths of their `.json` files or of
@@ -61,19 +57,29 @@ def merge(reports):
     named = list(_read(reports))
     if not named:
         raise ValueError("`merge` takes at least one shard. Received: none")
-    named = _counted(named)
+    return merged(named)
+
+
+def merged(named, empty=()):
+    """One report of shards, of which some may be without images.
+
+    Args:
+        named: Pairs of what each is called, for errors, and its `Report`.
+        empty: The numbers of those without images.
+    """
     check_together(named)
     parts = sorted(
         (report for _, report in named), key=lambda part: part.shard.index
     )
-    order = np.argsort(np.concatenate([part.shard.places for part in parts]))
+    places = [part.shard.places(len(part)) for part in parts]
+    order = np.argsort(np.concatenate(places))
     whole = Report(
         clean_correct=_joined([p.clean_correct for p in parts], order),
         results=tuple(
             _result(same, order)
             for same in zip(*(part.results for part in parts), strict=True)
         ),
-        environment=_environment(parts),
+        environment=_environment(parts, empty),
         identities=tuple(
             _joined([np.array(p.identities) for p in parts], order).tolist()
         ),
@@ -81,8 +87,8 @@ def merge(reports):
         geometry=parts[0].geometry,
         certificate=_certificate([p.certificate for p in parts], order),
     )
-    findings = gravest_first(_findings(whole, parts))
-    return dataclasses.replace(whole, findings=findings)
+    found = findings.merged(whole, parts)
+    return dataclasses.replace(whole, findings=found)
 
 
 def _read(reports):
@@ -104,31 +110,6 @@ def _read(reports):
                 )
         for file in files:
             yield str(file), Report.from_json(file)
-
-
-def _counted(named):
-    """The shards, with the number of images that they have together.
-
-    A shard of a function knows a part of them; the largest such number is
-    that of all that are there.
-    """
-    known = [
-        report.shard.images
-        for _, report in named
-        if getattr(report, "shard", None) and report.shard.at_least
-    ]
-    if len(known) < len(named):
-        return named
-    return [
-        (
-            name,
-            dataclasses.replace(
-                report,
-                shard=dataclasses.replace(report.shard, images=max(known)),
-            ),
-        )
-        for name, report in named
-    ]
 
 
 def _joined(arrays, order):
@@ -161,28 +142,29 @@ def _certificate(found, order):
     return dataclasses.replace(found[0], constant=constant, **arrays)
 
 
-def _environment(parts):
+def _environment(parts, empty):
     """That of one evaluation, and how much of it is there."""
     environments = [part.environment for part in parts]
-    merged = dict(environments[0])
+    found = dict(environments[0])
     for key in _OF_MACHINES:
         values = dict.fromkeys(str(e.get(key)) for e in environments)
-        merged[key] = ", ".join(values)
+        found[key] = ", ".join(values)
     dates = sorted({e["date"] for e in environments if e.get("date")})
     if dates:
-        merged["date"] = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
-    if merged.get("command"):
-        merged["command"] = _without_shard(merged["command"])
+        found["date"] = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    if found.get("command"):
+        found["command"] = _without_shard(found["command"])
     count = parts[0].shard.count
-    merged["merged"] = f"{len(parts)} of {count} shards"
-    if merged.get("adaptive") or merged.get("audit"):
-        merged["merged"] += (
+    there = [part.shard.index for part in parts] + [*empty]
+    found["merged"] = f"{len(there)} of {count} shards"
+    if found.get("adaptive") or found.get("audit"):
+        found["merged"] += (
             "; adaptive attacks and the audit decided within each of them"
         )
-    lacking = shard.missing([p.shard.index for p in parts], count)
+    lacking = shard.missing(there, count)
     if lacking:
-        merged["missing"] = lacking
-    return merged
+        found["missing"] = lacking
+    return found
 
 
 def _without_shard(command):
@@ -198,50 +180,16 @@ def _without_shard(command):
 
 def _samples(parts):
     """The first image of each class, as one evaluation takes them."""
-    found = [
-        dataclasses.replace(sample, index=int(part.shard.places[sample.index]))
-        for part in parts
-        for sample in part.samples
-    ]
+    found = []
+    for part in parts:
+        places = part.shard.places(len(part))
+        found += [
+            dataclasses.replace(sample, index=int(places[sample.index]))
+            for sample in part.samples
+        ]
     first = {}
     for sample in sorted(found, key=lambda s: (s.label, s.index)):
         first.setdefault(sample.label, sample)
     size = next((sample.image.size for sample in first.values()), 0)
-    names = {result.name for result in parts[0].results} - {_ADAPTIVE}
+    names = {result.name for result in parts[0].results} - {adaptive.NAME}
     return tuple(first.values())[: samples.room(size, len(names))]
-
-
-def _findings(whole, parts):
-    """What is found on all images, and the gravest of what shards found."""
-    one = parts[0].shard
-    yield from model_checks.chance(whole.clean_correct, one.classes)
-    yield from (f for f in parts[0].findings if f.check == _OF_MODEL)
-    yield from model_checks.short_steps(whole.results)
-    if not one.randomized:
-        yield from model_checks.denied(whole.results)
-    groups = {}
-    for part in parts:
-        for finding in part.findings:
-            if finding.check not in (*_OF_ALL, _OF_MODEL):
-                kind = finding.check, *map(finding.evidence.get, _KINDS)
-                groups.setdefault(kind, []).append((part.shard, finding))
-    for group in groups.values():
-        yield _gravest(group, len(parts))
-
-
-# Findings of one check may be about different budgets or attacks.
-_KINDS = ("norm", "eps", "attack", "operation")
-
-
-def _gravest(group, count):
-    """One finding for those of the same check in several shards."""
-    where, worst = min(group, key=lambda f: SEVERITIES.index(f[1].severity))
-    messages = {finding.message for _, finding in group}
-    if len(group) == count and len(messages) == 1:
-        return worst
-    numbers = [one.index for one, _ in group]
-    return dataclasses.replace(
-        worst,
-        message=f"In shard {where.index} of {where.count}: {worst.message}",
-        evidence={**worst.evidence, "shards": numbers},
-    )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import keras
 
 from keras_wp import _backend
+from keras_wp._checks import check_at_least
 from keras_wp.cluster.pool import Pool, chunk_sizes
 from keras_wp.cluster.sharded import SHARDS, ShardWorker
 from keras_wp.cluster.worker import Setup, Worker, packed, versions
@@ -61,6 +62,12 @@ class Ray:
     chunk: int | None = None
     shards: int | None = None
 
+    def __post_init__(self):
+        """Refuses what is no number of workers, images or shards."""
+        for name in ("workers", "chunk", "shards"):
+            if getattr(self, name) is not None:
+                check_at_least(1, **{name: getattr(self, name)})
+
     def pool(self, session, view):
         """A `Pool` of actors for an evaluation.
 
@@ -90,6 +97,8 @@ class Ray:
 
     def _begun(self):
         """Ray, which is running, how many actors, and what each needs."""
+        # What one worker refuses is told once, not by each of them.
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         ray = imported()
         if not ray.is_initialized():
             local = {} if self.address else {"include_dashboard": False}

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import keras
 
-from keras_wp.cluster.merge import merge
+from keras_wp.cluster.merge import merged
 from keras_wp.cluster.pool import Pool
 from keras_wp.cluster.worker import check_versions, made, packed, versions
 from keras_wp.inspection.description import weights_digest
+from keras_wp.reports.shard import EmptyError
 
 # So many shards for each worker, so that none waits long for the last.
 SHARDS = 4
@@ -23,18 +24,19 @@ class Task:
     """What every worker is given at first.
 
     Attributes:
-        model: The bytes of a `.keras` file, or a function that makes the
-            model.
+        model: The bytes of a `.keras` file or a list of them, or a function
+            that makes the model.
         evaluate: `keras_wp.evaluate`.
         arguments: Those of the call, by name, except the model and the shard.
-        weights: The `weights_digest` of the driver's model, if Keras made it.
+        weights: The `weights_digest` of the driver's model, if Keras made it;
+            or a list, of each.
         versions: Those of the driver.
     """
 
     model: object
     evaluate: Callable
     arguments: dict
-    weights: str | None
+    weights: str | list | None
     versions: dict
 
 
@@ -63,13 +65,19 @@ class ShardWorker:
         return True
 
     def attack(self, count, shards):
-        """The reports of some of `count` shards, by their numbers."""
-        return [
-            self._task.evaluate(
-                self._model, shard=(k, count), **self._task.arguments
+        """The reports of some of `count` shards, by their numbers.
+
+        Those without images have None.
+        """
+        return [self._report((k, count)) for k in shards]
+
+    def _report(self, shard):
+        try:
+            return self._task.evaluate(
+                self._model, shard=shard, **self._task.arguments
             )
-            for k in shards
-        ]
+        except EmptyError:
+            return None
 
 
 def in_shards(cluster, evaluate, bars, arguments):
@@ -111,8 +119,12 @@ def in_shards(cluster, evaluate, bars, arguments):
                 report(len(found))
     finally:
         pool.close()
-    return merge(found)
+    named = [(f"shard {r.shard.index}", r) for r in found if r is not None]
+    there = {report.shard.index for _, report in named}
+    return merged(named, empty={*range(1, count + 1)} - there)
 
 
 def _weights(model):
+    if isinstance(model, (list, tuple)):
+        return [*map(_weights, model)]
     return weights_digest(model) if isinstance(model, keras.Model) else None

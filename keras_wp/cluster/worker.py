@@ -13,6 +13,7 @@ from keras_wp.engine import stream
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.description import digest
+from keras_wp.inspection.ensemble import Ensemble
 from keras_wp.inspection.view import View
 
 
@@ -31,8 +32,8 @@ class Setup:
     """What every worker is given at first.
 
     Attributes:
-        model: The bytes of a `.keras` file, or a function that makes the
-            model.
+        model: The bytes of a `.keras` file or a list of them, or a function
+            that makes the model.
         view: The arguments of the model's `View`.
         images: A few images `(m, ...)`, to see the model with.
         noise: An image of noise `(1, ...)`, to tell models apart.
@@ -53,11 +54,15 @@ class Setup:
 
 
 def packed(model):
-    """A Keras model as the bytes of a `.keras` file.
+    """A Keras model as the bytes of a `.keras` file; or a list, of each.
 
     Raises:
         ValueError: If it cannot be saved.
     """
+    if isinstance(model, Ensemble):
+        model = [member.model for member in model.members]
+    if isinstance(model, (list, tuple)):
+        return [packed(each) for each in model]
     if not isinstance(model, keras.Model):
         raise ValueError(
             "A cluster needs a Keras model that can be saved, or a function "
@@ -139,9 +144,11 @@ def check_versions(wanted):
 
 
 def made(model):
-    """The model of a `.keras` file's bytes, or of a function that makes it."""
+    """The model that was `packed`, or that a function makes."""
     if callable(model):
         return model()
+    if isinstance(model, list):
+        return [made(each) for each in model]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
         path.write_bytes(model)

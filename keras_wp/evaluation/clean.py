@@ -13,6 +13,7 @@ from keras_wp.evaluation import fingerprint
 from keras_wp.evaluation.data import identities
 from keras_wp.inspection.anatomy import TOLERANCE
 from keras_wp.objectives import predicted
+from keras_wp.reports.shard import EmptyError
 
 
 class Clean(NamedTuple):
@@ -114,12 +115,10 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
             done += len(x)
             report(done)
     if not parts:
-        received = "none"
+        told = "`data` must hold at least one image. Received: none"
         if data.shard is not None:
-            received = "none in shard {} of {}".format(*data.shard)
-        raise ValueError(
-            f"`data` must hold at least one image. Received: {received}"
-        )
+            raise EmptyError("{} in shard {} of {}".format(told, *data.shard))
+        raise ValueError(told)
     logits, labels, digests, correct = (
         np.concatenate(part) for part in zip(*parts, strict=True)
     )

@@ -1,11 +1,11 @@
 """Data to evaluate on: arrays, or batches that can be read more than once."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_wp import _checks, _noise
 from keras_wp._units import Units
+from keras_wp.evaluation.functions import Function, is_function
 
 _CHUNK = 512
 
@@ -63,7 +63,9 @@ class Data:
                 x = x[..., None]
             self._pair, self.total = (x, _checks.class_labels(y)), len(x)
         elif is_function(data):
-            pass
+            data = Function(
+                data, shard, lambda found: iter(Data(found, axes, output))
+            )
         elif not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
             raise ValueError(
                 "`data` must be (x, y) arrays or a dataset of (x, y) batches. "
@@ -82,7 +84,7 @@ class Data:
         self._data = data
         told = getattr(data, "description", None)
         self.description = told if isinstance(told, str) else None
-        if hasattr(data, "every"):
+        if hasattr(data, "every") and hasattr(data, "__len__"):
             self.total = len(data)
 
     def __len__(self):
@@ -94,7 +96,7 @@ class Data:
     @property
     def counts_only_its_own(self):
         """Whether `total` is the least that fits the shard."""
-        return is_function(self._data)
+        return isinstance(self._data, Function)
 
     @property
     def _places(self):
@@ -110,17 +112,14 @@ class Data:
             yield from self._whole()
         elif self._pair is not None:
             yield from _chunks(*(part[self._places] for part in self._pair))
-        elif is_function(self._data):
-            count = 0
-            for x, y in self._read_shard(*self.shard):
-                count += len(x)
-                yield x, y
-            # The least that there can be.
-            self.total = (count - 1) * self.shard[1] + self.shard[0]
         elif hasattr(self._data, "every"):
             index, count = self.shard
-            items = self._data.every(index - 1, count)
-            yield from map(self._batch, items)
+            own = 0
+            for x, y in map(self._batch, self._data.every(index - 1, count)):
+                own += len(x)
+                yield x, y
+            if self.total is None:  # The least that there can be.
+                self.total = (own - 1) * count + index
         else:
             index, count = self.shard
             place = 0
@@ -135,17 +134,8 @@ class Data:
         """Batches of all data, whatever the shard."""
         if self._pair is not None:
             yield from _chunks(*self._pair)
-        elif is_function(self._data):
-            # What any shard can see of the data: the first of them.
-            yield from self._read_shard(1, self.shard[1] if self.shard else 1)
         else:
             yield from map(self._batch, self._read())
-
-    def _read_shard(self, index, count):
-        found = self._data(index, count)
-        if hasattr(found, "__next__"):
-            return map(self._batch, found)
-        return iter(Data(found, self._axes, self._output))
 
     def _batch(self, item):
         x, y = self._arrays(item)
@@ -254,15 +244,6 @@ def _is_batches(data):
         isinstance(part, dict)
         or (_is_pair(part) and all(hasattr(one, "shape") for one in part))
         for part in data
-    )
-
-
-def is_function(data):
-    """Whether data are a function that reads a shard of them."""
-    return callable(data) and not (
-        isinstance(data, keras.Layer)  # Arguments in the wrong order.
-        or hasattr(data, "__iter__")
-        or hasattr(data, "__getitem__")
     )
 
 

@@ -12,7 +12,8 @@ from keras_wp.audit import model_checks
 from keras_wp.audit.run import audit as audited
 from keras_wp.evaluation import bracket, ranges, request
 from keras_wp.evaluation.clean import clean_pass
-from keras_wp.evaluation.data import Data, is_function
+from keras_wp.evaluation.data import Data
+from keras_wp.evaluation.functions import is_function
 from keras_wp.evaluation.images import Keeper
 from keras_wp.evaluation.progress import Progress, level
 from keras_wp.evaluation.runner import Session, warn_of_bad_gradients
@@ -68,8 +69,8 @@ def evaluate(
             the attacks' bounds, integer labels. Datasets are streamed. Or a
             function `data(k, n)` that returns such data, or a generator of
             batches, of shard k of n (see `shard`), as `dataset.shard(n,
-            k - 1)` does: with `cluster`, each worker reads its shards, and no
-            image passes through this process.
+            k - 1)` does, or cut by hand: with `cluster`, each worker reads
+            its shards, and no image passes through this process.
         attacks: Attacks, or names as in `keras_wp.attacks.get` (`eps` must be
             given then). A targeted attack aims at the likeliest wrong class,
             and counts as a success with any misclassification.
@@ -161,9 +162,6 @@ def evaluate(
     shown = level(progress, verbose)
     if cluster is not None:
         cluster = clusters.of(cluster)
-        if is_function(data) and shard is None:
-            with Progress(shown) as bars:
-                return clusters.in_shards(cluster, evaluate, bars, asked)
     _checks.batch_size(batch_size)
     if draws is not None:
         check_at_least(1, draws=draws)
@@ -171,7 +169,12 @@ def evaluate(
         check_path(save_adversarial)
     if shard is not None:
         shard = check_shard(shard)
+    apart = cluster is not None and shard is None and is_function(data)
     data = Data(data, _axes(model), output, shard)
+    if apart:  # Looked at here before there are workers, but for the images.
+        request.check(attacks, eps, inputs)
+        with Progress(shown) as bars:
+            return clusters.in_shards(cluster, evaluate, bars, asked)
     raw = data.first()
     bounds = request.bounds_of_names(inputs, raw, eps)
     attacks = request.resolve(attacks, eps, bounds)

@@ -12,6 +12,10 @@ import numbers
 import numpy as np
 
 
+class EmptyError(ValueError):
+    """A shard has no images."""
+
+
 def check(shard):
     """A shard as `(index, count)`.
 
@@ -47,8 +51,9 @@ class Shard:
         model: A digest of the model's layers and weights.
         data: A digest of the first images of the whole data.
         randomized: Whether the model is randomized.
-        at_least: Whether there may be more images, up to the place that the
-            shard would have next: it cannot tell.
+        at_least: Whether it knows of its own images only, as a function reads
+            them: `images` is then the least that there can be, and other
+            shards may have any number of them.
     """
 
     index: int
@@ -60,10 +65,9 @@ class Shard:
     randomized: bool = False
     at_least: bool = False
 
-    @property
-    def places(self):
-        """The places of its images in the whole data, from 0: `(n,)`."""
-        return np.arange(self.index - 1, self.images, self.count)
+    def places(self, n):
+        """The places of its `n` images in the whole data, from 0: `(n,)`."""
+        return self.index - 1 + self.count * np.arange(n)
 
 
 def missing(found, count):

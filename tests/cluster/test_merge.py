@@ -123,7 +123,7 @@ def test_shards_merged_are_one_run(whole, shards, tmp_path):
 def test_a_shard_is_known_by_places(data, shards):
     x, y = data
     assert [len(shard) for shard in shards] == [11] + [10] * 5
-    np.testing.assert_array_equal(shards[2].shard.places[:3], [2, 8, 14])
+    np.testing.assert_array_equal(shards[2].shard.places(3), [2, 8, 14])
     batches = [
         (x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, 61, BATCH)
     ]

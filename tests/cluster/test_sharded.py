@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 from hands import Local
@@ -38,6 +39,8 @@ class Shards:
         return ((x[i : i + 5], y[i : i + 5]) for i in range(0, len(x), 5))
 
     def calls(self):
+        if not self._log.exists():
+            return set()
         return set(self._log.read_text().splitlines())
 
 
@@ -181,3 +184,138 @@ def test_empty_batches_are_passed_over(model, data, whole):
     cuts = [0, 0, 17, 17, 40, 40]
     batches = [(x[a:b], y[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(plainly(model, batches, ATTACK), whole)
+
+
+class Cut:
+    """A function of shards of any sizes, as they are cut by hand.
+
+    Args:
+        x: The images.
+        y: The labels.
+        cuts: Where each shard ends.
+    """
+
+    def __init__(self, x, y, cuts):
+        self._x, self._y, self._cuts = x, y, cuts
+
+    def __call__(self, k, n):
+        begin, end = ([0, *self._cuts][k - 1], self._cuts[k - 1])
+        return self._x[begin:end], self._y[begin:end]
+
+
+@pytest.mark.parametrize("cuts", [(3, 30, 40), (25, 25, 40), (39, 40, 40)])
+def test_shards_may_be_cut_anywhere(model, data, whole, cuts):
+    found = plainly(model, Cut(*data, cuts), ATTACK, cluster=Local())
+    assert found.environment["merged"] == "3 of 3 shards"
+    assert "missing" not in found.environment
+    places = [found.identities.index(name) for name in whole.identities]
+    assert sorted(places) == list(range(40))
+    one, other = found["PGD4"], whole["PGD4"]
+    for name in ("robust", "steps", "predicted"):
+        np.testing.assert_array_equal(
+            getattr(one, name)[places], getattr(other, name)
+        )
+    assert_same(
+        kwp.merge(
+            [
+                plainly(model, Cut(*data, cuts), ATTACK, shard=(k, 3))
+                for k in (1, 2, 3)
+                if cuts[k - 1] > [0, *cuts][k - 1]
+            ]
+        ),
+        found,
+    )
+
+
+class Noisy(keras.layers.Layer):
+    """Adds noise, in inference, too."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        noise = keras.random.normal(keras.ops.shape(inputs), seed=self.seed)
+        return inputs + 0.2 * noise
+
+
+@pytest.mark.filterwarnings("ignore:The model gives different logits")
+def test_shards_of_a_randomized_model_may_differ_in_draws(model, data):
+    noisy = keras.Sequential([keras.Input(data[0].shape[1:]), Noisy(), model])
+    first, second = (
+        plainly(noisy, data, ATTACK, shard=(k, 2), draws=4 * k) for k in (1, 2)
+    )
+    found = kwp.merge([first, second])
+    assert len(found) == 40
+    assert found["PGD4"].attack == first["PGD4"].attack
+
+
+def test_findings_that_count_are_of_all_shards(model, data):
+    def audited(**options):
+        return kwp.evaluate(
+            model, data, weak, audit=True, progress=False, **options
+        )
+
+    weak = PGD(eps=0.1, steps=1, step_size=0.02)
+    parts = [audited(shard=(k, 2)) for k in (1, 2)]
+    found = {f.check: f.evidence for f in kwp.merge(parts).findings}
+    each = [{f.check: f.evidence for f in part.findings} for part in parts]
+    for name in ("images", "survivors"):
+        assert found["extent"]["budgets"][0][name] == sum(
+            e["extent"]["budgets"][0][name] for e in each
+        )
+    assert found["planted"]["planted"] == sum(
+        e["planted"]["planted"] for e in each
+    )
+    rows = [part["adaptive"] for part in parts]
+    fooled = sum(int((row.attacked & ~row.robust).sum()) for row in rows)
+    assert fooled and found["adaptive_attack"]["fooled"] == fooled
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (lambda k: None, r"must take \(k, n\).*a function of \(k\)"),
+        (lambda k, n, m: None, r"must take \(k, n\)"),
+    ],
+)
+def test_functions_of_something_else_are_refused(model, data, words):
+    with pytest.raises(ValueError, match=words):
+        plainly(model, data, ATTACK, cluster=Local())
+
+
+def test_an_iterator_returned_twice_is_refused(model, data):
+    items = iter([data])
+    with pytest.raises(ValueError, match="must begin anew in each call"):
+        plainly(model, lambda k, n: items, ATTACK)
+
+
+@pytest.mark.parametrize(
+    "attacks, eps, words",
+    [
+        ("pgd20", None, "budget of an attack by name must be given once"),
+        ("pdg", 0.1, "pgd"),
+        (ATTACK, {"l2": 1.0}, "no attack in l2"),
+    ],
+)
+def test_what_is_wrong_is_told_before_there_are_workers(
+    model, function, attacks, eps, words
+):
+    cluster = Local()
+    with pytest.raises(ValueError, match=words):
+        plainly(model, function, attacks, eps=eps, cluster=cluster)
+    assert not hasattr(cluster, "hands") and not function.calls()
+
+
+@pytest.mark.parametrize("name", ["workers", "chunk", "shards"])
+def test_there_is_one_at_least(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        kwp.cluster.Ray(**{name: 0})
+
+
+def test_workers_get_lists_of_models(model, data, tmp_path):
+    models = [model, other_model()]
+    alone = plainly(models, data, ATTACK)
+    assert_same(plainly(models, data, ATTACK, cluster=Local()), alone)
+    function = Shards(*data, tmp_path / "calls")
+    assert_same(plainly(models, function, ATTACK, cluster=Local()), alone)
