@@ -24,8 +24,7 @@ class Task:
     """What every worker is given at first.
 
     Attributes:
-        model: The bytes of a `.keras` file or a list of them, or a function
-            that makes the model.
+        model: What `packed` returns, or a function that makes the model.
         evaluate: `keras_wp.evaluate`.
         arguments: Those of the call, by name, except the model and the shard.
         weights: The `weights_digest` of the driver's model, if Keras made it;

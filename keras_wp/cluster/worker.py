@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import tempfile
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -32,8 +33,7 @@ class Setup:
     """What every worker is given at first.
 
     Attributes:
-        model: The bytes of a `.keras` file or a list of them, or a function
-            that makes the model.
+        model: What `packed` returns, or a function that makes the model.
         view: The arguments of the model's `View`.
         images: A few images `(m, ...)`, to see the model with.
         noise: An image of noise `(1, ...)`, to tell models apart.
@@ -53,15 +53,28 @@ class Setup:
     randomized: bool
 
 
+class Packed(NamedTuple):
+    """A Keras model that can be sent.
+
+    Attributes:
+        file: The bytes of its `.keras` file.
+        own: Classes and functions that no worker could import, as they are
+            those of the driver's script or notebook, by Keras's names.
+    """
+
+    file: bytes
+    own: dict
+
+
 def packed(model):
-    """A Keras model as the bytes of a `.keras` file; or a list, of each.
+    """A Keras model as `Packed`; or a list, of each.
 
     Raises:
         ValueError: If it cannot be saved.
     """
     if isinstance(model, Ensemble):
         model = [member.model for member in model.members]
-    if isinstance(model, (list, tuple)):
+    if isinstance(model, (list, tuple)) and model:
         return [packed(each) for each in model]
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -69,10 +82,17 @@ def packed(model):
             "that makes the model on each worker: cluster=keras_wp.cluster.Ray("
             f"make_model=...). Received: model={model!r}"
         )
+    known = [*keras.saving.get_custom_objects().values()]
+    known += {type(layer) for layer in model._flatten_layers()}
+    own = {
+        keras.saving.get_registered_name(each): each
+        for each in known
+        if getattr(each, "__module__", None) == "__main__"
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
-        return path.read_bytes()
+        return Packed(path.read_bytes(), own)
 
 
 class Worker:
@@ -147,13 +167,17 @@ def made(model):
     """The model that was `packed`, or that a function makes."""
     if callable(model):
         return model()
-    if isinstance(model, list):
+    if not isinstance(model, Packed):
         return [made(each) for each in model]
+    for name, each in model.own.items():
+        package, registered, name = name.rpartition(">")
+        if registered:
+            keras.saving.register_keras_serializable(package, name)(each)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
-        path.write_bytes(model)
+        path.write_bytes(model.file)
         try:
-            return keras.saving.load_model(path, compile=False)
+            return keras.saving.load_model(path, model.own, compile=False)
         except Exception as error:
             # Keras raises whatever a layer's constructor does.
             raise ValueError(

@@ -159,3 +159,57 @@ def test_what_a_shard_refuses_is_one_sentence(work):
         plainly(work[0], read, work[2], cluster=CLUSTER)
     assert "Traceback" not in str(error.value)
     assert "Received" in str(error.value)
+
+
+OWN_LAYERS = """
+import keras
+import keras_wp as kwp
+from helpers import plainly, random_images
+
+
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return keras.ops.relu(2 * inputs)
+
+
+@keras.saving.register_keras_serializable()
+def sharpened(x):
+    return x * keras.ops.sigmoid(5.0 * x)
+
+
+def main():
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            Doubled(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, activation=sharpened),
+            keras.layers.Dense(4),
+        ]
+    )
+    x = random_images(24, (6, 6, 1))
+    y = model.predict(x, verbose=0).argmax(-1)
+    attack = kwp.attacks.PGD(eps=0.1, steps=3)
+    alone = plainly(model, (x, y), attack)
+    for data in ((x, y), lambda k, n: (x[k - 1 :: n], y[k - 1 :: n])):
+        cluster = kwp.cluster.Ray(workers=2)
+        found = plainly(model, data, attack, cluster=cluster)
+        assert (found["PGD3"].robust == alone["PGD3"].robust).all()
+    print("equal")
+
+
+main()
+"""
+
+
+def test_layers_of_the_script_itself_go_along(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(OWN_LAYERS)
+    paths = os.pathsep.join([str(SUPPORT), os.environ["PYTHONPATH"]])
+    found = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.endswith("equal\n"), found.stderr[-2000:]
