@@ -14,6 +14,7 @@ from helpers import (
 from trained import CLASSES, COUNT, SHAPE, SHIFT, X, Y, compiled
 
 from keras_wp import attacks
+from keras_wp.callbacks import BestRobust, WeightAveraging
 from keras_wp.defenses import AWP, TRADES, AdversarialTraining
 
 GAMMA = 0.3
@@ -148,10 +149,14 @@ def test_float16_is_no_obstacle():
     assert isinstance(defense.optimizer, scaled)
     before = to_numpy(model.layers[0].kernel)
     # The first scale is too large, and that step left out.
-    losses = defense.fit(x, y, epochs=3, verbose=0).history["loss"]
-    assert np.isfinite(losses).all()
+    averaging, best = WeightAveraging(0.5), BestRobust((x, y))
+    options = {"epochs": 3, "verbose": 0}
+    history = defense.fit(x, y, callbacks=[averaging], **options).history
+    assert np.isfinite(history["loss"]).all()
     after = to_numpy(model.layers[0].kernel)
     assert np.isfinite(after).all() and np.abs(after - before).max() > 0
+    history = defense.fit(x, y, callbacks=[averaging, best], **options).history
+    assert best.best == max(history["val_robust_accuracy"])
 
 
 def test_what_is_no_defense_is_refused():

@@ -201,7 +201,11 @@ def train(kind, where):
     history = defense.fit(
         x, y, sample_weight=weights, batch_size=16, epochs=2, shuffle=False,
         verbose=0,
-        callbacks=[kwp.callbacks.RobustAccuracy((x, y), attack, every=2)]
+        callbacks=[
+            kwp.callbacks.RobustAccuracy((x, y), attack, every=2),
+            kwp.callbacks.WeightAveraging(0.5),
+            kwp.callbacks.BestRobust((x, y)),
+        ]
         if kind is kwp.defenses.MART
         else [],
     ).history
