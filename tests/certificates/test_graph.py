@@ -176,3 +176,19 @@ def test_a_constant_off_by_a_percent_is_caught(tight, monkeypatch):
     honest = layer.lipschitz_constant()
     monkeypatch.setattr(layer, "lipschitz_constant", lambda: honest / 1.01)
     assert steepest(model, images) > bound_of(model, images)[0] * 1.001
+
+
+@pytest.mark.parametrize("offset", [0.5, 100.0])
+def test_lengths_near_the_mean_image_are_close(offset, rng):
+    """Though the bias is as long as the image, and takes it away."""
+    inputs = keras.Input((40,))
+    x = keras.layers.Rescaling(1.0, -offset)(inputs)
+    model = keras.Model(inputs, lipschitz.OrthogonalDense(40)(x))
+    images = offset + 1e-2 * rng.standard_normal((20, 40))
+    images = images.astype("float32")
+    _, bound = bound_of(model, images)
+    found = np.linalg.norm(to_numpy(model(images)).astype(float), axis=-1)
+    assert (found <= bound.size).all()
+    assert (bound.size < 1.5 * found).all()
+    # From zero, the lengths of image and bias would be added.
+    assert (bound.size < 0.1 * lengths(images)).all()
