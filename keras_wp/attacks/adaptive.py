@@ -168,6 +168,8 @@ def expected(attack, draws):
     surrogate = attack.surrogate
     if surrogate is not None and surrogate.copies > 1:
         return attack
+    if surrogate is None and draws == 1:
+        return attack
     if getattr(attack, "version", None) == "rand":
         return attack
     surrogate = (

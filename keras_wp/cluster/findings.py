@@ -1,10 +1,16 @@
 """What is found on all images, from what was found in each shard."""
 
+import collections
 import dataclasses
 
 from keras_wp.attacks import adaptive
 from keras_wp.audit import model_checks, planted, run, stronger_attacks
-from keras_wp.reports.findings import SEVERITIES, gravest_first
+from keras_wp.reports.findings import (
+    SEVERITIES,
+    Finding,
+    gravest_first,
+    severity_of,
+)
 
 # What each shard tells alike.
 _OF_MODEL = "pixels"
@@ -35,6 +41,7 @@ def merged(whole, parts):
 
 def _afresh(whole, parts):
     one = parts[0].shard
+    yield from _overlap(parts)
     yield from model_checks.chance(whole.clean_correct, one.classes)
     yield from (f for f in parts[0].findings if f.check == _OF_MODEL)
     yield from model_checks.short_steps(whole.results)
@@ -58,9 +65,31 @@ def _afresh(whole, parts):
             yield planted.judged(_sum_of_plants(plants, eps), left)
 
 
+def _overlap(parts):
+    """A finding about images that shards of a function have in common."""
+    if not parts[0].shard.at_least:
+        return
+    counts = collections.Counter()
+    for part in parts:
+        counts.update({*part.identities})
+    several = sum(count > 1 for count in counts.values())
+    if several:
+        yield Finding(
+            severity_of(several / len(counts)) or "info",
+            f"{several} of {len(counts)} different images are in several "
+            "shards, and count once for each: do the shards overlap?",
+            {"images": several, "different": len(counts)},
+            "overlap",
+        )
+
+
 def _counts_plants(finding):
-    """Whether it is about planted examples; randomized models have none."""
-    return finding.check == "planted" and "read_outs" in finding.evidence
+    """Whether it has all figures about planted examples.
+
+    Of randomized models there are none, nor has an earlier version all.
+    """
+    known = {"read_outs", "attacks"} <= finding.evidence.keys()
+    return finding.check == "planted" and known
 
 
 def _audited(parts):
@@ -124,8 +153,7 @@ def _gravest(parts):
 def _gravest_of(group, count):
     """One finding for those of the same check in several shards."""
     where, worst = min(group, key=lambda f: SEVERITIES.index(f[1].severity))
-    messages = {finding.message for _, finding in group}
-    if len(group) == count and len(messages) == 1:
+    if len(group) == count and all(f == worst for _, f in group):
         return worst
     numbers = [one.index for one, _ in group]
     return dataclasses.replace(

@@ -37,13 +37,6 @@ def check_together(named):
             )
     first, seen, images = named[0], {}, {}
     for name, report in named:
-        if len(set(report.identities)) > 1:
-            other = images.setdefault(report.identities, name)
-            if other != name and report.shard.at_least:
-                raise ValueError(
-                    "A function of (k, n) must return shard k of n. Received: "
-                    f"the same images in {other} and in {name}"
-                )
         _check_pair(first, (name, report))
         earlier = seen.setdefault(report.shard.index, name)
         if earlier != name:
@@ -52,6 +45,13 @@ def check_together(named):
                 f"{report.shard.index} of {report.shard.count} in {earlier} "
                 f"and in {name}"
             )
+        if len(set(report.identities)) > 1:
+            other = images.setdefault(report.identities, name)
+            if other != name and report.shard.at_least:
+                raise ValueError(
+                    "A function of (k, n) must return shard k of n. Received: "
+                    f"the same images in {other} and in {name}"
+                )
 
 
 def _check_pair(first, second):

@@ -83,7 +83,7 @@ def merged(named, empty=()):
         identities=tuple(
             _joined([np.array(p.identities) for p in parts], order).tolist()
         ),
-        samples=_samples(parts),
+        samples=_samples(parts, order),
         geometry=parts[0].geometry,
         certificate=_certificate([p.certificate for p in parts], order),
     )
@@ -178,11 +178,19 @@ def _without_shard(command):
     return " ".join(kept)
 
 
-def _samples(parts):
-    """The first image of each class, as one evaluation takes them."""
+def _samples(parts, order):
+    """The first image of each class, as one evaluation takes them.
+
+    Their places are those in the data; or in the report, where only that has
+    an order.
+    """
+    rows, begin = np.argsort(order), 0
     found = []
     for part in parts:
         places = part.shard.places(len(part))
+        if part.shard.at_least:
+            places = rows[begin : begin + len(part)]
+        begin += len(part)
         found += [
             dataclasses.replace(sample, index=int(places[sample.index]))
             for sample in part.samples

@@ -181,7 +181,9 @@ def made(model):
         except Exception as error:
             # Keras raises whatever a layer's constructor does.
             raise ValueError(
-                "The model could not be loaded on a worker: give a function "
-                "that makes it, cluster=keras_wp.cluster.Ray(make_model=...). "
+                "The model could not be loaded on a worker: register what is "
+                "your own, with keras.saving.register_keras_serializable, or "
+                "give a function that makes the model, "
+                "cluster=keras_wp.cluster.Ray(make_model=...). "
                 f"Received: {type(error).__name__}: {str(error)[:200]}"
             ) from None

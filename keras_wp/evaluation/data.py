@@ -134,8 +134,20 @@ class Data:
         """Batches of all data, whatever the shard."""
         if self._pair is not None:
             yield from _chunks(*self._pair)
+        elif isinstance(self._data, Function):
+            yield from self._first_shard()
         else:
             yield from map(self._batch, self._read())
+
+    def _first_shard(self):
+        """Of a function, all that every shard sees: the first with images."""
+        for items in self._data:
+            found = False
+            for x, y in map(self._batch, items):
+                found = found or len(x) > 0
+                yield x, y
+            if found:
+                return
 
     def _batch(self, item):
         x, y = self._arrays(item)
@@ -166,9 +178,7 @@ class Data:
         for pair in self._whole():
             if len(pair[0]):
                 return pair
-        raise ValueError(
-            "The first shard of `data` must hold an image. Received: none"
-        )
+        raise ValueError("`data` must hold at least one image. Received: none")
 
     def images(self, raw):
         """Images as float32 in the units of attacks, checked."""

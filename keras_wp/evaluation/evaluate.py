@@ -172,7 +172,7 @@ def evaluate(
     apart = cluster is not None and shard is None and is_function(data)
     data = Data(data, _axes(model), output, shard)
     if apart:  # Looked at here before there are workers, but for the images.
-        request.check(attacks, eps, inputs)
+        request.check(attacks, eps)
         with Progress(shown) as bars:
             return clusters.in_shards(cluster, evaluate, bars, asked)
     raw = data.first()

@@ -19,8 +19,8 @@ class Function:
 
     Args:
         function: Returns the data of shard k of n, or a generator of them.
-        shard: `(k, n)` or None for `(1, 1)`; what all shards can see of the
-            data, and iteration gives, is the first of as many.
+        shard: `(k, n)` or None for `(1, 1)`. Iteration gives the batches of
+            each of the n shards in turn.
         read: Batches of what the function returns, if that is no generator.
 
     Raises:
@@ -43,7 +43,7 @@ class Function:
             ) from None
 
     def __iter__(self):
-        return self.every(0, self._count)
+        return (self.every(place, self._count) for place in range(self._count))
 
     def every(self, begin, count):
         """The batches of one of `count` shards, counted from 0.

@@ -54,18 +54,15 @@ def resolve(attacks, eps, bounds=(0.0, 1.0)):
     return resolved
 
 
-def check(attacks, eps, inputs):
+def check(attacks, eps):
     """Refuse attacks and budgets that are wrong whatever the images are.
 
     Args:
         attacks: The attacks asked for.
         eps: The budgets asked for.
-        inputs: The `Inputs`, or None.
     """
-    bounds = bounds_of_names(inputs, None, eps)
-    found = resolve(attacks, eps, bounds)
-    common_bounds(found)
-    budgets(found, eps)
+    # Only images tell what the bounds of attacks by name are.
+    budgets(resolve(attacks, eps), eps)
 
 
 def _by_name(name, eps):

@@ -16,10 +16,10 @@ from keras import KerasTensor, ops
 
 from keras_wp.inspection.recorder import (
     Recorder,
-    Step,
     first_line,
     name_of,
 )
+from keras_wp.inspection.steps import Step
 
 # How far logits may be from those of the model's steps called in turn.
 TOLERANCE = 1e-3

@@ -1,13 +1,14 @@
 """What a model runs, noted step by step as it is called on symbols."""
 
-import dataclasses
+import collections
 import inspect
+import re
 import types
-from collections.abc import Callable
 
 import keras
-import numpy as np
 from keras import KerasTensor, ops
+
+from keras_wp.inspection.steps import Step, symbols
 
 # Layers of Keras that hold a model of another framework.
 _FOREIGN = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
@@ -27,65 +28,6 @@ _ACTIVATED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One call of one operation.
-
-    Attributes:
-        operation: What is called: a Keras layer or operation, or a function.
-        args: Its positional arguments, with a `KerasTensor` for each value
-            that an earlier step computes.
-        kwargs: Its keyword arguments, likewise.
-        outputs: The `KerasTensor`s that stand for what it returns.
-        name: What the operation is called.
-    """
-
-    operation: Callable
-    args: tuple
-    kwargs: dict
-    outputs: tuple
-    name: str
-
-    @property
-    def inputs(self):
-        """The `KerasTensor`s among the arguments."""
-        return symbols((self.args, self.kwargs))
-
-    @property
-    def constants(self):
-        """The arguments that are tensors or arrays of fixed values."""
-        flat = keras.tree.flatten((self.args, self.kwargs))
-        return [
-            value
-            for value in flat
-            if not isinstance(value, (KerasTensor, keras.Variable))
-            and (ops.is_tensor(value) or isinstance(value, np.ndarray))
-        ]
-
-    def call(self, values, operation=None):
-        """What the operation returns for these values, as a flat list.
-
-        Args:
-            values: By the id of a `KerasTensor`, what stands in its place.
-            operation: What is called instead.
-        """
-
-        def value(x):
-            return values[id(x)] if isinstance(x, KerasTensor) else x
-
-        args, kwargs = keras.tree.map_structure(value, (self.args, self.kwargs))
-        operation = self.operation if operation is None else operation
-        if isinstance(operation, keras.layers.Layer):
-            kwargs.setdefault("training", False)
-        return keras.tree.flatten(operation(*args, **kwargs))
-
-
-def symbols(tree):
-    """The `KerasTensor`s in a structure."""
-    flat = keras.tree.flatten(tree)
-    return [x for x in flat if isinstance(x, KerasTensor)]
-
-
 class Recorder:
     """Calls operations on symbols, and notes what was called on what.
 
@@ -102,6 +44,7 @@ class Recorder:
         self.steps = []
         self.closed = []
         self._whole = whole
+        self._traces, self._numbers = 0, collections.Counter()
 
     def call(self, operation, *args, **kwargs):
         """What an operation makes of symbols, step by step; new symbols."""
@@ -215,9 +158,13 @@ class Recorder:
             raise
         except Exception as error:  # Anything that the code may raise.
             raise _ClosedError(first_line(error)) from error
-        return function._run_through_graph(
-            list({id(x): x for x in given}.values()), call_fn=self.call
-        )
+        self._traces += 1
+        try:
+            return function._run_through_graph(
+                list({id(x): x for x in given}.values()), call_fn=self.call
+            )
+        finally:
+            self._traces -= 1
 
     def _as_of(self, layer, x):
         """A tensor in the type in which a layer computes."""
@@ -236,9 +183,22 @@ class Recorder:
             lambda x: KerasTensor(x.shape, x.dtype), specify(*args, **kwargs)
         )
         outputs = tuple(keras.tree.flatten(found))
-        step = Step(operation, args, kwargs, outputs, name_of(operation))
+        step = Step(operation, args, kwargs, outputs, self._name(operation))
         self.steps.append(step)
         return found
+
+    def _name(self, operation):
+        """What an operation is called, the same each time and everywhere.
+
+        Keras numbers those that a call makes through the whole process.
+        """
+        name = name_of(operation)
+        if not self._traces or isinstance(operation, keras.layers.Layer):
+            return name
+        name = re.sub(r"_\d+$", "", name)
+        self._numbers[name] += 1
+        number = self._numbers[name] - 1
+        return f"{name}_{number}" if number else name
 
 
 class _ClosedError(Exception):

@@ -81,6 +81,19 @@ class AOLConv2D(Constrained):
         """The shape of the kernel for so many channels."""
         return self.kernel_size, self.kernel_size, channels, self.units
 
+    def build(self, input_shape):
+        """Creates the weights, for images that the kernel fits around."""
+        reach = self.kernel_size // 2
+        sizes = [n for n in input_shape[1:3] if n is not None]
+        if self.padding == "circular" and min(sizes, default=reach) < reach:
+            raise ValueError(
+                "Argument `kernel_size` must be such that a circular padding "
+                "of half of it is at most as large as the image. Received: "
+                f"kernel_size={self.kernel_size} for images of "
+                f"{' x '.join(map(str, sizes))}"
+            )
+        super().build(input_shape)
+
     def constrained(self, free):
         """The kernel that free weights stand for."""
         return shrunk(kernels.almost_orthogonal(free))

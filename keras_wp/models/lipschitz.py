@@ -3,6 +3,7 @@
 import keras
 
 from keras_wp import lipschitz
+from keras_wp._checks import check_at_least
 from keras_wp.models import heads
 
 
@@ -98,6 +99,7 @@ def lipschitz_cnn(
     shape = heads.check_network_arguments(input_shape, num_classes, 2)
     _check_widths("widths", widths)
     _check_widths("dense", dense)
+    check_at_least(1, depth=depth, kernel_size=kernel_size)
     step = 2 ** len(widths)
     if shape[0] % step or shape[1] % step:
         raise ValueError(

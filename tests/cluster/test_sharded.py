@@ -171,12 +171,10 @@ def test_a_function_that_returns_all_images_each_time_is_refused(model, data):
         kwp.merge(parts)
 
 
-def test_an_empty_first_shard_is_told(model, data):
-    def read(k, n):
-        return (part[:0] if k == 1 else part[k - 1 :: n] for part in data)
-
-    with pytest.raises(ValueError, match="must hold an image"):
-        plainly(model, lambda k, n: tuple(read(k, n)), ATTACK, shard=(2, 3))
+def test_shards_that_are_all_empty_are_told(model, data):
+    x, y = data
+    with pytest.raises(ValueError, match="must hold at least one image"):
+        plainly(model, lambda k, n: (x[:0], y[:0]), ATTACK, shard=(1, 2))
 
 
 def test_empty_batches_are_passed_over(model, data, whole):
@@ -203,13 +201,16 @@ class Cut:
         return self._x[begin:end], self._y[begin:end]
 
 
-@pytest.mark.parametrize("cuts", [(3, 30, 40), (25, 25, 40), (39, 40, 40)])
+@pytest.mark.parametrize("cuts", [(3, 30, 40), (25, 25, 40), (0, 39, 40)])
 def test_shards_may_be_cut_anywhere(model, data, whole, cuts):
     found = plainly(model, Cut(*data, cuts), ATTACK, cluster=Local())
     assert found.environment["merged"] == "3 of 3 shards"
     assert "missing" not in found.environment
     places = [found.identities.index(name) for name in whole.identities]
     assert sorted(places) == list(range(40))
+    for sample in found.samples:
+        place = list(whole.identities).index(found.identities[sample.index])
+        np.testing.assert_array_equal(sample.image, data[0][place])
     one, other = found["PGD4"], whole["PGD4"]
     for name in ("robust", "steps", "predicted"):
         np.testing.assert_array_equal(
@@ -243,7 +244,7 @@ class Noisy(keras.layers.Layer):
 def test_shards_of_a_randomized_model_may_differ_in_draws(model, data):
     noisy = keras.Sequential([keras.Input(data[0].shape[1:]), Noisy(), model])
     first, second = (
-        plainly(noisy, data, ATTACK, shard=(k, 2), draws=4 * k) for k in (1, 2)
+        plainly(noisy, data, ATTACK, shard=(k, 2), draws=k) for k in (1, 2)
     )
     found = kwp.merge([first, second])
     assert len(found) == 40
@@ -319,3 +320,44 @@ def test_workers_get_lists_of_models(model, data, tmp_path):
     assert_same(plainly(models, data, ATTACK, cluster=Local()), alone)
     function = Shards(*data, tmp_path / "calls")
     assert_same(plainly(models, function, ATTACK, cluster=Local()), alone)
+
+
+def test_images_of_several_shards_are_told(model, data):
+    x, y = data
+    parts = [
+        plainly(model, lambda k, n: (x[: 20 * k], y[: 20 * k]), ATTACK, shard=s)
+        for s in ((1, 2), (2, 2))
+    ]
+    (found,) = (f for f in kwp.merge(parts).findings if f.check == "overlap")
+    assert found.severity == "high"
+    assert found.evidence == {"images": 20, "different": 40}
+    with pytest.raises(ValueError, match="Each shard must be there once"):
+        kwp.merge([parts[0], parts[0]])
+
+
+class Rounded(keras.layers.Layer):
+    """Loses gradients, by an operation that Keras numbers."""
+
+    def call(self, inputs):
+        return keras.ops.round(inputs * 8) / 8
+
+
+def test_what_is_inside_has_the_same_name_in_each_process(model, data):
+    rounded = keras.Sequential(
+        [keras.Input(data[0].shape[1:]), Rounded(), Rounded(), model]
+    )
+    parts = [
+        kwp.evaluate(
+            rounded, data, ATTACK, audit=False, progress=False, shard=(k, 2)
+        )
+        for k in (1, 2)
+    ]
+    assert "(of round, round_1)" in kwp.merge(parts).environment["inside"]
+
+
+def test_attacks_by_name_may_join_those_of_pixels(model, data, tmp_path):
+    x, y = data
+    function = Shards((255 * x).astype("uint8"), y, tmp_path / "calls")
+    attacks = ["fgsm", PGD(eps=8, steps=2, bounds=(0, 255), name="own")]
+    found = plainly(model, function, attacks, eps=8, cluster=Local())
+    assert len(found) == 40

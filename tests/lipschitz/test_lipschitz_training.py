@@ -152,6 +152,17 @@ def test_exported_model_computes_the_same(tmp_path):
             "0. Received: widths=(15,)",
         ),
         (
+            lambda: kwp.models.lipschitz_cnn((8, 8, 1), 4, depth=0),
+            "Argument `depth` must be an integer of at least 1. Received: "
+            "depth=0",
+        ),
+        (
+            lambda: kwp.models.lipschitz_cnn((8, 8, 1), 4, kernel_size=5),
+            "Argument `kernel_size` must be such that a circular padding of "
+            "half of it is at most as large as the image. Received: "
+            "kernel_size=5 for images of 1 x 1",
+        ),
+        (
             lambda: kwp.models.lipschitz_cnn((10, 8, 1), 4),
             "Invalid value for argument `input_shape`. Expected height and "
             "width that are multiples of 8, for 3 stages. Received: "
