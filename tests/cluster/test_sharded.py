@@ -244,11 +244,13 @@ class Noisy(keras.layers.Layer):
 def test_shards_of_a_randomized_model_may_differ_in_draws(model, data):
     noisy = keras.Sequential([keras.Input(data[0].shape[1:]), Noisy(), model])
     first, second = (
-        plainly(noisy, data, ATTACK, shard=(k, 2), draws=k) for k in (1, 2)
+        plainly(noisy, data, ATTACK, shard=(k, 2), draws=2 * k) for k in (1, 2)
     )
     found = kwp.merge([first, second])
     assert len(found) == 40
     assert found["PGD4"].attack == first["PGD4"].attack
+    one = plainly(noisy, data, ATTACK, draws=1)
+    assert one["PGD4"].attack.get("surrogate") is None
 
 
 def test_findings_that_count_are_of_all_shards(model, data):
