@@ -13,8 +13,7 @@ takes about 9 seconds. For CIFAR-10, on a GPU:
         --epochs=400 --train_eps=1 --temperature=0.2 --eps=0.1412,0.2824 \
         --train_images=50000 --output=results/certified/cifar10-gpu
 
-The recorded run on two cores took a twentieth of that; see
-docs/certificates.md.
+The run on two cores, of a smaller network, is told of in docs/certificates.md.
 """
 
 import pathlib
