@@ -48,99 +48,13 @@ module offers:
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from keras_wp._backend.tensorflow import (
-        ANYWHERE,
-        DYNAMIC_BATCH,
-        LOOPS_COST,
-        coarse_products,
-        compile,
-        devices,
-        dividing,
-        gradient,
-        in_parts,
-        of_shape,
-        over_replicas,
-        preferred_slots,
-        repeat,
-        rows,
-        select,
-        spread,
-        steps_at_once,
-        to_numpy,
-        vjp,
-        words,
-    )
+    from keras_wp._backend.tensorflow import *  # noqa: F403
 elif keras.backend.backend() == "jax":
-    from keras_wp._backend.jax import (
-        ANYWHERE,
-        DYNAMIC_BATCH,
-        LOOPS_COST,
-        coarse_products,
-        compile,
-        devices,
-        dividing,
-        gradient,
-        in_parts,
-        of_shape,
-        over_replicas,
-        preferred_slots,
-        repeat,
-        rows,
-        select,
-        spread,
-        steps_at_once,
-        to_numpy,
-        vjp,
-        words,
-    )
+    from keras_wp._backend.jax import *  # noqa: F403
 elif keras.backend.backend() == "torch":
-    from keras_wp._backend.torch import (
-        ANYWHERE,
-        DYNAMIC_BATCH,
-        LOOPS_COST,
-        coarse_products,
-        compile,
-        devices,
-        dividing,
-        gradient,
-        in_parts,
-        of_shape,
-        over_replicas,
-        preferred_slots,
-        repeat,
-        rows,
-        select,
-        spread,
-        steps_at_once,
-        to_numpy,
-        vjp,
-        words,
-    )
+    from keras_wp._backend.torch import *  # noqa: F403
 else:
     raise ImportError(
         "keras_wp runs on the Keras backends 'tensorflow', 'jax' and 'torch'. "
         f"Received: backend={keras.backend.backend()!r}"
     )
-
-__all__ = [
-    "ANYWHERE",
-    "DYNAMIC_BATCH",
-    "LOOPS_COST",
-    "coarse_products",
-    "compile",
-    "devices",
-    "dividing",
-    "gradient",
-    "in_parts",
-    "of_shape",
-    "over_replicas",
-    "preferred_slots",
-    "repeat",
-    "rows",
-    "select",
-    "spread",
-    "steps_at_once",
-    "to_numpy",
-    "vjp",
-    "words",
-]

@@ -131,7 +131,7 @@ def _devices_of(strategy):
     return tuple(strategy.extended.worker_devices)
 
 
-class Spread:
+class _Spread:
     """A tensor of which each of several devices has some rows."""
 
     def __init__(self, *parts):
@@ -139,11 +139,11 @@ class Spread:
 
 
 def _part(x, index):
-    return x.parts[index] if isinstance(x, Spread) else x
+    return x.parts[index] if isinstance(x, _Spread) else x
 
 
 def _join(*parts):
-    return parts[0] if len(parts) == 1 else Spread(*parts)
+    return parts[0] if len(parts) == 1 else _Spread(*parts)
 
 
 def spread(tree, devices, shares=None):
@@ -169,14 +169,14 @@ def _on(device):
 
 
 def to_numpy(x):
-    if isinstance(x, Spread):
+    if isinstance(x, _Spread):
         return np.concatenate([part.numpy() for part in x.parts])
     return keras.ops.convert_to_numpy(x)
 
 
 def rows(x, places):
     places, found, begin = np.asarray(places), [], 0
-    for part in x.parts if isinstance(x, Spread) else (x,):
+    for part in x.parts if isinstance(x, _Spread) else (x,):
         count = part.shape[0]
         mine = places[(begin <= places) & (places < begin + count)] - begin
         begin += count
@@ -260,7 +260,7 @@ def _structure(tree):
 
 
 def _tensors(x):
-    return x if isinstance(x, Spread) else tf.convert_to_tensor(x)
+    return x if isinstance(x, _Spread) else tf.convert_to_tensor(x)
 
 
 def _free_batch(shape):
