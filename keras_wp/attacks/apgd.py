@@ -167,9 +167,10 @@ class APGD(GradientAscent):
 
     def step(self, problem, state):
         x = state["x_adv"]
-        goal = objectives.get(self.loss, self.targeted or bool(self.targets))
+        targeted = self.targeted or self.targets is not None
+        objective = objectives.get(self.loss, targeted)
         loss, gradient, logits = problem.value_and_grad(
-            lambda z, y, _: goal(z, y, state["target"]), x
+            lambda z, y, _: objective(z, y, state["target"]), x
         )
         state = self._record(state, x, loss, gradient)
         state, back = self._review(state)

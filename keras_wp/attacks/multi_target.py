@@ -214,13 +214,13 @@ class MultiTarget(Attack):
         else:
             centers, given = cut.centers(scaled=not self.published_sign)
         rows = ops.one_hot(target, centers.shape[0], dtype=centers.dtype)
-        goal = ops.matmul(rows, centers)
+        center = ops.matmul(rows, centers)
         sign = 1.0 if self.published_sign else -1.0
 
         def objective(values):
-            self._check_width(values.shape[-1], goal.shape[-1])
+            self._check_width(values.shape[-1], center.shape[-1])
             values = values if given else features.unit(values)
-            return sign * ops.sum(ops.square(values - goal), axis=-1)
+            return sign * ops.sum(ops.square(values - center), axis=-1)
 
         _, gradient, logits = problem.feature_grad(cut, objective, x)
         return gradient, logits

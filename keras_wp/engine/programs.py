@@ -16,7 +16,7 @@ _LONGEST_CALL = 1.0  # second
 class Programs:
     """The compiled functions that run one attack on one model."""
 
-    def __init__(self, attack, classifier, images, num_classes, goal):
+    def __init__(self, attack, classifier, images, num_classes, reach_target):
         # The budget and the noise are arguments of the programs, so that one
         # trace serves every eps of a curve. What is compiled for a model must
         # not keep another one alive.
@@ -40,7 +40,8 @@ class Programs:
         alone = self.devices == _backend.ANYWHERE
         self._at_once = _backend.steps_at_once() if alone else 1
         self._most = 1
-        key = (anonymous, shape, num_classes, goal, classifier.opened_digest)
+        digest = classifier.opened_digest
+        key = anonymous, shape, num_classes, reach_target, digest
 
         def at(eps):
             if budget is None:
@@ -57,7 +58,10 @@ class Programs:
             inputs = dict(inputs)
             model = classifier.given(inputs.pop("extra", None))
             return Problem(
-                model, **inputs, bounds=attack.bounds, reach_target=goal
+                model,
+                **inputs,
+                bounds=attack.bounds,
+                reach_target=reach_target,
             )
 
         def variables():
