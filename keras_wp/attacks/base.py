@@ -79,6 +79,10 @@ class Attack(abc.ABC):
     wants_start: ClassVar[bool] = False
     # Whether the attack follows the model's features.
     reads_features: ClassVar[bool] = False
+    # Runs (for each target) of an image that resists.
+    restarts: ClassVar[int] = 1
+    # Whether labels are the classes to aim at.
+    targeted: ClassVar[bool] = False
 
     norm: str = "linf"
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -139,11 +143,10 @@ class Attack(abc.ABC):
                 tells already (the word is then empty). All others stand as
                 `field=value` where they are not the default.
         """
-        restarts = getattr(self, "restarts", 1)
-        words = [f"{kind}x{restarts}" if restarts > 1 else kind]
+        words = [f"{kind}x{self.restarts}" if self.restarts > 1 else kind]
         words += said.values()
         words += ["" if self.norm == type(self).norm else self.norm]
-        words += ["targeted" if getattr(self, "targeted", False) else ""]
+        words += ["targeted" if self.targeted else ""]
         others = [
             f"{field.name}={_plain(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
@@ -169,7 +172,7 @@ class Attack(abc.ABC):
     def runs(self, num_classes):
         """How many runs an image may need: restarts times targets."""
         del num_classes
-        return 1
+        return self.restarts
 
     @abc.abstractmethod
     def init(self, problem, run):

@@ -100,8 +100,8 @@ class InTurn(Suite):
                     "`members` must be attacks with a budget `eps`. "
                     f"Received: {member!r}"
                 )
-            aimed = getattr(member, "targeted", False)
-            if member.minimum_norm or len(member.parts) > 1 or aimed:
+            several = len(member.parts) > 1
+            if member.minimum_norm or several or member.targeted:
                 raise ValueError(
                     "`members` must be single attacks that look for any "
                     "perturbation within their budget, to any wrong class. "

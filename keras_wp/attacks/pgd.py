@@ -196,10 +196,6 @@ class PGD(GradientAscent):
         loss = self._loss_if_unusual
         return self._called(f"PGD{self.steps}", steps="", loss=loss)
 
-    def runs(self, num_classes):
-        del num_classes
-        return self.restarts
-
     def init(self, problem, run):
         if problem.start is not None:
             return {"x_adv": problem.start}
