@@ -15,6 +15,7 @@ from keras import ops
 from keras_wp import _noise, norms, objectives
 from keras_wp._checks import check_at_least, check_one_of, check_positive
 from keras_wp.attacks.base import Attack
+from keras_wp.attacks.pgd import check_runs, step_size
 from keras_wp.inspection import features
 
 LOSSES = ("center", "class_mean", "margin")
@@ -92,18 +93,10 @@ class MultiTarget(Attack):
     def __post_init__(self):
         super().__post_init__()
         check_positive(eps=self.eps)
-        check_at_least(1, steps=self.steps, restarts=self.restarts)
-        if self.step_size is not None:
-            check_positive(step_size=self.step_size)
+        check_runs(self)
         if self.targets is not None:
             check_at_least(1, targets=self.targets)
         check_one_of(LOSSES, loss=self.loss)
-        if self.restarts > 1 and self.starts_at_x:
-            raise ValueError(
-                "Restarts need `random_start=True`, or each repeats the "
-                f"first. Received: restarts={self.restarts}, "
-                "random_start=False"
-            )
         if self.published_sign and self.loss == "margin":
             raise ValueError(
                 "`published_sign` is for losses of the features. Received: "
@@ -196,8 +189,7 @@ class MultiTarget(Attack):
         norm = norms.get(self.norm)
         x = state["x_adv"]
         gradient, logits = self._gradient(problem, state["target"], x)
-        step_size = self.step_size or 2.5 * self.eps / self.steps
-        moved = x + step_size * norm.steepest(gradient)
+        moved = x + step_size(self) * norm.steepest(gradient)
         state = {**state, "x_adv": problem.within(moved, norm, self.eps)}
         return state, (x, logits)
 
