@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import _noise, norms, objectives
+from keras_wp import norms, objectives
 from keras_wp._checks import check_at_least, check_one_of, check_positive
 from keras_wp.attacks.base import Attack
 from keras_wp.attacks.pgd import check_runs, step_size
@@ -174,16 +174,10 @@ class MultiTarget(Attack):
 
     def init(self, problem, run):
         count = self._targets(problem.clean_logits.shape[-1])
-        state = {
-            "x_adv": problem.x,
-            "target": problem.ranked_target(run % count),
-        }
+        start = problem.x
         if not self.starts_at_x:
-            shape = tuple(problem.x.shape[1:])
-            keys = _noise.fold_in(problem.keys, run)
-            start = norms.get(self.norm).sample(keys, shape, self.eps)
-            state["x_adv"] = problem.clip(problem.x + start)
-        return state
+            start = problem.random_point(run, norms.get(self.norm), self.eps)
+        return {"x_adv": start, "target": problem.ranked_target(run % count)}
 
     def step(self, problem, state):
         norm = norms.get(self.norm)

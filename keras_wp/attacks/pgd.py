@@ -193,14 +193,14 @@ class PGD(GradientAscent):
             return {"x_adv": problem.start}
         if not self.random_start:
             return super().init(problem, run)
-        shape = tuple(problem.x.shape[1:])
-        norm, keys = norms.get(self.norm), _noise.fold_in(problem.keys, run)
+        norm = norms.get(self.norm)
         if self.random_start == "normal":
             low, high = span(problem.bounds)
-            start = NORMAL_START * (high - low) * _noise.normal(keys, shape)
-            return {"x_adv": problem.within(problem.x + start, norm, self.eps)}
-        start = norm.sample(keys, shape, self.eps)
-        return {"x_adv": problem.clip(problem.x + start)}
+            keys = _noise.fold_in(problem.keys, run)
+            noise = _noise.normal(keys, problem.x.shape[1:])
+            start = problem.x + NORMAL_START * (high - low) * noise
+            return {"x_adv": problem.within(start, norm, self.eps)}
+        return {"x_adv": problem.random_point(run, norm, self.eps)}
 
     def _objective(self, problem):
         if self.loss != "kl_divergence":

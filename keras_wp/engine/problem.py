@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, objectives
+from keras_wp import _backend, _noise, objectives
 from keras_wp.norms import select
 
 
@@ -145,6 +145,11 @@ class Problem:
     def within(self, x, norm, eps):
         """The projection of `x` to the ball, then to the bounds."""
         return self.clip(self.x + norm.project(x - self.x, eps))
+
+    def random_point(self, run, norm, eps):
+        """Points drawn uniformly from the ball, then brought to the bounds."""
+        keys = _noise.fold_in(self.keys, run)
+        return self.clip(self.x + norm.sample(keys, self.x.shape[1:], eps))
 
     def _checked(self, gradient):
         axes = tuple(range(1, len(gradient.shape)))
