@@ -209,11 +209,8 @@ class APGD(GradientAscent):
         due = ops.any(hits, axis=-1)
         length = ops.sum(ops.cast(hits, "float32") * lengths, axis=-1)
         few = ops.cast(state["rises"], "float32") < self.rho * length
-        stuck = ops.logical_and(
-            ops.logical_not(state["halved"]),
-            state["best_loss"] <= state["checked_loss"],
-        )
-        back = ops.logical_and(due, ops.logical_or(few, stuck))
+        level = state["best_loss"] <= state["checked_loss"]
+        back = due & (few | (level & ~state["halved"]))
         size = state["step_size"]
         return {
             **state,

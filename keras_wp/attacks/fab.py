@@ -170,7 +170,7 @@ class FAB(Attack):
             gap, gradient = state["gap"], state["gradient"]
             # The point after the last move is examined, and not left.
             ended = state["moves"] >= self.steps
-            moving = ops.logical_and(moving, ~ended)
+            moving = moving & ~ended
             state = {
                 **boundary.leave(state, moving),
                 "moves": state["moves"] + ops.cast(moving, "int32"),
