@@ -285,6 +285,18 @@ class Surrogate:
         return stand_ins(opened.anatomy, sites, slope, self.rescale or "image")
 
 
+def drawn(surrogate, draws):
+    """A surrogate, or the model's own gradient (None), of so many draws.
+
+    One that has its own number of draws, or noise, stays as it is.
+    """
+    if surrogate is None:
+        return Surrogate(draws=draws)
+    if surrogate.copies > 1:
+        return surrogate
+    return dataclasses.replace(surrogate, draws=draws)
+
+
 class _Weak(NamedTuple):
     """A model that may be freed; equal to another if that is the same."""
 
