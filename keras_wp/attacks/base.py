@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _backend, _calls, norms
+from keras_wp._kinds import STANDARD_TARGETS
 from keras_wp.attacks.surrogate import Surrogate
 from keras_wp.engine import arrays
 
@@ -31,8 +32,6 @@ _SAID_ELSEWHERE = (
     *("eps", "bounds", "seed", "name", "surrogate"),
     *("norm", "restarts", "targeted"),
 )
-# The number of targets that a name need not mention: that of AutoAttack.
-STANDARD_TARGETS = 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

@@ -9,10 +9,9 @@ Layer", section 4 and Table 1.
 import dataclasses
 
 from keras_wp._checks import check_at_least, check_one_of, check_positive
-from keras_wp._kinds import BUDGETS, KINDS
+from keras_wp._kinds import BUDGETS, KINDS, STANDARD_TARGETS
 from keras_wp._names import read
 from keras_wp.attacks.apgd import APGD
-from keras_wp.attacks.base import STANDARD_TARGETS
 from keras_wp.attacks.carlini_wagner import CarliniWagner
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
