@@ -97,11 +97,7 @@ def told(opened, surrogates):
         labels = ", ".join(dict.fromkeys(s.label for s in surrogates))
         where = ", ".join(dict.fromkeys(site.name for site in opened.masks))
         parts.append(f"surrogate gradients tried: {labels} (of {where})")
-    idle = [
-        s.name
-        for s in opened.sites
-        if not s.masks and s.kind not in ("bending",)
-    ]
+    idle = [s.name for s in opened.sites if not s.masks and s.kind != "bending"]
     if idle:
         names = ", ".join(dict.fromkeys(idle))
         parts.append(f"not tried, as gradients pass through: {names}")

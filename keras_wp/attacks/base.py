@@ -24,7 +24,7 @@ from keras import ops
 from keras_wp import _backend, _calls, norms
 from keras_wp._kinds import STANDARD_TARGETS
 from keras_wp.attacks.surrogate import Surrogate
-from keras_wp.engine import arrays
+from keras_wp.engine import arrays, iteration
 
 # What a label need not tell: where images lie, by how much they may change,
 # and at random how, is told beside it; the rest has a word in every label.
@@ -266,15 +266,14 @@ class Attack(abc.ABC):
         Nothing stops early: an image that is misclassified already continues
         to where the objective is worse still, as adversarial training wants.
         """
-        state = self.init(problem, ops.zeros_like(problem.y))
 
         def body(state):
-            iteration = state["iteration"] + 1
             # A fresh view: counts taken inside a loop must not leave it.
-            state, _ = self.step(self.adapted(problem.fresh()), state)
-            return {**state, "iteration": iteration}
+            view = self.adapted(problem.fresh())
+            moved, _ = self.step(view, state)
+            return {**moved, "iteration": state["iteration"] + 1}
 
-        state = {**state, "iteration": ops.zeros_like(problem.y)}
+        state = iteration.begin(self, problem, ops.zeros_like(problem.y))
         state = _backend.repeat(self.updates, body, state)
         return ops.stop_gradient(state["x_adv"])
 

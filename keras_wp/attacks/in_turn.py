@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 from keras_wp._checks import check_at_least, check_positive
 from keras_wp.attacks.base import Attack
@@ -11,14 +12,12 @@ from keras_wp.attacks.base import Attack
 class Suite(Attack, abc.ABC):
     """The base of attacks that consist of others, their `parts`."""
 
+    needs_clean_logits: ClassVar[bool] = True
+
     @property
     @abc.abstractmethod
     def parts(self):
         """The attacks, in order."""
-
-    @property
-    def needs_clean_logits(self):
-        return True
 
     @property
     def updates(self):

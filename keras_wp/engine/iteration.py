@@ -20,9 +20,7 @@ def start(attack, problem):
         "run": zeros,
         "best": problem.x,
         "logits": ops.zeros_like(problem.clean_logits),
-        "distance": ops.full_like(problem.x, np.inf)[
-            (slice(None), *[0] * (len(problem.x.shape) - 1))
-        ],
+        "distance": ops.full_like(problem.y, np.inf, dtype="float32"),
         "success": ops.zeros_like(problem.y, dtype="bool"),
         "done": ops.zeros_like(problem.y, dtype="bool"),
         "steps": zeros,
