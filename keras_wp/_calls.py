@@ -12,11 +12,9 @@ def call(name, instance):
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         if not _short(value):
-            value = ...
-        elif value == field.default:
-            continue
-        shown = "..." if value is ... else repr(value)
-        given.append(f"{field.name}={shown}")
+            given.append(f"{field.name}=...")
+        elif value != field.default:
+            given.append(f"{field.name}={value!r}")
     return f"{name}({', '.join(given)})"
 
 

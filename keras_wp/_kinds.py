@@ -8,6 +8,8 @@ import math
 from fractions import Fraction
 
 NORMS = ("linf", "l2")
+# How many targets `t` stands for without a number: as in AutoAttack.
+STANDARD_TARGETS = 9
 _LOSSES = ("cross_entropy", "margin", "dlr")
 
 

@@ -7,11 +7,9 @@ refuse a slip at once; `keras_wp.attacks.get` makes attacks of it.
 
 import re
 
-from keras_wp._kinds import KINDS, NAMES, NORMS
+from keras_wp._kinds import KINDS, NAMES, NORMS, STANDARD_TARGETS
 
 _NAME = re.compile(r"([a-z]+?)(\d+)?(?:x(\d+))?((?:-\w+)*)(?::(.*))?")
-# What the word `t` stands for without a number: as in AutoAttack.
-_TARGETS = 9
 
 
 def split(text):
@@ -115,7 +113,8 @@ def _option(word, option, name):
         return {"targeted": True}
     aims = re.fullmatch(r"t(\d*)", option)
     if aims and word in ("apgd", "fab"):
-        return _argument(word, "targets", aims[1] or str(_TARGETS), name)
+        count = aims[1] or str(STANDARD_TARGETS)
+        return _argument(word, "targets", count, name)
     try:
         return _argument(word, "loss", option, name)
     except ValueError:

@@ -60,12 +60,16 @@ def fold_in(keys, data):
     return ops.stack([first, second], axis=1)
 
 
-def bits(keys, shape):
-    """Uniform 32-bit words: `(N, *shape)` uint32."""
-    size = math.prod(shape)
+def _placed(x, size):
+    """Words `(N, 1)` or `(N, size)` mixed with positions: `(N, size)`."""
     position = (np.arange(size, dtype=np.uint64) * _GOLDEN) & 0xFFFFFFFF
     position = ops.convert_to_tensor(position.astype(np.uint32))
-    found = _mix(words(ops.add(keys[:, :1], position[None, :])))
+    return _mix(words(ops.add(x, position[None, :])))
+
+
+def bits(keys, shape):
+    """Uniform 32-bit words: `(N, *shape)` uint32."""
+    found = _placed(keys[:, :1], math.prod(shape))
     found = _mix(ops.bitwise_xor(found, keys[:, 1:]))
     return ops.reshape(found, (-1, *shape))
 
@@ -94,9 +98,7 @@ def image_keys(x):
     count, size = ops.shape(x)[0], math.prod(x.shape[1:])
     levels = ops.round(ops.reshape(x, (count, size)) * 2.0**12)
     found = words(ops.cast(ops.cast(levels, "int32"), "uint32"))
-    position = (np.arange(size, dtype=np.uint64) * _GOLDEN) & 0xFFFFFFFF
-    position = ops.convert_to_tensor(position.astype(np.uint32))
-    found = _mix(words(ops.add(found, position[None, :])))
+    found = _placed(found, size)
     sums = []
     for shift in (0, 8, 16, 24):
         byte = ops.bitwise_and(ops.right_shift(found, _word(shift)), _word(255))

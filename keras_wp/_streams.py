@@ -121,7 +121,7 @@ class Stream:
         image, label = self._read(entry)
         if self._resize is not None:
             image = _cropped(image, self._resize, self._size)
-        elif self._size is not None and image.shape[:2] != self._size:
+        elif self._size is not None:
             image = _resized(image, self._size)
         return image, label
 

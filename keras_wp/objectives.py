@@ -39,10 +39,13 @@ def _at(logits, labels):
     return ops.sum(logits * one_hot, axis=-1)
 
 
-def _largest_but(logits, labels):
+def _all_but(logits, labels):
     one_hot = ops.one_hot(labels, logits.shape[-1], dtype="bool")
-    lowest = ops.full_like(logits, _LOWEST)
-    return ops.max(ops.where(one_hot, lowest, logits), axis=-1)
+    return ops.where(one_hot, ops.full_like(logits, _LOWEST), logits)
+
+
+def _largest_but(logits, labels):
+    return ops.max(_all_but(logits, labels), axis=-1)
 
 
 def log_odds(logits, y):
@@ -54,13 +57,10 @@ def log_odds(logits, y):
     the same size however far the logits are apart, where that of the
     cross-entropy, `1 - p_y` times as long, leaves float32's range.
     """
-    is_y = ops.one_hot(y, logits.shape[-1], dtype="bool")
     # The differences from `z_y` would not tell the other classes apart where
     # it is far from them.
     top = ops.stop_gradient(_largest_but(logits, y))
-    others = ops.where(
-        is_y, ops.full_like(logits, _LOWEST), logits - top[:, None]
-    )
+    others = _all_but(logits - top[:, None], y)
     return ops.logsumexp(others, axis=-1) + (top - _at(logits, y))
 
 
@@ -226,9 +226,7 @@ def boosted_cross_entropy(logits, y):
     The loss that MART calls BCE (Wang et al., 2020, equation 8): the
     cross-entropy, and a margin from the likeliest wrong class.
     """
-    one_hot = ops.one_hot(y, logits.shape[-1], dtype="bool")
-    lowest = ops.full_like(logits, _LOWEST)
-    rival = ops.argmax(ops.where(one_hot, lowest, logits), axis=-1)
+    rival = ops.argmax(_all_but(logits, y), axis=-1)
     boost = ops.softplus(-log_odds(logits, rival))
     return cross_entropy(logits, y) + boost
 

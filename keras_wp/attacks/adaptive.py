@@ -18,7 +18,7 @@ import dataclasses
 from typing import ClassVar
 
 from keras_wp.attacks import APGD, InTurn, Square
-from keras_wp.attacks.surrogate import Surrogate
+from keras_wp.attacks.surrogate import Surrogate, drawn
 
 NAME = "adaptive"
 # APGD needs no step size, and comes close to its end in so many steps.
@@ -97,11 +97,7 @@ def told(opened, surrogates):
         labels = ", ".join(dict.fromkeys(s.label for s in surrogates))
         where = ", ".join(dict.fromkeys(site.name for site in opened.masks))
         parts.append(f"surrogate gradients tried: {labels} (of {where})")
-    idle = [
-        s.name
-        for s in opened.sites
-        if not s.masks and s.kind not in ("bending",)
-    ]
+    idle = [s.name for s in opened.sites if not s.masks and s.kind != "bending"]
     if idle:
         names = ", ".join(dict.fromkeys(idle))
         parts.append(f"not tried, as gradients pass through: {names}")
@@ -165,18 +161,13 @@ def expected(attack, draws):
     if isinstance(attack, InTurn):
         members = [expected(member, draws) for member in attack.members]
         return dataclasses.replace(attack, members=members)
-    surrogate = attack.surrogate
-    if surrogate is not None and surrogate.copies > 1:
+    own = attack.surrogate
+    once = own is None and draws == 1
+    if once or getattr(attack, "version", None) == "rand":
         return attack
-    if surrogate is None and draws == 1:
+    surrogate = drawn(own, draws)
+    if surrogate is own:
         return attack
-    if getattr(attack, "version", None) == "rand":
-        return attack
-    surrogate = (
-        Surrogate(draws=draws)
-        if surrogate is None
-        else dataclasses.replace(surrogate, draws=draws)
-    )
     return dataclasses.replace(attack, surrogate=surrogate, name=attack.label)
 
 

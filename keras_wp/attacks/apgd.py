@@ -167,9 +167,10 @@ class APGD(GradientAscent):
 
     def step(self, problem, state):
         x = state["x_adv"]
-        goal = objectives.get(self.loss, self.targeted or bool(self.targets))
+        targeted = self.targeted or self.targets is not None
+        objective = objectives.get(self.loss, targeted)
         loss, gradient, logits = problem.value_and_grad(
-            lambda z, y, _: goal(z, y, state["target"]), x
+            lambda z, y, _: objective(z, y, state["target"]), x
         )
         state = self._record(state, x, loss, gradient)
         state, back = self._review(state)
@@ -208,11 +209,8 @@ class APGD(GradientAscent):
         due = ops.any(hits, axis=-1)
         length = ops.sum(ops.cast(hits, "float32") * lengths, axis=-1)
         few = ops.cast(state["rises"], "float32") < self.rho * length
-        stuck = ops.logical_and(
-            ops.logical_not(state["halved"]),
-            state["best_loss"] <= state["checked_loss"],
-        )
-        back = ops.logical_and(due, ops.logical_or(few, stuck))
+        level = state["best_loss"] <= state["checked_loss"]
+        back = due & (few | (level & ~state["halved"]))
         size = state["step_size"]
         return {
             **state,

@@ -22,8 +22,9 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _backend, _calls, norms
+from keras_wp._kinds import STANDARD_TARGETS
 from keras_wp.attacks.surrogate import Surrogate
-from keras_wp.engine import arrays
+from keras_wp.engine import arrays, iteration
 
 # What a label need not tell: where images lie, by how much they may change,
 # and at random how, is told beside it; the rest has a word in every label.
@@ -31,8 +32,6 @@ _SAID_ELSEWHERE = (
     *("eps", "bounds", "seed", "name", "surrogate"),
     *("norm", "restarts", "targeted"),
 )
-# The number of targets that a name need not mention: that of AutoAttack.
-STANDARD_TARGETS = 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -79,6 +78,10 @@ class Attack(abc.ABC):
     wants_start: ClassVar[bool] = False
     # Whether the attack follows the model's features.
     reads_features: ClassVar[bool] = False
+    # Runs (for each target) of an image that resists.
+    restarts: ClassVar[int] = 1
+    # Whether labels are the classes to aim at.
+    targeted: ClassVar[bool] = False
 
     norm: str = "linf"
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -139,11 +142,10 @@ class Attack(abc.ABC):
                 tells already (the word is then empty). All others stand as
                 `field=value` where they are not the default.
         """
-        restarts = getattr(self, "restarts", 1)
-        words = [f"{kind}x{restarts}" if restarts > 1 else kind]
+        words = [f"{kind}x{self.restarts}" if self.restarts > 1 else kind]
         words += said.values()
         words += ["" if self.norm == type(self).norm else self.norm]
-        words += ["targeted" if getattr(self, "targeted", False) else ""]
+        words += ["targeted" if self.targeted else ""]
         others = [
             f"{field.name}={_plain(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
@@ -169,7 +171,7 @@ class Attack(abc.ABC):
     def runs(self, num_classes):
         """How many runs an image may need: restarts times targets."""
         del num_classes
-        return 1
+        return self.restarts
 
     @abc.abstractmethod
     def init(self, problem, run):
@@ -264,15 +266,14 @@ class Attack(abc.ABC):
         Nothing stops early: an image that is misclassified already continues
         to where the objective is worse still, as adversarial training wants.
         """
-        state = self.init(problem, ops.zeros_like(problem.y))
 
         def body(state):
-            iteration = state["iteration"] + 1
             # A fresh view: counts taken inside a loop must not leave it.
-            state, _ = self.step(self.adapted(problem.fresh()), state)
-            return {**state, "iteration": iteration}
+            view = self.adapted(problem.fresh())
+            moved, _ = self.step(view, state)
+            return {**moved, "iteration": state["iteration"] + 1}
 
-        state = {**state, "iteration": ops.zeros_like(problem.y)}
+        state = iteration.begin(self, problem, ops.zeros_like(problem.y))
         state = _backend.repeat(self.updates, body, state)
         return ops.stop_gradient(state["x_adv"])
 

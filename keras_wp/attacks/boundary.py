@@ -151,7 +151,7 @@ def begin_survey(problem, candidates):
     correct = ops.one_hot(problem.y, classes, dtype="bool")
     zeros = ops.zeros_like(logits)
     return {
-        "rivals": ops.logical_and(logits >= lowest, ~correct),
+        "rivals": (logits >= lowest) & ~correct,
         "norms": zeros,
         "seen": zeros > 0,
         "nearness": zeros[:, 0] + float("inf"),
@@ -169,7 +169,7 @@ def look(problem, survey, logits, pullback, norm):
         there says that no class has a gradient.
     """
     gaps = logits - at(logits, problem.y)[:, None]
-    unseen = ops.logical_and(survey["rivals"], ~survey["seen"])
+    unseen = survey["rivals"] & ~survey["seen"]
     label = ops.argmin(
         _possible(gaps, survey["norms"], unseen, unsure=False), axis=-1
     )
@@ -183,13 +183,13 @@ def look(problem, survey, logits, pullback, norm):
 
     looked = ops.one_hot(label, logits.shape[-1], dtype="bool")
     gradient_norms = ops.where(looked, dual[:, None], survey["norms"])
-    unseen = ops.logical_and(unseen, ~looked)
+    unseen = unseen & ~looked
     nearer = distance < survey["nearness"]
     nearness = ops.minimum(distance, survey["nearness"])
     survey = {
         **survey,
         "norms": gradient_norms,
-        "seen": ops.logical_or(survey["seen"], looked),
+        "seen": survey["seen"] | looked,
         "nearness": nearness,
         "gap": ops.where(nearer, gap, survey["gap"]),
         "gradient": select(nearer, gradient, survey["gradient"]),
@@ -203,7 +203,7 @@ def leave(survey, moved):
     gradient = survey["gradient"]
     return {
         **survey,
-        "seen": ops.logical_and(survey["seen"], ~moved[:, None]),
+        "seen": survey["seen"] & ~moved[:, None],
         "nearness": ops.where(moved, float("inf"), survey["nearness"]),
         "gap": ops.where(moved, 0.0, survey["gap"]),
         "gradient": select(moved, ops.zeros_like(gradient), gradient),
@@ -219,6 +219,6 @@ def _possible(gaps, gradient_norms, unseen, unsure):
     possible = ops.abs(gaps) / ops.where(known, gradient_norms, guess)
     if unsure:
         count = ops.sum(ops.cast(known, "int32"), axis=-1, keepdims=True)
-        uncertain = ops.logical_and(count < _LOOKS, ops.logical_not(known))
+        uncertain = (count < _LOOKS) & ~known
         possible = ops.where(uncertain, 0.0, possible)
     return ops.where(unseen, possible, float("inf"))

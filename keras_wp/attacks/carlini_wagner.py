@@ -216,10 +216,9 @@ class CarliniWagner(Attack):
         rate = _limited(distance / reach, self.learning_rate)
         const = _limited(4.0 * ops.square(distance), self.initial_const)
         far = distance > _FAR * self.learning_rate * reach
-        far = ops.logical_and(far, ~flat)
         return {
             **state,
-            "far": ops.where(first, far, state["far"]),
+            "far": ops.where(first, far & ~flat, state["far"]),
             "rate": ops.where(first, rate, state["rate"]),
             "const": ops.where(first, const, state["const"]),
         }
@@ -227,23 +226,19 @@ class CarliniWagner(Attack):
     def _search(self, state, x, squared, gap):
         """Keep the books of the searches; at the end of one, begin another."""
         hit = gap < 0
-        better = ops.logical_and(hit, squared < state["squared"])
+        better = hit & (squared < state["squared"])
         nearest = select(better, x, state["nearest"])
         best = ops.where(better, squared, state["squared"])
 
         const = state["const"]
-        succeeded = ops.logical_or(
-            state["succeeded"], ops.logical_and(hit, 2.0 * squared <= const)
-        )
+        succeeded = state["succeeded"] | (hit & (2.0 * squared <= const))
         loss = squared + const * ops.maximum(gap, ops.zeros_like(gap))
         loss = ops.minimum(loss, state["loss"])
         length = state["length"] + 1
-        known = ops.logical_not(ops.isinf(best))
+        known = ~ops.isinf(best)
         look = length % self._patience(state["far"], known) == 0
         stalled = loss > _PROGRESS * state["loss_then"]
-        over = ops.logical_or(
-            ops.logical_and(look, stalled), length >= self.steps
-        )
+        over = (look & stalled) | (length >= self.steps)
         search = state["search"] + ops.cast(over, "int32")
 
         low = ops.where(over & ~succeeded, const, state["low"])

@@ -122,9 +122,8 @@ class DeepFool(Attack):
         )
 
         fooled = problem.is_adversarial(logits)
-        stuck = ops.logical_and(settled, ops.isinf(state["nearness"]))
-        ended = ops.logical_or(fooled, stuck)
-        moving = ops.logical_and(settled, ~ended)
+        ended = fooled | (settled & ops.isinf(state["nearness"]))
+        moving = settled & ~ended
         moves = state["moves"] + ops.cast(moving, "int32")
         total, moved = self._move(problem, state, moving, norm)
         state = {
@@ -132,7 +131,7 @@ class DeepFool(Attack):
             "x_adv": select(moving, moved, x),
             "total": total,
             "moves": moves,
-            "converged": ops.logical_or(ended, moves >= self.steps),
+            "converged": ended | (moves >= self.steps),
         }
         return state, (x, logits)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from keras import ops
 
-from keras_wp import _noise, norms
+from keras_wp import norms
 from keras_wp._checks import check_at_least, check_positive
 from keras_wp.attacks import base, boundary
 from keras_wp.attacks.base import Attack
@@ -155,12 +155,9 @@ class FAB(Attack):
     def _start(self, problem, run):
         if self.restarts == 1:
             return problem.x
-        shape = tuple(problem.x.shape[1:])
-        offset = norms.get(self.norm).sample(
-            _noise.fold_in(problem.keys, run), shape, self.eps / 2
-        )
-        again = run % self.restarts > 0
-        return select(again, problem.clip(problem.x + offset), problem.x)
+        norm, again = norms.get(self.norm), run % self.restarts > 0
+        point = problem.random_point(run, norm, self.eps / 2)
+        return select(again, point, problem.x)
 
     def step(self, problem, state):
         norm = norms.get(self.norm)
@@ -173,7 +170,7 @@ class FAB(Attack):
             gap, gradient = state["gap"], state["gradient"]
             # The point after the last move is examined, and not left.
             ended = state["moves"] >= self.steps
-            moving = ops.logical_and(moving, ~ended)
+            moving = moving & ~ended
             state = {
                 **boundary.leave(state, moving),
                 "moves": state["moves"] + ops.cast(moving, "int32"),

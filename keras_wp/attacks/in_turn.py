@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 from keras_wp._checks import check_at_least, check_positive
 from keras_wp.attacks.base import Attack
@@ -11,14 +12,12 @@ from keras_wp.attacks.base import Attack
 class Suite(Attack, abc.ABC):
     """The base of attacks that consist of others, their `parts`."""
 
+    needs_clean_logits: ClassVar[bool] = True
+
     @property
     @abc.abstractmethod
     def parts(self):
         """The attacks, in order."""
-
-    @property
-    def needs_clean_logits(self):
-        return True
 
     @property
     def updates(self):
@@ -100,8 +99,8 @@ class InTurn(Suite):
                     "`members` must be attacks with a budget `eps`. "
                     f"Received: {member!r}"
                 )
-            aimed = getattr(member, "targeted", False)
-            if member.minimum_norm or len(member.parts) > 1 or aimed:
+            several = len(member.parts) > 1
+            if member.minimum_norm or several or member.targeted:
                 raise ValueError(
                     "`members` must be single attacks that look for any "
                     "perturbation within their budget, to any wrong class. "

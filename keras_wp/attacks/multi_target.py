@@ -12,9 +12,10 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_wp import _noise, norms, objectives
+from keras_wp import norms, objectives
 from keras_wp._checks import check_at_least, check_one_of, check_positive
 from keras_wp.attacks.base import Attack
+from keras_wp.attacks.pgd import check_runs, step_size
 from keras_wp.inspection import features
 
 LOSSES = ("center", "class_mean", "margin")
@@ -92,18 +93,10 @@ class MultiTarget(Attack):
     def __post_init__(self):
         super().__post_init__()
         check_positive(eps=self.eps)
-        check_at_least(1, steps=self.steps, restarts=self.restarts)
-        if self.step_size is not None:
-            check_positive(step_size=self.step_size)
+        check_runs(self)
         if self.targets is not None:
             check_at_least(1, targets=self.targets)
         check_one_of(LOSSES, loss=self.loss)
-        if self.restarts > 1 and self.starts_at_x:
-            raise ValueError(
-                "Restarts need `random_start=True`, or each repeats the "
-                f"first. Received: restarts={self.restarts}, "
-                "random_start=False"
-            )
         if self.published_sign and self.loss == "margin":
             raise ValueError(
                 "`published_sign` is for losses of the features. Received: "
@@ -181,23 +174,16 @@ class MultiTarget(Attack):
 
     def init(self, problem, run):
         count = self._targets(problem.clean_logits.shape[-1])
-        state = {
-            "x_adv": problem.x,
-            "target": problem.ranked_target(run % count),
-        }
+        start = problem.x
         if not self.starts_at_x:
-            shape = tuple(problem.x.shape[1:])
-            keys = _noise.fold_in(problem.keys, run)
-            start = norms.get(self.norm).sample(keys, shape, self.eps)
-            state["x_adv"] = problem.clip(problem.x + start)
-        return state
+            start = problem.random_point(run, norms.get(self.norm), self.eps)
+        return {"x_adv": start, "target": problem.ranked_target(run % count)}
 
     def step(self, problem, state):
         norm = norms.get(self.norm)
         x = state["x_adv"]
         gradient, logits = self._gradient(problem, state["target"], x)
-        step_size = self.step_size or 2.5 * self.eps / self.steps
-        moved = x + step_size * norm.steepest(gradient)
+        moved = x + step_size(self) * norm.steepest(gradient)
         state = {**state, "x_adv": problem.within(moved, norm, self.eps)}
         return state, (x, logits)
 
@@ -214,13 +200,13 @@ class MultiTarget(Attack):
         else:
             centers, given = cut.centers(scaled=not self.published_sign)
         rows = ops.one_hot(target, centers.shape[0], dtype=centers.dtype)
-        goal = ops.matmul(rows, centers)
+        center = ops.matmul(rows, centers)
         sign = 1.0 if self.published_sign else -1.0
 
         def objective(values):
-            self._check_width(values.shape[-1], goal.shape[-1])
+            self._check_width(values.shape[-1], center.shape[-1])
             values = values if given else features.unit(values)
-            return sign * ops.sum(ops.square(values - goal), axis=-1)
+            return sign * ops.sum(ops.square(values - center), axis=-1)
 
         _, gradient, logits = problem.feature_grad(cut, objective, x)
         return gradient, logits

@@ -9,10 +9,9 @@ Layer", section 4 and Table 1.
 import dataclasses
 
 from keras_wp._checks import check_at_least, check_one_of, check_positive
-from keras_wp._kinds import BUDGETS, KINDS
+from keras_wp._kinds import BUDGETS, KINDS, STANDARD_TARGETS
 from keras_wp._names import read
 from keras_wp.attacks.apgd import APGD
-from keras_wp.attacks.base import STANDARD_TARGETS
 from keras_wp.attacks.carlini_wagner import CarliniWagner
 from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
@@ -20,7 +19,7 @@ from keras_wp.attacks.in_turn import Suite
 from keras_wp.attacks.multi_target import MultiTarget
 from keras_wp.attacks.pgd import FGSM, PGD
 from keras_wp.attacks.square import Square
-from keras_wp.attacks.surrogate import Surrogate
+from keras_wp.attacks.surrogate import drawn
 
 # The standard version of Croce and Hein's package.
 STEPS, QUERIES, TARGETS = 100, 5000, STANDARD_TARGETS
@@ -87,10 +86,7 @@ class AutoAttack(Suite):
             "surrogate": self.surrogate,
         }
         if self.version == "rand":
-            drawn = self.surrogate or Surrogate(draws=RAND_DRAWS)
-            if drawn.copies == 1:
-                drawn = dataclasses.replace(drawn, draws=RAND_DRAWS)
-            shared["surrogate"] = drawn
+            shared["surrogate"] = drawn(self.surrogate, RAND_DRAWS)
             return tuple(
                 APGD(loss=loss, steps=self.steps, **shared)
                 for loss in ("cross_entropy", "dlr")

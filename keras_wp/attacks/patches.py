@@ -136,13 +136,10 @@ class Grid:
         first = ops.minimum(first, places - 1)[:, :, None]
         rows = ops.arange(self.height, dtype="int32") - first[:, 0]
         columns = ops.arange(self.width, dtype="int32") - first[:, 1]
-        within_rows = ops.logical_and(rows >= 0, rows < sizes[:, :1])
-        within_columns = ops.logical_and(columns >= 0, columns < sizes[:, 1:])
-        rows, columns = rows[:, :, None], columns[:, None, :]
-        inside = ops.logical_and(
-            within_rows[:, :, None], within_columns[:, None, :]
-        )
-        return rows, columns, inside
+        within_rows = (rows >= 0) & (rows < sizes[:, :1])
+        within_columns = (columns >= 0) & (columns < sizes[:, 1:])
+        inside = within_rows[:, :, None] & within_columns[:, None, :]
+        return rows[:, :, None], columns[:, None, :], inside
 
 
 def _signs(keys, shape):
@@ -240,7 +237,7 @@ def move_l2(keys, grid, *, sizes, stage, clean, best, eps):
     kept = ops.where(first, delta, 0.0)
     fresh = ops.where(first, values[..., None] * signs, 0.0)
     fresh = _unit(fresh + _unit(kept, (1, 2)), (1, 2))
-    either = ops.where(ops.logical_or(first, second), delta, 0.0)
+    either = ops.where(first | second, delta, 0.0)
     budget = ops.sum(ops.square(either), axis=(1, 2), keepdims=True)
     used = ops.sum(ops.square(delta), axis=(1, 2, 3), keepdims=True)
     unused = ops.maximum(eps**2 - used, 0.0)

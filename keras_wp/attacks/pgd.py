@@ -158,20 +158,12 @@ class PGD(GradientAscent):
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(1, steps=self.steps, restarts=self.restarts)
-        if self.step_size is not None:
-            check_positive(step_size=self.step_size)
         if self.random_start not in (True, False, "normal"):
             raise ValueError(
                 "Argument `random_start` must be True, False or 'normal'. "
                 f"Received: random_start={self.random_start!r}"
             )
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError(
-                "Restarts need `random_start=True`, or each repeats the "
-                f"first. Received: restarts={self.restarts}, "
-                "random_start=False"
-            )
+        check_runs(self)
         if self.loss == "kl_divergence" and not self.random_start:
             raise ValueError(
                 "The KL divergence needs a random start, as its gradient is "
@@ -196,23 +188,19 @@ class PGD(GradientAscent):
         loss = self._loss_if_unusual
         return self._called(f"PGD{self.steps}", steps="", loss=loss)
 
-    def runs(self, num_classes):
-        del num_classes
-        return self.restarts
-
     def init(self, problem, run):
         if problem.start is not None:
             return {"x_adv": problem.start}
         if not self.random_start:
             return super().init(problem, run)
-        shape = tuple(problem.x.shape[1:])
-        norm, keys = norms.get(self.norm), _noise.fold_in(problem.keys, run)
+        norm = norms.get(self.norm)
         if self.random_start == "normal":
             low, high = span(problem.bounds)
-            start = NORMAL_START * (high - low) * _noise.normal(keys, shape)
-            return {"x_adv": problem.within(problem.x + start, norm, self.eps)}
-        start = norm.sample(keys, shape, self.eps)
-        return {"x_adv": problem.clip(problem.x + start)}
+            keys = _noise.fold_in(problem.keys, run)
+            noise = _noise.normal(keys, problem.x.shape[1:])
+            start = problem.x + NORMAL_START * (high - low) * noise
+            return {"x_adv": problem.within(start, norm, self.eps)}
+        return {"x_adv": problem.random_point(run, norm, self.eps)}
 
     def _objective(self, problem):
         if self.loss != "kl_divergence":
@@ -221,5 +209,21 @@ class PGD(GradientAscent):
         return lambda z, y, target: objectives.kl_divergence(clean, z)
 
     def step(self, problem, state):
-        step_size = self.step_size or 2.5 * self.eps / self.steps
-        return self._ascend(problem, state, step_size)
+        return self._ascend(problem, state, step_size(self))
+
+
+def check_runs(attack):
+    """Raise a ValueError if steps or restarts are out of range."""
+    check_at_least(1, steps=attack.steps, restarts=attack.restarts)
+    if attack.step_size is not None:
+        check_positive(step_size=attack.step_size)
+    if attack.restarts > 1 and attack.starts_at_x:
+        raise ValueError(
+            "Restarts need `random_start=True`, or each repeats the first. "
+            f"Received: restarts={attack.restarts}, random_start=False"
+        )
+
+
+def step_size(attack):
+    """The length of a step, by default one with which runs cross the ball."""
+    return attack.step_size or 2.5 * attack.eps / attack.steps

@@ -121,10 +121,6 @@ class Square(Attack):
     def updates(self):
         return self.steps + 1
 
-    def runs(self, num_classes):
-        del num_classes
-        return self.restarts
-
     def init(self, problem, run):
         keys = _noise.fold_in(problem.keys, run)
         grid = patches.Grid(problem.x.shape[1:])

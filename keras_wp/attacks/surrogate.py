@@ -23,10 +23,7 @@ from keras import ops
 from keras_wp import _calls, _checks, objectives
 from keras_wp.attacks.surrogate_view import View, sites_of
 from keras_wp.inspection.classifier import weights_digest
-from keras_wp.inspection.stand_ins import (
-    derivative_of,
-    stand_ins,
-)
+from keras_wp.inspection.stand_ins import derivative_of, stand_ins
 
 RESCALINGS = ("image", "unit")
 PLACES = ("last", "every")
@@ -163,8 +160,7 @@ class Surrogate:
     @property
     def noisy(self):
         """Whether copies differ by noise; its size may be a tensor."""
-        number = isinstance(self.noise, (int, float))
-        return self.noise != 0 if number else True
+        return not isinstance(self.noise, (int, float)) or self.noise != 0
 
     @property
     def copies(self):
@@ -247,10 +243,6 @@ class Surrogate:
         elif self.inside:
             sites_of(self, classifier.open(x), classifier.model)
 
-    def key(self, classifier):
-        """What programs with this surrogate take for granted of the model."""
-        return classifier.opened_digest if self.inside else None
-
     def adapt(self, problem, eps=None, norm="linf"):
         """The problem as an attack with this surrogate sees it.
 
@@ -283,6 +275,18 @@ class Surrogate:
 
         sites = sites_of(self, opened, model)
         return stand_ins(opened.anatomy, sites, slope, self.rescale or "image")
+
+
+def drawn(surrogate, draws):
+    """A surrogate, or the model's own gradient (None), of so many draws.
+
+    One that has its own number of draws, or noise, stays as it is.
+    """
+    if surrogate is None:
+        return Surrogate(draws=draws)
+    if surrogate.copies > 1:
+        return surrogate
+    return dataclasses.replace(surrogate, draws=draws)
 
 
 class _Weak(NamedTuple):

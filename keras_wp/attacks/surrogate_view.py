@@ -21,16 +21,12 @@ class View:
         surrogate = self._surrogate
         if surrogate.model is not None:
             path = self._model.beside(surrogate.stand_in)
-        elif surrogate.inside:
-            path = self._copied().through(surrogate)
         else:
-            path = self._copied()
+            path = self._model.copied(surrogate.copies)
+            path = path.through(surrogate) if surrogate.inside else path
         found = self._mean(path, x)
         exact = surrogate.model is None and not surrogate.noisy
         return found if exact else with_gradient_of(self._model(x), found)
-
-    def _copied(self):
-        return self._model.copied(self._surrogate.copies)
 
     def cut(self):
         """The model's two halves, the first with the surrogate's gradient."""
@@ -41,16 +37,11 @@ class View:
                 "by another model"
             )
         halves = self._model.cut(self._surrogate)
-        path = halves.features
-        if self._surrogate.noisy:
-            own = self._model.cut().features
+        own = self._model.cut().features if self._surrogate.noisy else None
 
-            def seen(x):
-                return with_gradient_of(own(x), self._mean(path, x))
-        else:
-
-            def seen(x):
-                return self._mean(path, x)
+        def seen(x):
+            found = self._mean(halves.features, x)
+            return with_gradient_of(own(x), found) if own else found
 
         return dataclasses.replace(halves, features=seen)
 

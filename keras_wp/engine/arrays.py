@@ -31,8 +31,8 @@ def attack_images(attack, model, x, y, inputs=None, output=None):
     units = Units(attack.bounds, inputs, raw, whole_numbers(model))
     attack = attack.with_bounds(units.bounds)
     eps = getattr(attack, "eps", None)
-    if units.budget(attack.norm, eps) != eps:
-        attack = dataclasses.replace(attack, eps=units.budget(attack.norm, eps))
+    if (budget := units.budget(attack.norm, eps)) != eps:
+        attack = dataclasses.replace(attack, eps=budget)
     images = units.images(raw)
     classifier = Classifier(model, View(units, inputs, output))
     classifier.settle(images)
@@ -40,7 +40,7 @@ def attack_images(attack, model, x, y, inputs=None, output=None):
     # No more slots on a device than its share of the images.
     share = -(-len(images) // len(program.devices))
     size = _backend.preferred_slots(share)
-    targeted = getattr(attack, "targeted", False)
+    targeted = attack.targeted
     # An attack that examines the clean image first needs no pass of its own
     # to leave misclassified images alone.
     count = len(images)

@@ -20,9 +20,7 @@ def start(attack, problem):
         "run": zeros,
         "best": problem.x,
         "logits": ops.zeros_like(problem.clean_logits),
-        "distance": ops.full_like(problem.x, np.inf)[
-            (slice(None), *[0] * (len(problem.x.shape) - 1))
-        ],
+        "distance": ops.full_like(problem.y, np.inf, dtype="float32"),
         "success": ops.zeros_like(problem.y, dtype="bool"),
         "done": ops.zeros_like(problem.y, dtype="bool"),
         "steps": zeros,
@@ -42,7 +40,7 @@ def until_done(step, state, most):
     before = state["done"]
 
     def going(state):
-        return ~ops.any(ops.logical_and(state["done"], ~before))
+        return ~ops.any(state["done"] & ~before)
 
     def body(state):
         after = step(state)
@@ -64,25 +62,25 @@ def advance(attack, problem, state):
     distance = norms.get(attack.norm).length(x - problem.x)
     fooled = problem.is_adversarial(logits, attack.confidence)
     if attack.radius is not None:
-        fooled = ops.logical_and(fooled, distance <= attack.radius)
-    better = ops.logical_and(fooled, distance < state["distance"])
-    success = ops.logical_or(state["success"], fooled)
+        fooled = fooled & (distance <= attack.radius)
+    better = fooled & (distance < state["distance"])
+    success = state["success"] | fooled
 
     last_run = state["run"] + 1 >= runs
     length = attack.updates + ops.zeros_like(iteration)
     if attack.examines_before_moving:
         # The last point of the last run waits for a forward pass; that of an
         # earlier run is examined by one more step.
-        length = length + ops.cast(ops.logical_not(last_run), "int32")
+        length = length + ops.cast(~last_run, "int32")
     over = iteration >= length
     if "converged" in inner:
-        over = ops.logical_or(over, inner["converged"])
-    done = ops.logical_and(over, last_run)
+        over = over | inner["converged"]
+    done = over & last_run
     if not attack.minimum_norm:
-        done = ops.logical_or(done, success)
+        done = done | success
     run = state["run"]
     if runs > 1:
-        again = ops.logical_and(over, ops.logical_not(done))
+        again = over & ~done
         run = run + ops.cast(again, "int32")
         # Beginning costs about as much as a step without its gradient, and is
         # rare.

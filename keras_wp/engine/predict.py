@@ -1,5 +1,6 @@
 """A model's logits and gradients on the host, for any number of points."""
 
+import keras
 import numpy as np
 
 from keras_wp import _backend, objectives
@@ -25,21 +26,23 @@ def forward(program, x, size, extra=None):
         size: How many images a device works on at a time, at most.
         extra: What each image brings of its own: a tuple of arrays `(N, ...)`.
     """
-    devices = program.devices
+    return _in_batches(program, [x] if extra is None else [x, extra], size)
+
+
+def _in_batches(program, inputs, size):
+    """What a program makes of any number of rows, on the host."""
+    devices, count = program.devices, len(inputs[0])
     size *= len(devices)
     least = len(devices) if _backend.DYNAMIC_BATCH else size
-    logits = []
-    for begin in range(0, len(x), size):
-        rows = np.arange(begin, min(begin + size, len(x)))
-        count = len(rows)
-        if count < least:
-            rows = np.concatenate([rows, np.repeat(rows[:1], least - count)])
-        batch = [x[rows]]
-        if extra is not None:
-            batch.append(tuple(part[rows] for part in extra))
+    found = []
+    for begin in range(0, count, size):
+        real = min(size, count - begin)
+        # Copies of the last row fill up what must not be empty.
+        rows = np.arange(begin, begin + max(real, least)).clip(max=count - 1)
+        batch = keras.tree.map_structure(lambda x, rows=rows: x[rows], inputs)
         outputs = program(*_backend.spread(batch, devices))
-        logits.append(_backend.to_numpy(outputs)[:count])
-    return np.concatenate(logits)
+        found.append(_backend.to_numpy(outputs)[:real])
+    return np.concatenate(found)
 
 
 def logits(classifier, x, batch_size):
@@ -66,11 +69,5 @@ def margin_gradients(classifier, x, labels, batch_size):
     classifier.build(x.shape[1:])
     key = ("margin gradient", x.shape[1:])
     program = classifier.compile(key, lambda: one_batch)
-    size = _backend.preferred_slots(batch_size) * len(program.devices)
-    found = []
-    for begin in range(0, len(x), size):
-        places = np.arange(begin, begin + size).clip(max=len(x) - 1)
-        batch = x[places], labels[places].astype(np.int32)
-        batch = _backend.spread(batch, program.devices)
-        found.append(_backend.to_numpy(program(*batch)))
-    return np.concatenate(found)[: len(x)]
+    size = _backend.preferred_slots(batch_size)
+    return _in_batches(program, [x, labels.astype(np.int32)], size)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend, objectives
+from keras_wp import _backend, _noise, objectives
 from keras_wp.norms import select
 
 
@@ -114,11 +114,11 @@ class Problem:
         else:
             fooled = predicted != self.y
         finite = ops.all(ops.isfinite(logits), axis=-1)
-        fooled = ops.logical_and(fooled, finite)
+        fooled = fooled & finite
         if confidence:
             objective = objectives.get("margin", self.reach_target)
             margin = objective(logits, self.y, self.target)
-            fooled = ops.logical_and(fooled, margin > confidence)
+            fooled = fooled & (margin > confidence)
         return fooled
 
     def ranked_target(self, rank):
@@ -146,13 +146,16 @@ class Problem:
         """The projection of `x` to the ball, then to the bounds."""
         return self.clip(self.x + norm.project(x - self.x, eps))
 
+    def random_point(self, run, norm, eps):
+        """Points drawn uniformly from the ball, then brought to the bounds."""
+        keys = _noise.fold_in(self.keys, run)
+        return self.clip(self.x + norm.sample(keys, self.x.shape[1:], eps))
+
     def _checked(self, gradient):
         axes = tuple(range(1, len(gradient.shape)))
         finite = ops.all(ops.isfinite(gradient), axis=axes)
         gradient = select(finite, gradient, ops.zeros_like(gradient))
-        flat = ops.logical_and(
-            finite, ops.max(ops.abs(gradient), axis=axes) == 0
-        )
+        flat = finite & (ops.max(ops.abs(gradient), axis=axes) == 0)
         self.zero_gradients += ops.cast(flat, "int32")
-        self.bad_gradients += ops.cast(ops.logical_not(finite), "int32")
+        self.bad_gradients += ops.cast(~finite, "int32")
         return gradient

@@ -16,31 +16,30 @@ _LONGEST_CALL = 1.0  # second
 class Programs:
     """The compiled functions that run one attack on one model."""
 
-    def __init__(self, attack, classifier, images, num_classes, goal):
+    def __init__(self, attack, classifier, images, num_classes, reach_target):
         # The budget and the noise are arguments of the programs, so that one
         # trace serves every eps of a curve. What is compiled for a model must
         # not keep another one alive.
         attack = attack.weak()
         budget = getattr(attack, "eps", None)
         common = {} if budget is None else {"eps": 1.0}
-        noise = attack.surrogate.noise if attack.surrogate else 0.0
+        surrogate = attack.surrogate
+        noise = surrogate.noise if surrogate else 0.0
         if noise:
-            common["surrogate"] = dataclasses.replace(
-                attack.surrogate, noise=1.0
-            )
+            common["surrogate"] = dataclasses.replace(surrogate, noise=1.0)
         anonymous = dataclasses.replace(attack, seed=0, name=None, **common)
         # Two numbers: the rows of a vector would be shared out among devices.
         self._eps = np.float32(budget or 0.0), np.float32(noise)
         shape = images.shape[1:]
         self.forward = predict.forward_pass(classifier, shape)
-        surrogate = attack.surrogate
         attack.check(classifier, images, num_classes)
         self.devices = self.forward.devices
         # Several devices keep step, so that none waits for another.
         alone = self.devices == _backend.ANYWHERE
         self._at_once = _backend.steps_at_once() if alone else 1
         self._most = 1
-        key = (anonymous, shape, num_classes, goal, classifier.opened_digest)
+        digest = classifier.opened_digest
+        key = anonymous, shape, num_classes, reach_target, digest
 
         def at(eps):
             if budget is None:
@@ -48,7 +47,7 @@ class Programs:
             other = copy.copy(attack)
             object.__setattr__(other, "eps", eps[0])
             if noise:
-                noisy = copy.copy(attack.surrogate)
+                noisy = copy.copy(surrogate)
                 object.__setattr__(noisy, "noise", eps[1])
                 object.__setattr__(other, "surrogate", noisy)
             return other
@@ -57,14 +56,15 @@ class Programs:
             inputs = dict(inputs)
             model = classifier.given(inputs.pop("extra", None))
             return Problem(
-                model, **inputs, bounds=attack.bounds, reach_target=goal
+                model,
+                **inputs,
+                bounds=attack.bounds,
+                reach_target=reach_target,
             )
 
-        def variables():
-            return () if surrogate is None else surrogate.variables()
-
         def compiled(name, fn):
-            return classifier.compile((name, *key), lambda: fn, variables)
+            more = surrogate.variables if surrogate else tuple
+            return classifier.compile((name, *key), lambda: fn, more)
 
         def advance(eps, inputs, state):
             return iteration.advance(at(eps), problem(inputs), state)

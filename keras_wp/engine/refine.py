@@ -4,9 +4,6 @@ Points are gathered until a full batch can be passed through the model, on any
 number of images and at no more cost than forward passes.
 """
 
-import abc
-from collections.abc import Iterator
-
 import numpy as np
 from keras import ops
 
@@ -28,13 +25,18 @@ class Ending:
 
     def __init__(self, attack, program, reach_target, size, judge=None):
         self._attack = attack
+        self._norm = norms.get(attack.norm)
+        self._program = program
+        self._reach_target = reach_target
+        self._size = size
         self._judge = judge
-        common = attack, program, reach_target, size
-        self._last = _LastPoints(*common)
-        self._search = _FinalSearch(*common)
-        self._verdict = _Verdict(*common, judge)
+        full = size * len(program.devices)
+        self._last = _Waiting(self._last_points, full)
+        self._search = _Waiting(self._final_search, full)
+        self._verdict = _Waiting(self._verdicts, full)
 
     def add(self, image, outcome, point):
+        """Take an image in; yield the outcomes that are final by now."""
         attack = self._attack
         decided = outcome.success and not attack.minimum_norm
         # A run may end on the point that has just been kept. (Without
@@ -47,6 +49,7 @@ class Ending:
             yield from self._searched([(image, outcome)])
 
     def flush(self):
+        """Yield the outcomes of all that wait."""
         yield from self._searched(self._last.flush())
         yield from self._judged(self._search.flush())
         for _, outcome in self._verdict.flush():
@@ -67,39 +70,13 @@ class Ending:
             else:
                 yield outcome
 
+    def _labels(self, images):
+        reach_target = self._reach_target
+        return np.asarray([i.target if reach_target else i.y for i in images])
 
-class _Gathered(abc.ABC):
-    """Images that wait until there are enough for a full batch."""
-
-    def __init__(self, attack, program, reach_target, size):
-        self._attack = attack
-        self._norm = norms.get(attack.norm)
-        self._program = program
-        self._reach_target = reach_target
-        self._size = size
-        self._full = size * len(program.devices)
-        self._waiting = []
-
-    def add(self, *item):
-        """Take an image in; yield outcomes once a batch is full."""
-        self._waiting.append(item)
-        if len(self._waiting) == self._full:
-            yield from self.flush()
-
-    def flush(self):
-        """Yield `(image, outcome)` of all that wait."""
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            yield from self._finish(waiting)
-
-    @abc.abstractmethod
-    def _finish(self, waiting) -> Iterator:
-        """Yield `(image, outcome)` of a batch of items."""
-
-    def _goal(self, images):
-        reach = self._reach_target
-        labels = [image.target if reach else image.y for image in images]
-        return np.asarray(labels), reach
+    def _margin(self, images, logits):
+        labels = self._labels(images)
+        return adversarial_margin(logits, labels, self._reach_target)
 
     def _examine(self, images, points):
         """Logits, margins, which are adversarial, and the distances.
@@ -109,9 +86,9 @@ class _Gathered(abc.ABC):
         """
         extra = stack_extra(images)
         logits = predict.forward(self._program, points, self._size, extra)
-        labels, reach = self._goal(images)
-        margin = adversarial_margin(logits, labels, reach)
-        fooled = (predicted(logits) == labels) == reach
+        margin = self._margin(images, logits)
+        hit = predicted(logits) == self._labels(images)
+        fooled = hit == self._reach_target
         fooled &= np.isfinite(logits).all(-1)
         if self._attack.confidence:
             fooled &= margin > self._attack.confidence
@@ -119,11 +96,8 @@ class _Gathered(abc.ABC):
         distances = ops.convert_to_numpy(self._norm.length(delta))
         return logits, margin, fooled, distances
 
-
-class _LastPoints(_Gathered):
-    """The points where runs have ended before they were examined."""
-
-    def _finish(self, waiting):
+    def _last_points(self, waiting):
+        """Examine the points where runs have ended."""
         images = [image for image, _, _ in waiting]
         points = np.stack([point for _, _, point in waiting])
         logits, _, fooled, distances = self._examine(images, points)
@@ -141,73 +115,27 @@ class _LastPoints(_Gathered):
                 )
             yield image, outcome
 
+    def _final_search(self, waiting):
+        """Move adversarial images back towards the clean ones.
 
-class _Verdict(_Gathered):
-    """Successes, which the model itself confirms or denies."""
-
-    def __init__(self, attack, program, reach_target, size, judge):
-        super().__init__(attack, program, reach_target, size)
-        self._judge = judge
-
-    def _finish(self, waiting):
-        images = [image for image, _ in waiting]
-        points = np.stack([outcome.x_adv for _, outcome in waiting])
-        claimed = np.stack([outcome.logits for _, outcome in waiting])
-        labels, reach = self._goal(images)
-        units = self._judge.units
-        whole = units is not None and units.whole is not None
-        if whole:
-            clean = np.stack([image.x for image in images])
-            eps = getattr(self._attack, "eps", None)
-            points = units.on_levels(points, clean, self._norm, eps)
-            claimed = None
-            lengths = ops.convert_to_numpy(self._norm.length(points - clean))
-        share, _ = self._judge.wrong(
-            self._program,
-            points,
-            labels,
-            self._size,
-            claimed=claimed,
-            extra=stack_extra(images),
-        )
-        share = 1.0 - share if reach else share
-        for row, (image, outcome) in enumerate(waiting):
-            outcome = outcome._replace(share=float(share[row]))
-            if whole:
-                outcome = outcome._replace(
-                    x_adv=points[row], distance=float(lengths[row])
-                )
-            if share[row] <= 0.5:
-                # What does not survive its rounding was no false claim.
-                outcome = outcome._replace(
-                    success=False, distance=float("inf"), denied=not whole
-                )
-            yield image, outcome
-
-
-class _FinalSearch(_Gathered):
-    """Moves adversarial images back towards the clean ones.
-
-    On the segment between the two, the margin is taken to be linear between
-    the nearest point known to be adversarial and the farthest known not to
-    be, and the point is examined where it should almost vanish, for
-    `attack.final_search` times (Croce and Hein, 2020, section 2.4: there, 3
-    times). One forward pass each.
-    """
-
-    def _finish(self, waiting):
+        On the segment between the two, the margin is taken to be linear
+        between the nearest point known to be adversarial and the farthest
+        known not to be, and the point is examined where it should almost
+        vanish, for `attack.final_search` times (Croce and Hein, 2020, section
+        2.4: there, 3 times). One forward pass each.
+        """
         images = [image for image, _ in waiting]
         clean = np.stack([image.x for image in images])
         found = np.stack([outcome.x_adv for _, outcome in waiting])
         best, distances = found.copy(), [o.distance for _, o in waiting]
         logits = np.stack([image.clean_logits for image in images])
-        safe_margin = adversarial_margin(logits, *self._goal(images))
+        safe_margin = self._margin(images, logits)
         least = np.maximum(
             _LEAST_MARGIN * np.abs(safe_margin),
             _LEAST_LOGIT * np.abs(logits).max(-1),
         )
         best_logits = np.stack([outcome.logits for _, outcome in waiting])
-        margin = adversarial_margin(best_logits, *self._goal(images))
+        margin = self._margin(images, best_logits)
         safe, fooled = np.zeros(len(images)), np.ones(len(images))
         confidence = self._attack.confidence
         for _ in range(self._attack.final_search):
@@ -233,11 +161,69 @@ class _FinalSearch(_Gathered):
             best[closer], best_logits[closer] = points[closer], seen[closer]
             distances = np.where(closer, length, distances)
         for row, (image, outcome) in enumerate(waiting):
-            yield (
-                image,
-                outcome._replace(
-                    x_adv=best[row],
-                    distance=float(distances[row]),
-                    logits=best_logits[row],
-                ),
+            outcome = outcome._replace(
+                x_adv=best[row],
+                distance=float(distances[row]),
+                logits=best_logits[row],
             )
+            yield image, outcome
+
+    def _verdicts(self, waiting):
+        """Let the model itself confirm or deny each success."""
+        images = [image for image, _ in waiting]
+        points = np.stack([outcome.x_adv for _, outcome in waiting])
+        claimed = np.stack([outcome.logits for _, outcome in waiting])
+        units = self._judge.units
+        whole = units is not None and units.whole is not None
+        if whole:
+            clean = np.stack([image.x for image in images])
+            eps = getattr(self._attack, "eps", None)
+            points = units.on_levels(points, clean, self._norm, eps)
+            claimed = None
+            lengths = ops.convert_to_numpy(self._norm.length(points - clean))
+        share, _ = self._judge.wrong(
+            self._program,
+            points,
+            self._labels(images),
+            self._size,
+            claimed=claimed,
+            extra=stack_extra(images),
+        )
+        share = 1.0 - share if self._reach_target else share
+        for row, (image, outcome) in enumerate(waiting):
+            outcome = outcome._replace(share=float(share[row]))
+            if whole:
+                outcome = outcome._replace(
+                    x_adv=points[row], distance=float(lengths[row])
+                )
+            if share[row] <= 0.5:
+                # What does not survive its rounding was no false claim.
+                outcome = outcome._replace(
+                    success=False, distance=float("inf"), denied=not whole
+                )
+            yield image, outcome
+
+
+class _Waiting:
+    """Images that wait until there are enough for a full batch.
+
+    Args:
+        finish: Maps a batch of items to an iterator of `(image, outcome)`.
+        full: How many items are a batch.
+    """
+
+    def __init__(self, finish, full):
+        self._finish, self._full = finish, full
+        self._items = []
+
+    def add(self, *item):
+        """Take an item in; yield `(image, outcome)`s once a batch is full."""
+        self._items.append(item)
+        if len(self._items) == self._full:
+            yield from self.flush()
+
+    def flush(self):
+        """Yield `(image, outcome)` of all that wait."""
+        items, self._items = self._items, []
+        if items:
+            yield from self._finish(items)

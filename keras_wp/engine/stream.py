@@ -71,10 +71,9 @@ def run(
     """
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     source = iter(images)
-    first = list(itertools.islice(source, 1))
+    first = list(itertools.islice(source, _OPENED))
     if not first:
         return
-    first += itertools.islice(source, _OPENED - 1)
     programs = Programs(
         attack,
         classifier,
@@ -96,25 +95,19 @@ def run(
         size = -(-len(first) // devices)
     slots = Slots(programs, first, size)
     ending = Ending(attack, programs.forward, reach_target, size, judge)
-    exhausted = False
     most = attack.updates * attack.runs(len(first[0].clean_logits))
     seen = time.monotonic()
     while slots.live:
-        finished = []
         ready = slots.advance()
         if watch is not None and time.monotonic() - seen > _WATCHED:
             watch(slots.progress(most))
             seen = time.monotonic()
-        if ready:
-            finished = slots.release(ready)
-        for image, outcome, point in finished:
+        if not ready:
+            continue
+        for image, outcome, point in slots.release(ready):
             point = point if examine_last else None
             yield from ending.add(image, outcome, point)
-        fresh = []
-        if finished and not exhausted:
-            fresh = list(itertools.islice(source, len(finished)))
-            exhausted = len(fresh) < len(finished)
-        give_up = finished and _backend.DYNAMIC_BATCH and slots.live
-        if fresh or give_up:
+        fresh = list(itertools.islice(source, len(ready)))
+        if fresh or (_backend.DYNAMIC_BATCH and slots.live):
             slots.refill(fresh)
     yield from ending.flush()
