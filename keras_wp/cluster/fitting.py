@@ -1,5 +1,6 @@
 """Whether shards belong together: of one evaluation, each there once."""
 
+import itertools
 import math
 
 from keras_wp.reports.report import Report
@@ -100,10 +101,7 @@ def _without_draws(settings):
 
 def _different(a, b):
     """Of two lists, the first entries that differ; None for those beyond."""
-    for place in range(max(len(a), len(b))):
-        one, other = (
-            side[place] if place < len(side) else None for side in (a, b)
-        )
+    for one, other in itertools.zip_longest(a, b):
         if one != other:
             return _entries(one, other)
     return None, None
