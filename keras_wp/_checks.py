@@ -238,11 +238,7 @@ def warn_of_sigmoids(values):
 
 def batch_size(value):
     """Raise a ValueError unless this is an integer of at least 1."""
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(
-            "Argument `batch_size` must be an integer of at least 1. "
-            f"Received: batch_size={value!r}"
-        )
+    check_at_least(1, batch_size=value)
 
 
 def check_positive(**values):

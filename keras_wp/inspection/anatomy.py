@@ -14,11 +14,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_wp.inspection.recorder import (
-    Recorder,
-    first_line,
-    name_of,
-)
+from keras_wp.inspection.recorder import Recorder, first_line, name_of
 from keras_wp.inspection.steps import Step
 
 # How far logits may be from those of the model's steps called in turn.
@@ -258,26 +254,27 @@ def dissect(model, shape=None, whole=lambda operation: False):
         whole: As in `Recorder`.
 
     Returns:
-        An `Anatomy`. What cannot be opened at all is its only step.
+        An `Anatomy`, without steps if the model cannot be called on symbols.
     """
     model = undefended(model)
     source = KerasTensor((None, *(shape or ())), "float32")
+
+    def closed(why):
+        return Anatomy(source, (), source, ((name_of(model), why),))
+
     if shape is None:
         inputs = getattr(model, "inputs", None)
         if not isinstance(inputs, list) or len(inputs) != 1:
-            why = "it does not say which one image it takes"
-            return Anatomy(source, (), source, ((name_of(model), why),))
+            return closed("it does not say which one image it takes")
         source = KerasTensor(inputs[0].shape, inputs[0].dtype)
     recorder = Recorder(whole)
     try:
         found = recorder.call(model, source)
     except Exception as error:  # Anything, from whatever the model calls.
-        why = first_line(error)
-        return Anatomy(source, (), source, ((name_of(model), why),))
+        return closed(first_line(error))
     several = keras.tree.flatten(found)
     if len(several) != 1:
-        why = f"it has {len(several)} outputs"
-        return Anatomy(source, (), source, ((name_of(model), why),))
+        return closed(f"it has {len(several)} outputs")
     return Anatomy(
         source, tuple(recorder.steps), several[0], tuple(recorder.closed)
     )

@@ -127,12 +127,7 @@ def cut(model, anatomy=None, instead=None):
             begin += size
         return ops.cast(anatomy(None, given=given), "float32")
 
-    return Cut(
-        features,
-        logits,
-        head if alone else None,
-        sum(sizes),
-    )
+    return Cut(features, logits, head if alone else None, sum(sizes))
 
 
 def class_means(model, x, y, batch_size=128):
@@ -165,5 +160,4 @@ def class_means(model, x, y, batch_size=128):
             "Every class needs an image. Received: none of the classes "
             f"{missing}"
         )
-    means = [values[y == label].mean(0) for label in range(classes)]
-    return np.stack(means)
+    return np.stack([values[y == label].mean(0) for label in range(classes)])
