@@ -65,11 +65,12 @@ class Anatomy:
         """The places of the steps that lead to these tensors, in order."""
         missing = {id(symbol) for symbol in wanted} - set(known)
         places = []
-        for place in range(len(self.steps) - 1, -1, -1):
+        for place in reversed(range(len(self.steps))):
             step = self.steps[place]
-            if missing & {id(symbol) for symbol in step.outputs}:
+            made = {id(symbol) for symbol in step.outputs}
+            if missing & made:
                 places.append(place)
-                missing -= {id(symbol) for symbol in step.outputs}
+                missing -= made
                 missing |= {id(symbol) for symbol in step.inputs} - set(known)
         return places[::-1]
 

@@ -51,7 +51,8 @@ class Ends:
         several = isinstance(functional, list) and len(functional) > 1
         if not several and not self._fixed:
             return x if self._name is None else {self._name: x}
-        names = [*self._fixed, self._name or "image"]
+        name = self._name or "image"
+        names = [*self._fixed, name]
         if several:
             names = [tensor.name for tensor in functional]
             name = self._name
@@ -70,8 +71,6 @@ class Ends:
                     "keras_wp.Inputs(name=..., fixed={...})`. Received: a "
                     f"model of the inputs {names}"
                 )
-        else:
-            name = self._name or "image"
         x = x if isinstance(x, KerasTensor) else ops.convert_to_tensor(x)
         zero = ops.reshape(ops.zeros_like(x), (-1, math.prod(x.shape[1:])))
         zero = zero[:, :1]
@@ -138,9 +137,8 @@ def input_of(model):
         found = (input_of(member)[1] for member in model)
         return None, next(filter(None, found), None)
     inputs = getattr(model, "inputs", None)
-    if not isinstance(model, keras.layers.Layer) or not inputs:
-        return None, None
-    if not isinstance(inputs, list):
+    layer = isinstance(model, keras.layers.Layer)
+    if not layer or not inputs or not isinstance(inputs, list):
         return None, None
     first = inputs[0]
     return first.shape[0], first.dtype if "int" in first.dtype else None
