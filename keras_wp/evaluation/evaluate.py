@@ -168,7 +168,9 @@ def evaluate(
         check_path(save_adversarial)
     if shard is not None:
         shard = check_shard(shard)
-    data = Data(data, _axes(model), output, shard)
+    image = _checks.only(model, "inputs")
+    axes = None if image is None else len(image.shape) - 1
+    data = Data(data, axes, output, shard)
     if cluster is not None and shard is None and data.counts_only_its_own:
         # Looked at before there are workers, but for what images tell.
         request.budgets(request.resolve(attacks, eps), eps)
@@ -283,10 +285,3 @@ def evaluate(
                 )
     warn_of_bad_gradients(report.results)
     return dataclasses.replace(report, findings=gravest_first(findings))
-
-
-def _axes(model):
-    """How many axes an image has, if the model tells."""
-    inputs = getattr(model, "inputs", None)
-    one = isinstance(inputs, list) and len(inputs) == 1
-    return len(inputs[0].shape) - 1 if one else None

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+from keras_wp import _checks
 from keras_wp.inspection.recorder import Recorder, first_line, name_of
 from keras_wp.inspection.steps import Step
 
@@ -264,10 +265,10 @@ def dissect(model, shape=None, whole=lambda operation: False):
         return Anatomy(source, (), source, ((name_of(model), why),))
 
     if shape is None:
-        inputs = getattr(model, "inputs", None)
-        if not isinstance(inputs, list) or len(inputs) != 1:
+        image = _checks.only(model, "inputs")
+        if image is None:
             return closed("it does not say which one image it takes")
-        source = KerasTensor(inputs[0].shape, inputs[0].dtype)
+        source = KerasTensor(image.shape, image.dtype)
     recorder = Recorder(whole)
     try:
         found = recorder.call(model, source)

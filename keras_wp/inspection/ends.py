@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+from keras_wp import _checks
+
 
 class InterfaceError(ValueError):
     """What a model takes or returns is not to be used."""
@@ -146,23 +148,20 @@ def input_of(model):
 
 def is_plain(model):
     """Whether a model is seen at once to map images to logits."""
-    inputs = getattr(model, "inputs", None)
-    outputs = getattr(model, "outputs", None)
-    if not isinstance(inputs, list) or not isinstance(outputs, list):
-        return False
-    if len(inputs) != 1 or len(outputs) != 1 or input_of(model) != (None, None):
+    image, output = (_checks.only(model, s) for s in ("inputs", "outputs"))
+    if image is None or output is None or input_of(model) != (None, None):
         return False
     struct = getattr(model, "_outputs_struct", None)
-    if len(outputs[0].shape) != 2 or not isinstance(
+    if len(output.shape) != 2 or not isinstance(
         struct, (KerasTensor, type(None), list)
     ):
         return False
-    last = outputs[0]._keras_history.operation
+    last = output._keras_history.operation
     if isinstance(last, keras.Model):
         return is_plain(last)
     linear = (None, keras.activations.linear)
     return (
         isinstance(last, keras.layers.Dense)
         and last.activation in linear
-        and outputs[0].shape[-1] > 1
+        and output.shape[-1] > 1
     )
