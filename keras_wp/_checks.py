@@ -83,6 +83,12 @@ def _hint(x):
     return ""
 
 
+def only(model, side):
+    """The only one of a model's `"inputs"` or `"outputs"`, or None."""
+    found = getattr(model, side, None)
+    return found[0] if isinstance(found, list) and len(found) == 1 else None
+
+
 def image_shape(model, shape):
     """Raise a ValueError if a Keras model does not take such an image.
 
@@ -91,12 +97,12 @@ def image_shape(model, shape):
             not tell what it takes.
         shape: The shape of one image.
     """
-    inputs = getattr(model, "inputs", None)
-    if not isinstance(inputs, list) or len(inputs) != 1:
+    given = only(model, "inputs")
+    if given is None:
         return
-    wanted, shape = tuple(inputs[0].shape)[1:], tuple(shape)
+    wanted, shape = tuple(given.shape)[1:], tuple(shape)
     if len(wanted) == len(shape) and all(
-        size in (None, given) for size, given in zip(wanted, shape, strict=True)
+        size in (None, other) for size, other in zip(wanted, shape, strict=True)
     ):
         return
     # It may take other shapes than that it was made for.
@@ -111,11 +117,9 @@ def image_shape(model, shape):
 
 def num_classes(model):
     """How many classes a Keras model tells apart; None if it does not say."""
-    outputs = getattr(model, "outputs", None)
-    if not isinstance(outputs, list) or len(outputs) != 1:
-        return None
-    shape = outputs[0].shape
-    return shape[-1] if len(shape) == 2 else None
+    output = only(model, "outputs")
+    known = output is not None and len(output.shape) == 2
+    return output.shape[-1] if known else None
 
 
 def class_labels(y):
@@ -238,11 +242,7 @@ def warn_of_sigmoids(values):
 
 def batch_size(value):
     """Raise a ValueError unless this is an integer of at least 1."""
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(
-            "Argument `batch_size` must be an integer of at least 1. "
-            f"Received: batch_size={value!r}"
-        )
+    check_at_least(1, batch_size=value)
 
 
 def check_positive(**values):

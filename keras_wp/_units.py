@@ -104,18 +104,16 @@ class Units:
             if inputs.bounded and self.bounds != (0.0, 1.0):
                 self.notes = (f"eps in units of [{first:g}, {last:g}]",)
             return
-        words = []
+        words, several = [], bool(np.ndim(low) or np.ndim(high))
         if not inputs.bounded:
             words.append("features without bounds")
-        elif np.ndim(low) or np.ndim(high):
+        elif several:
             words.append("bounds per channel")
         else:
             words.append(f"images in [{float(low):g}, {float(high):g}]")
         if inputs.mean is not None or inputs.std is not None:
             words.append("normalized by mean and standard deviation")
-        if inputs.bounded and (
-            np.ndim(low) or (float(low), float(high)) != self.bounds
-        ):
+        if inputs.bounded and (several or (low, high) != self.bounds):
             words.append(f"eps in units of [{first:g}, {last:g}]")
         elif inputs.scale is not None:
             words.append("eps in units of their scale")

@@ -84,7 +84,7 @@ class Inputs:
             raise ValueError(
                 "Argument `scale` is for features without bounds: give "
                 f"`bounds=None`. Received: scale={self.scale.tolist()!r}, "
-                f"bounds={self.common_bounds or 'per channel'}"
+                f"bounds={self.common_bounds}"
             )
         if self.dtype is not None:
             kind = keras.backend.standardize_dtype(self.dtype)
@@ -104,11 +104,7 @@ class Inputs:
     @property
     def bounded(self):
         """Whether pixels have a lowest and a highest value."""
-        return bool(
-            np.isfinite(
-                np.concatenate([np.ravel(bound) for bound in self.bounds])
-            ).all()
-        )
+        return all(np.isfinite(bound).all() for bound in self.bounds)
 
     @property
     def common_bounds(self):

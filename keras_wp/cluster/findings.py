@@ -69,9 +69,7 @@ def _overlap(parts):
     """A finding about images that shards of a function have in common."""
     if not parts[0].shard.at_least:
         return
-    counts = collections.Counter()
-    for part in parts:
-        counts.update({*part.identities})
+    counts = collections.Counter(i for p in parts for i in {*p.identities})
     several = sum(count > 1 for count in counts.values())
     if several:
         yield Finding(
@@ -114,10 +112,10 @@ def _summed(extents):
     for extent in extents:
         for budget in extent.get("budgets", ()):
             kind = budget["norm"], budget["eps"]
-            total = budgets.setdefault(kind, dict.fromkeys(budget, 0))
-            for name, value in budget.items():
-                counted = name in ("images", "survivors")
-                total[name] = total[name] + value if counted else value
+            none = {**budget, "images": 0, "survivors": 0}
+            total = budgets.setdefault(kind, none)
+            total["images"] += budget["images"]
+            total["survivors"] += budget["survivors"]
     seconds = sum(extent.get("seconds", 0) for extent in extents)
     return list(budgets.values()), seconds
 
@@ -127,11 +125,11 @@ def _sum_of_plants(plants, eps):
     tested = [each for each in plants if "found" in each]
     chosen = tested or plants
     total = {**chosen[0], "eps": eps}
-    for name in {"planted", "images"} & total.keys():
+    for name in ("planted", "images"):
         total[name] = sum(each[name] for each in chosen)
     if tested:
         total["found"] = {
-            label: sum(each["found"].get(label, 0) for each in tested)
+            label: sum(each["found"][label] for each in tested)
             for label in tested[0]["found"]
         }
     return total

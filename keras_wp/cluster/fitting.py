@@ -1,5 +1,6 @@
 """Whether shards belong together: of one evaluation, each there once."""
 
+import itertools
 import math
 
 from keras_wp.reports.report import Report
@@ -35,9 +36,15 @@ def check_together(named):
                 "A shard must have all of its images. Received: "
                 f"{len(report)} of {due} in {name}"
             )
-    first, seen, images = named[0], {}, {}
+    (first, one), seen, images = named[0], {}, {}
     for name, report in named:
-        _check_pair(first, (name, report))
+        for what, mine, theirs in _shared(one, report):
+            if mine != theirs:
+                raise ValueError(
+                    "Shards must be of one evaluation, with the same "
+                    f"{what}. Received: {mine!r} in {first} and {theirs!r} in "
+                    f"{name}"
+                )
         earlier = seen.setdefault(report.shard.index, name)
         if earlier != name:
             raise ValueError(
@@ -54,27 +61,24 @@ def check_together(named):
                 )
 
 
-def _check_pair(first, second):
-    (one, a), (other, b) = first, second
+def _shared(a, b):
+    """What two shards must have alike: its name, and what each of them has."""
     for field, what in _SHARED.items():
-        found = getattr(a.shard, field), getattr(b.shard, field)
-        _same(what, found, (one, other))
+        yield what, getattr(a.shard, field), getattr(b.shard, field)
     if not (a.shard.at_least or b.shard.at_least):
-        found = a.shard.images, b.shard.images
-        _same("number of images in all", found, (one, other))
+        yield "number of images in all", a.shard.images, b.shard.images
     mine, theirs = plain(a.environment), plain(b.environment)
     for key in sorted((mine.keys() | theirs.keys()) - _FREE):
-        found = mine.get(key), theirs.get(key)
-        _same(key.replace("_", " "), found, (one, other))
+        yield key.replace("_", " "), mine.get(key), theirs.get(key)
     settings = [list(map(_setting, report.results)) for report in (a, b)]
     if a.shard.randomized:
         settings = [_without_draws(each) for each in settings]
     for kind, name in enumerate(("attacks", "settings of attacks")):
         found = [[setting[kind] for setting in side] for side in settings]
-        _same(name, _different(*found), (one, other))
+        yield name, *_different(*found)
     constants = [r.certificate and r.certificate.constant for r in (a, b)]
     if None in constants or not math.isclose(*constants, rel_tol=1e-6):
-        _same("certificate", constants, (one, other))
+        yield "certificate", *constants
 
 
 def _setting(result):
@@ -100,10 +104,7 @@ def _without_draws(settings):
 
 def _different(a, b):
     """Of two lists, the first entries that differ; None for those beyond."""
-    for place in range(max(len(a), len(b))):
-        one, other = (
-            side[place] if place < len(side) else None for side in (a, b)
-        )
+    for one, other in itertools.zip_longest(a, b):
         if one != other:
             return _entries(one, other)
     return None, None
@@ -115,12 +116,3 @@ def _entries(one, other):
         return one, other
     keys = [k for k in {**one, **other} if one.get(k) != other.get(k)]
     return tuple({k: side.get(k) for k in keys} for side in (one, other))
-
-
-def _same(what, found, names):
-    one, other = found
-    if one != other:
-        raise ValueError(
-            f"Shards must be of one evaluation, with the same {what}. "
-            f"Received: {one!r} in {names[0]} and {other!r} in {names[1]}"
-        )

@@ -76,7 +76,7 @@ def merged(named, empty=()):
     whole = Report(
         clean_correct=_joined([p.clean_correct for p in parts], order),
         results=tuple(
-            _result(same, order)
+            _whole(same, order, seconds=sum(r.seconds for r in same))
             for same in zip(*(part.results for part in parts), strict=True)
         ),
         environment=_environment(parts, empty),
@@ -119,27 +119,21 @@ def _joined(arrays, order):
     return np.concatenate(arrays)[order]
 
 
-def _result(same, order):
-    """What one attack did, from what it did in each shard."""
-    first = same[0]
+def _whole(parts, order, **values):
+    """What the shards' records are together: arrays joined, and new values."""
+    first = parts[0]
     arrays = {
-        field.name: _joined([getattr(r, field.name) for r in same], order)
+        field.name: _joined([getattr(p, field.name) for p in parts], order)
         for field in dataclasses.fields(first)
         if isinstance(getattr(first, field.name), np.ndarray)
     }
-    seconds = sum(result.seconds for result in same)
-    return dataclasses.replace(first, seconds=seconds, **arrays)
+    return dataclasses.replace(first, **arrays, **values)
 
 
 def _certificate(found, order):
     if found[0] is None:
         return None
-    arrays = {
-        name: _joined([getattr(c, name) for c in found], order)
-        for name in ("radius", "prediction", "correct", "rounding")
-    }
-    constant = max(c.constant for c in found)
-    return dataclasses.replace(found[0], constant=constant, **arrays)
+    return _whole(found, order, constant=max(c.constant for c in found))
 
 
 def _environment(parts, empty):

@@ -83,7 +83,7 @@ def in_shards(cluster, evaluate, bars, arguments):
     """The report of an evaluation whose workers read the data.
 
     Args:
-        cluster: What has a method `shards`, such as a `Ray`.
+        cluster: What has a method `shard_workers`, such as a `Ray`.
         evaluate: `keras_wp.evaluate`.
         bars: The `Progress`.
         arguments: Those of `evaluate`, by name.

@@ -72,19 +72,16 @@ def certify(model, data, batch_size=128):
     """
     _checks.batch_size(batch_size)
     data, classifier = Data(data), Classifier(model)
-    size = _backend.preferred_slots(batch_size)
     parts, graph, pixels = [], None, 0
     for raw, y in data:
         x = _checks.images(raw, _ANY)
         first = graph is None
         if first:
             graph, pixels = opened(classifier, x), x[0].size
-        program = predict.forward_pass(classifier, x.shape[1:])
-        logits = predict.forward(program, x, size)
+        logits = predict.logits(classifier, x, batch_size)
         stale = first and not _agree(graph, logits)
         if stale and classifier.refresh(x, logits):
-            program = predict.forward_pass(classifier, x.shape[1:])
-            logits = predict.forward(program, x, size)
+            logits = predict.logits(classifier, x, batch_size)
         if first:
             check_logits(graph, classifier, logits)
         _checks.logits(logits, model)

@@ -70,7 +70,10 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
         lenient: Whether probabilities and randomness are but noted, for an
             audit to tell of them.
     """
-    size = _backend.preferred_slots(batch_size)
+
+    def forward(x):
+        return predict.logits(classifier, x, batch_size)
+
     parts, change, draws = [], None, None
     done, bounds = 0, data.units.bounds
     try:
@@ -81,27 +84,23 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
         for raw, y in data:
             x = data.images(raw)
             if not parts:
-                first = x if data.shard is None else _beginning(data)
+                # Every shard finds the same at the first of all images.
+                first = x
+                if data.shard is not None:
+                    first = data.images(data.beginning()[0])
                 classifier.settle(first)
-            program = predict.forward_pass(classifier, x.shape[1:])
-            logits = predict.forward(program, x, size)
+            logits = forward(x)
             if not parts and classifier.refresh(x, logits):
-                program = predict.forward_pass(classifier, x.shape[1:])
-                logits = predict.forward(program, x, size)
+                logits = forward(x)
             _checks.logits(logits, classifier.model)
             if not parts:
                 blank = fingerprint.blank(x.shape[1:], bounds)
                 images = first[:_FIRST]
-                draws = _draws(program, images, bounds, size)
+                draws = _draws(forward, images, bounds)
                 strict = draws is None and not lenient
+                size = _backend.preferred_slots(batch_size)
                 change = _unsteadiness(
-                    lambda others, run=program: predict.forward(
-                        run, others, size
-                    ),
-                    x[:size],
-                    logits[:size],
-                    blank,
-                    strict,
+                    forward, x[:size], logits[:size], blank, strict
                 )
                 if draws is not None:
                     change = change or 0.0  # It may be steady at the images.
@@ -110,7 +109,7 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
             y = _checks.labels(y, len(x), logits.shape[-1])
             right = predicted(logits) == y
             if draws is not None:
-                logits, right = _mean(program, x, y, size)
+                logits, right = _mean(forward, x, y)
             parts.append((logits, y, _noise.image_digests(x), right))
             done += len(x)
             report(done)
@@ -135,11 +134,6 @@ def clean_pass(classifier, data, batch_size, bars, lenient=False):
     )
 
 
-def _beginning(data):
-    """The first images of all data, at which every shard finds the same."""
-    return data.images(data.beginning()[0])
-
-
 # So many images are looked at for what a model is like, and so far from them,
 # as a share of the range of the pixels.
 _FIRST, _BESIDE = 32, 0.1
@@ -148,17 +142,17 @@ _FIRST, _BESIDE = 32, 0.1
 _DRAWS, _ACCURACY = (4, 32), 0.1
 
 
-def _mean(program, x, y, size):
+def _mean(forward, x, y):
     """Mean logits over draws, and whether most of these are right."""
     total, right = 0.0, np.zeros(len(x))
     for _ in range(FRESH_DRAWS):
-        logits = predict.forward(program, x, size)
+        logits = forward(x)
         total = total + logits
         right += predicted(logits) == y
     return total / FRESH_DRAWS, right > FRESH_DRAWS / 2
 
 
-def _draws(program, x, bounds, size):
+def _draws(forward, x, bounds):
     """How many draws of a randomized model a gradient is taken of, or None.
 
     Looked at on the images, and beside them, as randomness may begin there.
@@ -167,11 +161,11 @@ def _draws(program, x, bounds, size):
     signs = np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
     beside = x + _BESIDE * (high - low) * signs.astype(np.float32)
     points = np.concatenate([x, beside.clip(*bounds)])
-    found = [predict.forward(program, points, size) for _ in range(2)]
+    found = [forward(points) for _ in range(2)]
     largest = np.abs(found[0]).max()
     if not np.abs(found[0] - found[1]).max() > TOLERANCE * largest:
         return None
-    found += [predict.forward(program, points, size) for _ in range(14)]
+    found += [forward(points) for _ in range(14)]
     top = np.sort(np.stack(found), axis=-1)
     margins = top[..., -1] - top[..., -2]
     mean, deviation = margins.mean(0), margins.std(0)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import norms, objectives
+from keras_wp.engine import predict
 
 # So many are tried on an image.
 _TRIED = 8
@@ -18,41 +19,41 @@ class Donors:
     """The perturbations found for images that are kept, by class.
 
     Args:
-        keeper: The evaluation's `Keeper`.
-        pictures: The `Pictures` of the runs.
+        session: The `Session`.
         attack: The attack that is to begin there: its norm, budget and bounds.
+        pictures: The `Pictures` of its own run, beside those of earlier ones.
         lending: `(n,)` bool, the images whose perturbations are taken.
     """
 
-    def __init__(self, keeper, pictures, attack, lending):
-        self._bounds = attack.bounds
+    def __init__(self, session, attack, pictures, lending):
+        self._session, self._bounds = session, attack.bounds
         self._found = {}
-        norm = norms.get(attack.norm)
+        keeper, norm = session.keeper, norms.get(attack.norm)
+        runs = [*(pictures for _, pictures in session.kept), pictures]
         lenders = [i for i in keeper.donors if lending[i]]
         for i, image in keeper.images(lenders):
-            identity = keeper.identities[i]
             mine = self._found.setdefault(int(keeper.labels[i]), [])
-            for picture in pictures:
-                x_adv = picture.get(identity)
-                if x_adv is None:
-                    continue
-                delta = (x_adv - image)[None]
-                delta = ops.convert_to_numpy(norm.project(delta, attack.eps))
-                mine.append(delta[0])
+            for run in runs:
+                x_adv = run.get(keeper.identities[i])
+                if x_adv is not None:
+                    delta = norm.project((x_adv - image)[None], attack.eps)
+                    mine.append(ops.convert_to_numpy(delta)[0])
 
-    def start(self, label, image, logits):
+    def start(self, i, image):
         """Where an attack on an image begins: the most promising point.
 
         Args:
-            label: Its label.
+            i: Its number.
             image: The image.
-            logits: Maps points `(N, ...)` to logits, on the host.
         """
-        found = self._found.get(label, ())
+        session = self._session
+        label = int(session.clean.labels[i])
+        found = self._found.get(label)
         if not found:
             return image
         points = np.clip(image + np.stack(found[-_TRIED:]), *self._bounds)
         points = points.astype(np.float32)
+        logits = predict.logits(session.classifier, points, session.batch_size)
         labels = np.full(len(points), label)
-        margin = objectives.adversarial_margin(logits(points), labels, False)
+        margin = objectives.adversarial_margin(logits, labels, False)
         return points[int(margin.argmax())]

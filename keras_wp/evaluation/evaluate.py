@@ -13,7 +13,6 @@ from keras_wp.audit.run import audit as audited
 from keras_wp.evaluation import bracket, ranges, request
 from keras_wp.evaluation.clean import clean_pass
 from keras_wp.evaluation.data import Data
-from keras_wp.evaluation.functions import is_function
 from keras_wp.evaluation.images import Keeper
 from keras_wp.evaluation.progress import Progress, level
 from keras_wp.evaluation.runner import Session, warn_of_bad_gradients
@@ -24,7 +23,7 @@ from keras_wp.inspection.anatomy import undefended
 from keras_wp.inspection.classifier import Classifier
 from keras_wp.inspection.ends import whole_numbers
 from keras_wp.inspection.view import View
-from keras_wp.reports import findings as findings_of
+from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.shard import check as check_shard
 
 
@@ -169,10 +168,12 @@ def evaluate(
         check_path(save_adversarial)
     if shard is not None:
         shard = check_shard(shard)
-    apart = cluster is not None and shard is None and is_function(data)
-    data = Data(data, _axes(model), output, shard)
-    if apart:  # Looked at here before there are workers, but for the images.
-        request.check(attacks, eps)
+    image = _checks.only(model, "inputs")
+    axes = None if image is None else len(image.shape) - 1
+    data = Data(data, axes, output, shard)
+    if cluster is not None and shard is None and data.counts_only_its_own:
+        # Looked at before there are workers, but for what images tell.
+        request.budgets(request.resolve(attacks, eps), eps)
         with Progress(shown) as bars:
             return clusters.in_shards(cluster, evaluate, bars, asked)
     raw = data.first()
@@ -200,100 +201,87 @@ def evaluate(
         clean = clean_pass(
             classifier, data, batch_size, bars, lenient=bool(audit)
         )
+        classes = clean.logits.shape[-1]
         _checks.warn_of_sigmoids(clean.logits)
         for attack in attacks:
             for part in attack.parts:
-                part.check(classifier, clean.images, clean.logits.shape[-1])
+                part.check(classifier, clean.images, classes)
         everything = save_adversarial is not None
         if clean.draws is not None:
             clean = clean._replace(draws=draws or clean.draws)
             attacks = [adapting.expected(a, clean.draws) for a in attacks]
-        with Keeper(
+        keeper = Keeper(
             data,
             clean,
             len(attacks),
             everything=everything,
             donors=bool(adaptive or shard),
             directory=resume_dir,
-        ) as keeper:
-            notes = (
-                *units.notes,
-                *classifier.view.notes,
-                *request.replaced_losses(attacks, clean.logits.shape[-1]),
-            )
-            session = Session(
-                assumed="; ".join(notes),
-                model=model,
-                classifier=classifier,
-                data=data,
-                clean=clean,
-                keeper=keeper,
-                seed=int(seed),
-                batch_size=batch_size,
-                resume_dir=resume_dir,
-                bars=bars,
-            )
-            if cluster is not None:
-                session.pool = cluster.pool(session, (units, inputs, output))
-                ending.callback(session.pool.close)
-            if certify:
-                session.certificate = bracket.certificate_of(session, radii)
-            for attack, attack_eps in zip(attacks, budgets, strict=True):
-                for budget in request.separate(attack, attack_eps):
-                    session.run(attack, budget, clean.correct)
-            surrogates, told = own, {}
-            if adaptive or audit:
-                opened = classifier.open(clean.images)
-                surrogates += adapting.fitting(opened)
-                told = {"inside": adapting.told(opened, surrogates)}
-            if adaptive:
-                asked = session.report()
-                for norm, radius in radii:
-                    attack = adapting.attack(
-                        surrogates,
-                        norm,
-                        radius,
-                        bounds,
-                        draws=clean.draws,
-                        closed=bool(opened.why),
-                    )
-                    session.run(attack, [radius], asked.robust(norm, radius))
-            report = session.report(
-                adaptive=[s.label for s in own] or bool(adaptive),
-                audit=bool(audit),
-                pictures=True,
-                **told,
-            )
-            classes = clean.logits.shape[-1]
-            findings = (
-                *model_checks.chance(clean.correct, classes),
-                *model_checks.pixels(model, units, inputs is not None),
-                *model_checks.short_steps(report.results),
-                *(
-                    ()
-                    if inputs is not None or clean.draws is not None
-                    else ranges.findings(model, data, raw, batch_size, output)
-                ),
-            )
-            if clean.draws is None:
-                findings += tuple(model_checks.denied(report.results))
-            findings = findings_of.gravest_first(findings)
-            report = dataclasses.replace(report, findings=findings)
-            if everything:
-                save(save_adversarial, keeper, session.kept, units)
-            if audit:
-                with bars.task("audit", None):
-                    found = audited(
-                        session, report, attacks, surrogates, bounds
-                    )
-                findings = findings_of.gravest_first([*findings, *found])
-                report = dataclasses.replace(report, findings=findings)
+        )
+        ending.enter_context(keeper)
+        notes = (
+            *units.notes,
+            *classifier.view.notes,
+            *request.replaced_losses(attacks, classes),
+        )
+        session = Session(
+            assumed="; ".join(notes),
+            model=model,
+            classifier=classifier,
+            data=data,
+            clean=clean,
+            keeper=keeper,
+            seed=int(seed),
+            batch_size=batch_size,
+            resume_dir=resume_dir,
+            bars=bars,
+        )
+        if cluster is not None:
+            session.pool = cluster.pool(session, (units, inputs, output))
+            ending.callback(session.pool.close)
+        if certify:
+            session.certificate = bracket.certificate_of(session, radii)
+        for attack, attack_eps in zip(attacks, budgets, strict=True):
+            for budget in request.separate(attack, attack_eps):
+                session.run(attack, budget, clean.correct)
+        surrogates, told = own, {}
+        if adaptive or audit:
+            opened = classifier.open(clean.images)
+            surrogates += adapting.fitting(opened)
+            told = {"inside": adapting.told(opened, surrogates)}
+        if adaptive:
+            before = session.report()
+            for norm, radius in radii:
+                attack = adapting.attack(
+                    surrogates,
+                    norm,
+                    radius,
+                    bounds,
+                    draws=clean.draws,
+                    closed=bool(opened.why),
+                )
+                session.run(attack, [radius], before.robust(norm, radius))
+        report = session.report(
+            adaptive=[s.label for s in own] or bool(adaptive),
+            audit=bool(audit),
+            pictures=True,
+            **told,
+        )
+        findings = [
+            *model_checks.chance(clean.correct, classes),
+            *model_checks.pixels(model, units, inputs is not None),
+            *model_checks.short_steps(report.results),
+        ]
+        if clean.draws is None:
+            if inputs is None:
+                findings += ranges.findings(session, raw, output)
+            findings += model_checks.denied(report.results)
+        if everything:
+            save(save_adversarial, keeper, session.kept, units)
+        if audit:
+            with bars.task("audit", None):
+                findings += audited(
+                    session, report, attacks, surrogates, bounds
+                )
     warn_of_bad_gradients(report.results)
-    return report
-
-
-def _axes(model):
-    """How many axes an image has, if the model tells."""
-    inputs = getattr(model, "inputs", None)
-    one = isinstance(inputs, list) and len(inputs) == 1
-    return len(inputs[0].shape) - 1 if one else None
+    return dataclasses.replace(report, findings=gravest_first(findings))

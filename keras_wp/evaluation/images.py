@@ -4,15 +4,14 @@ All of them are kept on disk, so that memory does not grow with the data, and
 beside the outcomes, so that a resumed evaluation has them.
 """
 
-import hashlib
-import json
+import math
 import pathlib
-import re
 import tempfile
 
 import numpy as np
 
 from keras_wp.engine import predict
+from keras_wp.evaluation.resume import stem
 from keras_wp.objectives import predicted
 from keras_wp.reports.samples import Attempt, Sample, room
 
@@ -111,15 +110,22 @@ class Keeper:
     ):
         self._data = data
         self.identities = clean.identities
-        self.correct = clean.correct
         self.labels = clean.labels
         self._temporary = None
         if everything and directory is None:
             self._temporary = tempfile.TemporaryDirectory()
             directory = self._temporary.name
         self._directory = directory and pathlib.Path(directory)
-        self.sampled = self._sample(attacks)
-        self.donors = self._donors(attacks) if donors else []
+        size, correct = math.prod(clean.shape), np.flatnonzero(clean.correct)
+        # The first image of each class that is classified correctly.
+        first = self._of_each_class(correct, 1)
+        self.sampled = first[: room(size, attacks)]
+        self.donors = []
+        if donors:
+            some = self._of_each_class(
+                sorted(correct, key=self.identities.__getitem__), _DONORS
+            )
+            self.donors = some[: _DONOR_NUMBERS // (size * (attacks + 1))]
         chosen = [*self.sampled, *self.donors]
         if everything:
             chosen = range(len(self.labels))
@@ -136,12 +142,8 @@ class Keeper:
         """The `Pictures` of an attack, with the budget it has."""
         path = None
         if self._directory is not None:
-            config = json.dumps(
-                {**attack.config(), "name": None}, sort_keys=True
-            )
-            digest = hashlib.blake2b(config.encode(), digest_size=4)
-            name = re.sub(r"[^A-Za-z0-9.-]+", "-", attack.label)
-            path = self._directory / f"{name}-{digest.hexdigest()}.npy"
+            name = stem(attack.label, {**attack.config(), "name": None})
+            path = self._directory / f"{name}.npy"
         # What is lent to others must be what this evaluation has found.
         shards = not any(part.wants_start for part in attack.parts)
         return Pictures(self._wanted, path, shards)
@@ -178,28 +180,12 @@ class Keeper:
             array[i] = image
         return array
 
-    def _sample(self, attacks):
-        """The first image of each class that is classified correctly."""
-        first = {}
-        for i in np.flatnonzero(self.correct):
-            first.setdefault(int(self.labels[i]), int(i))
-        chosen = [first[label] for label in sorted(first)]
-        size = next((image.size for _, image in self.images(chosen[:1])), 0)
-        return chosen[: room(size, attacks)]
-
-    def _donors(self, attacks):
-        """A few images of each class that are classified correctly."""
-        order = sorted(
-            np.flatnonzero(self.correct), key=self.identities.__getitem__
-        )
-        some = {}
+    def _of_each_class(self, order, most):
+        """The first of these images in each class, so many at most."""
+        by_class = {}
         for i in order:
-            mine = some.setdefault(int(self.labels[i]), [])
-            if len(mine) < _DONORS:
-                mine.append(int(i))
-        chosen = [i for label in sorted(some) for i in some[label]]
-        size = next((image.size for _, image in self.images(chosen[:1])), 0)
-        return chosen[: _DONOR_NUMBERS // max(1, size * (attacks + 1))]
+            by_class.setdefault(int(self.labels[i]), []).append(int(i))
+        return [i for label in sorted(by_class) for i in by_class[label][:most]]
 
 
 def collect(keeper, kept, classifier, batch_size):

@@ -1,5 +1,6 @@
 """One attack on all images that are left to it, streamed and resumable."""
 
+import contextlib
 import dataclasses
 import time
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 
 from keras_wp import _noise
 from keras_wp.engine import stream
+from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.in_bytes import rounded
 from keras_wp.evaluation.resume import Store
 from keras_wp.reports.wording import eps_text
@@ -37,32 +39,54 @@ class Outcomes(NamedTuple):
     blind: np.ndarray | None = None
 
 
+class Kept(NamedTuple):
+    """What is kept of an outcome, in this order; earlier runs kept less."""
+
+    success: int
+    distance: float | None
+    steps: int
+    zero_gradients: int
+    bad_gradients: int
+    seconds: float
+    denied: int
+    share: float
+    predicted: int = -1
+    in_bytes: int = -1
+
+
 class Job:
     """One attack with one budget (or, at minimum norm, with all).
 
-    `header` maps a part of the attack to what its outcomes depend on besides.
+    Args:
+        session: The `Session`.
+        attack: The attack.
+        budgets: Its budgets.
+
+    Attributes:
+        attack: The attack, with the budget.
+        pictures: The `Pictures` of it.
     """
 
-    def __init__(self, attack, budgets, header, seed, batch_size):
+    def __init__(self, session, attack, budgets):
         if not attack.minimum_norm and budgets[0] is not None:
             attack = dataclasses.replace(attack, eps=budgets[0])
         self.attack = attack
-        self._header = header
-        self._seed = seed
-        self._batch_size = batch_size
+        self.pictures = session.keeper.pictures(attack)
+        self._session = session
         self._description = attack.label
         if not attack.minimum_norm:
             self._description += f" eps={eps_text(budgets[0])}"
 
-    def run(self, session, pictures, attacked):
+    def run(self, attacked):
         """Run the attack's parts, each on the survivors of those before.
 
         Args:
-            session: The `Session`.
-            pictures: The `Pictures` of the attack.
             attacked: `(n,)` bool, the images that the first part is run on.
+
+        Returns:
+            `Outcomes`.
         """
-        clean = session.clean
+        session, clean = self._session, self._session.clean
         n = len(clean.labels)
         total = Outcomes(
             np.zeros(n, bool),
@@ -78,89 +102,65 @@ class Job:
             config = {**part.config(), "name": None}
             store = Store(
                 session.resume_dir,
-                {**self._header(part), "attack": config},
+                {**session.header(part), "attack": config},
                 self._description.replace("=", "-"),
                 # Where it begins depends on what others have found.
                 shards=not part.wants_start,
             )
             alive = attacked & ~total.success
-            begun = time.perf_counter()
-            earlier = sum(
-                max((values[5] for values in kept), default=0)
-                for kept in store.files
+            # As if what earlier runs have done had been done just now.
+            begun = time.perf_counter() - sum(
+                max((Kept(*row).seconds for row in rows), default=0)
+                for rows in store.files
             )
             tried = np.zeros(n, bool)
-            try:
-                for block in self._blocks(alive, clean):
+            with contextlib.closing(store):
+                for block in self._blocks(alive):
                     tried |= block
-                    found = self._fresh(
-                        part, session, (tried, block), store, pictures
-                    )
+                    found = self._fresh(part, (tried, block), store)
                     for outcome, in_bytes in rounded(found, session):
                         identity = clean.identities[outcome.index]
                         if outcome.success:
-                            pictures.put(identity, outcome.x_adv)
-                        seconds = earlier + time.perf_counter() - begun
-                        store.add(identity, _values(outcome, in_bytes, seconds))
-                    self._take(total, store, block, clean)
+                            self.pictures.put(identity, outcome.x_adv)
+                        seconds = time.perf_counter() - begun
+                        store.add(identity, _kept(outcome, in_bytes, seconds))
+                    _take(total, store, block, clean)
                     if not total.success[block].any():
                         break
-            finally:
-                store.close()
             if part.follows_gradient:
                 total = total._replace(blind=_blind(total, store, tried, clean))
-            spent = earlier + time.perf_counter() - begun
+            spent = time.perf_counter() - begun
             total = total._replace(seconds=total.seconds + spent)
         return total
 
-    def _blocks(self, alive, clean):
+    def _blocks(self, alive):
         """The images that are left, `(n,)` bool, in blocks that grow."""
         size = getattr(self.attack, "patience", None)
         if size is None:
             yield alive
             return
         # In an order of their own, as data may come class by class.
-        left = sorted(np.flatnonzero(alive), key=clean.identities.__getitem__)
+        names = self._session.clean.identities
+        left = sorted(np.flatnonzero(alive), key=names.__getitem__)
         while left:
             block = np.zeros_like(alive)
             block[left[:size]] = True
             yield block
             left, size = left[size:], 2 * size
 
-    def _take(self, total, store, block, clean):
-        """Enter the outcomes of these images."""
-        for i in np.flatnonzero(block):
-            values = store.outcomes[clean.identities[i]]
-            total.success[i] = bool(values[0])
-            if values[0]:
-                total.distance[i] = values[1]
-            total.steps[i] += values[2]
-            total.zero_gradients[i] += values[3]
-            total.bad_gradients[i] += values[4]
-            # Earlier runs tell less.
-            denied, share, predicted, in_bytes = [
-                *values[6:],
-                *(0, float(values[0]), -1, -1)[len(values) - 6 :],
-            ]
-            if values[0]:
-                total.predicted[i] = predicted
-                total.in_bytes[i] = in_bytes
-            total.denied[i] |= bool(denied)
-            total.share[i] = max(total.share[i], share)
-
-    def _fresh(self, part, session, images, store, pictures):
+    def _fresh(self, part, images, store):
         """Attack the images whose outcome, or picture, is not there yet.
 
         Of `images`, the first are all that the part is run on by now, and the
         second those that come now: what is found for these lends nothing to
         the others, or a resumed run would begin at other points.
         """
-        clean = session.clean
+        session, clean = self._session, self._session.clean
         alive, now = images
         known = {
             name
-            for name, values in store.outcomes.items()
-            if not values[0] or not pictures.lacks(name)
+            for name, row in store.outcomes.items()
+            if not Kept(*row).success or not self.pictures.lacks(name)
         }
         wanted = {
             clean.identities[i]: i
@@ -168,25 +168,23 @@ class Job:
             if clean.identities[i] not in known
         }
         goal = int(alive.sum())
-        fooled = sum(store.outcomes[name][0] for name in known)
         done = goal - len(wanted)
+        fooled = sum(Kept(*store.outcomes[name]).success for name in known)
         label = self._description
         if part is not self.attack:
             label = f"{label} {part.label}"
         with session.bars.task(label, goal) as report:
-            count = [done, fooled]
 
             def show(begun=0):
                 # Images that begin together end together: without what is
                 # begun, the bar would be at rest for long.
-                report(count[0] + begun, f"{count[1]} fooled")
+                report(done + begun, f"{fooled} fooled")
 
             report(done)
-            images = self._stream(part, session, wanted, now)
-            left = len(wanted)
-            for outcome in self._run(part, session, (images, left), show):
-                count[0] += 1
-                count[1] += outcome.success
+            images, count = self._stream(part, wanted, now), len(wanted)
+            for outcome in self._run(part, images, count, show):
+                done += 1
+                fooled += outcome.success
                 show()
                 yield outcome
         if wanted:
@@ -196,33 +194,30 @@ class Job:
                 "take random augmentation out of it"
             )
 
-    def _run(self, part, session, images, watch):
-        """The outcomes of a part, as they come about, here or elsewhere.
-
-        Of `images`, the second is how many there are.
-        """
+    def _run(self, part, images, count, watch):
+        """The outcomes of a part, as they come about, here or elsewhere."""
+        session = self._session
         stand_in = part.surrogate and part.surrogate.stand_in
-        images, count = images
         if session.pool is not None and stand_in is None:
             return session.pool.run(part, images, count)
         return stream.run(
             part,
             session.classifier,
             images,
-            batch_size=self._batch_size,
+            batch_size=session.batch_size,
             judge=session.judge,
             watch=watch,
         )
 
-    def _stream(self, part, session, wanted, now):
+    def _stream(self, part, wanted, now):
         """The wanted images as they are read, each once."""
         if not wanted:
             return
-        clean, data, start = session.clean, session.data, None
+        session, clean, start = self._session, self._session.clean, None
         if part.wants_start:
-            start = session.starts(part, now)
-        keys = _noise.seeded(clean.digests, self._seed, part.seed)
-        for name, image in data.named():
+            start = Donors(session, part, self.pictures, ~now).start
+        keys = _noise.seeded(clean.digests, session.seed, part.seed)
+        for name, image in session.data.named():
             i = wanted.pop(name, None)
             if i is None:
                 continue
@@ -234,26 +229,42 @@ class Job:
                 return
 
 
-def _values(outcome, in_bytes, seconds):
-    """What is kept of an outcome."""
-    return [
-        int(outcome.success),
-        outcome.distance if outcome.success else None,
-        outcome.steps,
-        outcome.zero_gradients,
-        outcome.bad_gradients,
-        round(seconds, 3),
-        int(outcome.denied),
-        round(outcome.share, 4),
-        int(np.argmax(outcome.logits)) if outcome.success else -1,
-        in_bytes,
-    ]
+def _kept(outcome, in_bytes, seconds):
+    return Kept(
+        success=int(outcome.success),
+        distance=outcome.distance if outcome.success else None,
+        steps=outcome.steps,
+        zero_gradients=outcome.zero_gradients,
+        bad_gradients=outcome.bad_gradients,
+        seconds=round(seconds, 3),
+        denied=int(outcome.denied),
+        share=round(outcome.share, 4),
+        predicted=int(np.argmax(outcome.logits)) if outcome.success else -1,
+        in_bytes=in_bytes,
+    )
+
+
+def _take(total, store, block, clean):
+    """Enter the outcomes of these images."""
+    for i in np.flatnonzero(block):
+        kept = Kept(*store.outcomes[clean.identities[i]])
+        total.success[i] = kept.success
+        if kept.success:
+            total.distance[i] = kept.distance
+            total.predicted[i] = kept.predicted
+            total.in_bytes[i] = kept.in_bytes
+        total.steps[i] += kept.steps
+        total.zero_gradients[i] += kept.zero_gradients
+        total.bad_gradients[i] += kept.bad_gradients
+        total.denied[i] |= bool(kept.denied)
+        total.share[i] = max(total.share[i], kept.share)
 
 
 def _blind(total, store, alive, clean):
     """`total.blind` after a part whose outcomes are in `store`."""
     blind = np.ones(len(alive), bool) if total.blind is None else total.blind
     for i in np.flatnonzero(alive):
-        steps, zero, bad = store.outcomes[clean.identities[i]][2:5]
-        blind[i] &= zero + bad >= max(1, steps / 2)
+        kept = Kept(*store.outcomes[clean.identities[i]])
+        lost = kept.zero_gradients + kept.bad_gradients
+        blind[i] &= lost >= max(1, kept.steps / 2)
     return blind

@@ -56,32 +56,34 @@ def clearly_better(one, other):
     return gained > lost and mcnemar(gained, lost) < _CHANCE
 
 
-def findings(model, data, raw, batch_size, output=None):
+def findings(session, raw, output=None):
     """What is better for a model than the range that a type of bytes tells.
 
-    The first images pass through it as they are, in [0, 1] and in [-1, 1].
+    The first images, which have passed through it as they are, do so in [0, 1]
+    and in [-1, 1].
 
     Args:
-        model: The model.
-        data: The `Data`.
-        raw: Its first images, as they are.
-        batch_size: As in `evaluate`.
+        session: The `Session`.
+        raw: The first images, as they are.
         output: Which output of several are the classes.
 
     Yields:
         A `Finding` of the best range, if that is not the one taken.
     """
     bytes_ = raw is not None and raw.dtype.kind in "iu" and raw.max() > 1
+    model, data = session.model, session.data
     if not bytes_ or whole_numbers(model):
         return
     x, y = first(data, len(raw))
     x = data.images(x)
 
-    def right(units):
-        return correct(model, View(units, None, output), x, y, batch_size)[0]
+    def right(pixels):
+        units = Units(data.units.bounds, Inputs(bounds=pixels))
+        view = View(units, None, output)
+        return correct(model, view, x, y, session.batch_size)[0]
 
-    taken, bounds = right(data.units), data.units.bounds
-    others = {r: right(Units(bounds, Inputs(bounds=r))) for r in _RANGES}
+    taken = session.clean.correct[: len(y)]
+    others = {pixels: right(pixels) for pixels in _RANGES}
     best = max(others, key=lambda r: others[r].sum())
     if clearly_better(others[best], taken):
         yield Finding(

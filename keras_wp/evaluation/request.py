@@ -54,17 +54,6 @@ def resolve(attacks, eps, bounds=(0.0, 1.0)):
     return resolved
 
 
-def check(attacks, eps):
-    """Refuse attacks and budgets that are wrong whatever the images are.
-
-    Args:
-        attacks: The attacks asked for.
-        eps: The budgets asked for.
-    """
-    # Only images tell what the bounds of attacks by name are.
-    budgets(resolve(attacks, eps), eps)
-
-
 def _by_name(name, eps):
     attack = kwp_attacks.get(name)
     if isinstance(eps, Mapping) and attack.norm not in eps:
@@ -200,9 +189,10 @@ def check_units(radii, bounds):
                 f"eps={eps:.4g} in {norm} for pixels in {bounds}, which is "
                 f"{eps / reach:.2g} of their range: give eps={eps * reach:.4g}"
             )
-        if norm == "linf" and (eps > reach / 2 or eps < 1e-3 * reach):
-            size = "larger than half of" if eps > reach / 2 else "less than a "
-            size += "" if eps > reach / 2 else "thousandth of"
+        if norm == "linf" and not 1e-3 * reach <= eps <= reach / 2:
+            size = "less than a thousandth of"
+            if eps > reach / 2:
+                size = "larger than half of"
             warnings.warn(
                 f"A budget in linf of {eps:g} is {size} the range of the "
                 f"pixels, {bounds}: is it in other units?",

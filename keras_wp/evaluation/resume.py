@@ -125,6 +125,13 @@ def _same(found, wanted):
     return all(map(close, found, wanted))
 
 
+def stem(label, settings):
+    """The name of an attack's file, less its ending: of its settings, too."""
+    which = json.dumps(settings, sort_keys=True).encode()
+    digest = hashlib.blake2b(which, digest_size=4).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', label)}-{digest}"
+
+
 class Store:
     """The outcomes of one attack at one eps.
 
@@ -150,10 +157,8 @@ class Store:
         if directory is None:
             return
         header = json.loads(json.dumps({"format": _FORMAT, **header}))
-        which = json.dumps(header["attack"], sort_keys=True).encode()
-        digest = hashlib.blake2b(which, digest_size=4).hexdigest()
-        name = re.sub(r"[^A-Za-z0-9.-]+", "-", label)
-        path = pathlib.Path(directory) / f"{name}-{digest}.jsonl"
+        name = stem(label, header["attack"])
+        path = pathlib.Path(directory) / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             whole, size = self._load(path, header)

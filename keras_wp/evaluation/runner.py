@@ -9,10 +9,8 @@ import numpy as np
 
 from keras_wp import _checks
 from keras_wp._version import __version__
-from keras_wp.engine import predict
 from keras_wp.engine.judge import FRESH_DRAWS, Judge
 from keras_wp.evaluation import bracket, fingerprint, resume, shards
-from keras_wp.evaluation.donors import Donors
 from keras_wp.evaluation.environment import environment
 from keras_wp.evaluation.images import collect
 from keras_wp.evaluation.jobs import Job
@@ -61,7 +59,6 @@ class Session:
     blind: list = dataclasses.field(default_factory=list)
     shares: np.ndarray | None = None
     pool: object = None
-    current: object = None
 
     def __post_init__(self):
         self.shares = np.zeros(len(self.clean.labels))
@@ -71,28 +68,6 @@ class Session:
         """Who decides that an image is fooled."""
         draws = None if self.clean.draws is None else FRESH_DRAWS
         return Judge(self.classifier, draws)
-
-    def starts(self, attack, now):
-        """Where an attack begins that follows others: see `donors.Donors`.
-
-        Args:
-            attack: The attack.
-            now: `(n,)` bool, the images that it is run on now. They lend
-                nothing.
-        """
-        donors = Donors(
-            self.keeper,
-            [*(pictures for _, pictures in self.kept), self.current],
-            attack,
-            ~now,
-        )
-
-        def logits(x):
-            return predict.logits(self.classifier, x, self.batch_size)
-
-        return lambda i, image: donors.start(
-            int(self.clean.labels[i]), image, logits
-        )
 
     @functools.cached_property
     def digest(self):
@@ -121,7 +96,7 @@ class Session:
             self.classifier, self.clean.noise, self.batch_size
         )
 
-    def _header(self, part):
+    def header(self, part):
         """What outcomes depend on, besides the settings of the attack.
 
         The gradient is that of the stand-in, where an attack follows one.
@@ -148,15 +123,13 @@ class Session:
 
         Those that are proved to resist it are left out.
         """
-        job = Job(attack, budgets, self._header, self.seed, self.batch_size)
-        pictures = self.keeper.pictures(job.attack)
-        self.current = pictures
+        job = Job(self, attack, budgets)
         proved = bracket.proved(self.certificate, attack, budgets)
-        outcomes = job.run(self, pictures, attacked & ~proved)
+        outcomes = job.run(attacked & ~proved)
         bracket.check(self.certificate, attack, outcomes)
         self.shares = np.maximum(self.shares, outcomes.share)
         judged = list(_judge(job.attack, budgets, outcomes, attacked))
-        self.kept.append((judged, pictures))
+        self.kept.append((judged, job.pictures))
         if outcomes.blind is not None:
             blind = outcomes.blind & ~proved
             self.blind.append((attack.norm, budgets, blind))

@@ -14,11 +14,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_wp.inspection.recorder import (
-    Recorder,
-    first_line,
-    name_of,
-)
+from keras_wp import _checks
+from keras_wp.inspection.recorder import Recorder, first_line, name_of
 from keras_wp.inspection.steps import Step
 
 # How far logits may be from those of the model's steps called in turn.
@@ -69,11 +66,12 @@ class Anatomy:
         """The places of the steps that lead to these tensors, in order."""
         missing = {id(symbol) for symbol in wanted} - set(known)
         places = []
-        for place in range(len(self.steps) - 1, -1, -1):
+        for place in reversed(range(len(self.steps))):
             step = self.steps[place]
-            if missing & {id(symbol) for symbol in step.outputs}:
+            made = {id(symbol) for symbol in step.outputs}
+            if missing & made:
                 places.append(place)
-                missing -= {id(symbol) for symbol in step.outputs}
+                missing -= made
                 missing |= {id(symbol) for symbol in step.inputs} - set(known)
         return places[::-1]
 
@@ -258,26 +256,27 @@ def dissect(model, shape=None, whole=lambda operation: False):
         whole: As in `Recorder`.
 
     Returns:
-        An `Anatomy`. What cannot be opened at all is its only step.
+        An `Anatomy`, without steps if the model cannot be called on symbols.
     """
     model = undefended(model)
     source = KerasTensor((None, *(shape or ())), "float32")
+
+    def closed(why):
+        return Anatomy(source, (), source, ((name_of(model), why),))
+
     if shape is None:
-        inputs = getattr(model, "inputs", None)
-        if not isinstance(inputs, list) or len(inputs) != 1:
-            why = "it does not say which one image it takes"
-            return Anatomy(source, (), source, ((name_of(model), why),))
-        source = KerasTensor(inputs[0].shape, inputs[0].dtype)
+        image = _checks.only(model, "inputs")
+        if image is None:
+            return closed("it does not say which one image it takes")
+        source = KerasTensor(image.shape, image.dtype)
     recorder = Recorder(whole)
     try:
         found = recorder.call(model, source)
     except Exception as error:  # Anything, from whatever the model calls.
-        why = first_line(error)
-        return Anatomy(source, (), source, ((name_of(model), why),))
+        return closed(first_line(error))
     several = keras.tree.flatten(found)
     if len(several) != 1:
-        why = f"it has {len(several)} outputs"
-        return Anatomy(source, (), source, ((name_of(model), why),))
+        return closed(f"it has {len(several)} outputs")
     return Anatomy(
         source, tuple(recorder.steps), several[0], tuple(recorder.closed)
     )

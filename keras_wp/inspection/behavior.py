@@ -52,8 +52,7 @@ def behavior(step, u):
     one = u[:1]
 
     def at(constant):
-        filled = ops.zeros_like(one) + ops.cast(constant, one.dtype)
-        return _host(function(filled))
+        return _host(function(ops.full_like(one, constant)))
 
     with np.errstate(all="ignore"):
         far = {c: at(c * _FAR) for c in (-2, -1, 1, 2)}
@@ -180,7 +179,7 @@ def _normalizing(function, u):
 def _gain(function, one, steepest):
     """The least power of ten by which an argument of 1 is to be divided."""
     for power in range(7):
-        here = ops.zeros_like(one) + ops.cast(10.0**-power, one.dtype)
-        if np.abs(_slope(function, here)).max() >= _STEEP * steepest:
+        here = np.abs(_slope(function, ops.full_like(one, 10.0**-power)))
+        if here.max() >= _STEEP * steepest:
             return 10.0**power
     return 1.0

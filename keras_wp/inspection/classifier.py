@@ -149,11 +149,7 @@ class Classifier:
         if surrogate is not None:
             instead = surrogate.instead(opened, self.model)
         if opened is not None and opened.anatomy is None:
-            raise ValueError(
-                "Features are known for models that can be opened only. "
-                f"Received: a model of type {type(self.model).__name__} "
-                f"({'; '.join(opened.why)})"
-            )
+            raise features.closed(self.model, opened.why)
         anatomy = opened and opened.anatomy
         if anatomy is None and not self.view.trivial:
             anatomy = self.view.dissect(self.model)

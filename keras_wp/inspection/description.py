@@ -247,8 +247,6 @@ def digest(classifier, x):
         now = describe(model, portable=True)
         told = {k: v for k, v in told.items() if now.get(k) == v}
     told = sorted((str(name), repr(value)) for name, value in told.items())
-    weights = ""
-    if hasattr(model, "weights"):
-        weights = weights_digest(model)
+    weights = weights_digest(model) if hasattr(model, "weights") else ""
     text = repr((told, weights)).encode()
     return hashlib.blake2b(text, digest_size=8).hexdigest()

@@ -41,17 +41,15 @@ def squashed(anatomy):
     Args:
         anatomy: Its `Anatomy`.
     """
-    place = _maker(anatomy, anatomy.output)
-    if place is None:
+    step = _maker(anatomy, anatomy.output)
+    if step is None:
         return None
-    step = anatomy.steps[place]
     kind = _kind(step)
     if kind is not None:
         squash = ops.softmax if kind == "softmax" else ops.sigmoid
         return Ending(kind, (step.inputs[0],), _as_it_is, squash)
     if isinstance(step.operation, keras.layers.Average):
         members = [_maker(anatomy, symbol) for symbol in step.inputs]
-        members = [anatomy.steps[m] if m is not None else None for m in members]
         if members and all(m and _kind(m) == "softmax" for m in members):
             before = tuple(member.inputs[0] for member in members)
             kind = "softmax of each member"
@@ -83,14 +81,14 @@ def _as_it_is(z):
 
 
 def _maker(anatomy, symbol):
-    """The place of the step that computes a tensor, but for its type."""
+    """The step that computes a tensor, but for its type; or None."""
     while True:
         place = anatomy.maker(symbol)
         if place is None:
             return None
         step = anatomy.steps[place]
         if type(step.operation).__name__ not in _PASSES:
-            return place
+            return step
         symbol = step.inputs[0]
 
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+from keras_wp import _checks
+
 
 class InterfaceError(ValueError):
     """What a model takes or returns is not to be used."""
@@ -51,7 +53,8 @@ class Ends:
         several = isinstance(functional, list) and len(functional) > 1
         if not several and not self._fixed:
             return x if self._name is None else {self._name: x}
-        names = [*self._fixed, self._name or "image"]
+        name = self._name or "image"
+        names = [*self._fixed, name]
         if several:
             names = [tensor.name for tensor in functional]
             name = self._name
@@ -70,8 +73,6 @@ class Ends:
                     "keras_wp.Inputs(name=..., fixed={...})`. Received: a "
                     f"model of the inputs {names}"
                 )
-        else:
-            name = self._name or "image"
         x = x if isinstance(x, KerasTensor) else ops.convert_to_tensor(x)
         zero = ops.reshape(ops.zeros_like(x), (-1, math.prod(x.shape[1:])))
         zero = zero[:, :1]
@@ -138,9 +139,8 @@ def input_of(model):
         found = (input_of(member)[1] for member in model)
         return None, next(filter(None, found), None)
     inputs = getattr(model, "inputs", None)
-    if not isinstance(model, keras.layers.Layer) or not inputs:
-        return None, None
-    if not isinstance(inputs, list):
+    layer = isinstance(model, keras.layers.Layer)
+    if not layer or not inputs or not isinstance(inputs, list):
         return None, None
     first = inputs[0]
     return first.shape[0], first.dtype if "int" in first.dtype else None
@@ -148,23 +148,20 @@ def input_of(model):
 
 def is_plain(model):
     """Whether a model is seen at once to map images to logits."""
-    inputs = getattr(model, "inputs", None)
-    outputs = getattr(model, "outputs", None)
-    if not isinstance(inputs, list) or not isinstance(outputs, list):
-        return False
-    if len(inputs) != 1 or len(outputs) != 1 or input_of(model) != (None, None):
+    image, output = (_checks.only(model, s) for s in ("inputs", "outputs"))
+    if image is None or output is None or input_of(model) != (None, None):
         return False
     struct = getattr(model, "_outputs_struct", None)
-    if len(outputs[0].shape) != 2 or not isinstance(
+    if len(output.shape) != 2 or not isinstance(
         struct, (KerasTensor, type(None), list)
     ):
         return False
-    last = outputs[0]._keras_history.operation
+    last = output._keras_history.operation
     if isinstance(last, keras.Model):
         return is_plain(last)
     linear = (None, keras.activations.linear)
     return (
         isinstance(last, keras.layers.Dense)
         and last.activation in linear
-        and outputs[0].shape[-1] > 1
+        and output.shape[-1] > 1
     )

@@ -88,11 +88,7 @@ def cut(model, anatomy=None, instead=None):
     """
     anatomy = dissect(model) if anatomy is None else anatomy
     if not anatomy.steps:
-        why = "; ".join(f"{name}: {why}" for name, why in anatomy.closed)
-        raise ValueError(
-            "Features are known for models that can be opened only. Received: "
-            f"a model of type {type(model).__name__}" + (why and f" ({why})")
-        )
+        raise closed(model, [f"{name}: {why}" for name, why in anatomy.closed])
     symbols, heads = ending(anatomy)
     if not heads:
         last = anatomy.steps[-1].operation
@@ -127,11 +123,15 @@ def cut(model, anatomy=None, instead=None):
             begin += size
         return ops.cast(anatomy(None, given=given), "float32")
 
-    return Cut(
-        features,
-        logits,
-        head if alone else None,
-        sum(sizes),
+    return Cut(features, logits, head if alone else None, sum(sizes))
+
+
+def closed(model, why):
+    """The error that a model has no features, as it could not be opened."""
+    return ValueError(
+        "Features are known for models that can be opened only. Received: a "
+        f"model of type {type(model).__name__}"
+        + (f" ({'; '.join(why)})" if why else "")
     )
 
 
@@ -165,5 +165,4 @@ def class_means(model, x, y, batch_size=128):
             "Every class needs an image. Received: none of the classes "
             f"{missing}"
         )
-    means = [values[y == label].mean(0) for label in range(classes)]
-    return np.stack(means)
+    return np.stack([values[y == label].mean(0) for label in range(classes)])

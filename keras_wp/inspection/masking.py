@@ -102,8 +102,7 @@ def open_up(model, call, x, view=None):
     x = x[:_IMAGES]
     found = (view.dissect if view else dissect)(model, x.shape[1:])
     why = tuple(f"{name}: {reason}" for name, reason in found.closed)
-    whole = [step for step in found.steps if step.operation is model]
-    if whole or not found.steps:
+    if not found.steps or any(s.operation is model for s in found.steps):
         return Opened(None, why=why or ("nothing to open",))
     if not found.does_as(call, x):
         why += ("its operations in turn give other logits",)
@@ -147,9 +146,10 @@ def sites(anatomy, x):
     places = [i for i, s in enumerate(anatomy.steps) if _may_mask(s)]
     wanted = [anatomy.steps[i].inputs[0] for i in places]
     values = anatomy(ops.convert_to_tensor(x), until=wanted)
-    seen = {}
-    for place, u in zip(places, values, strict=True):
-        seen[place] = behavior(anatomy.steps[place], u)
+    seen = {
+        place: behavior(anatomy.steps[place], u)
+        for place, u in zip(places, values, strict=True)
+    }
     found, merged = [], set()
     for place in places:
         what = seen[place]

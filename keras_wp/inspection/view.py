@@ -17,12 +17,7 @@ from keras_wp import _checks
 from keras_wp.inspection.anatomy import agree, dissect
 from keras_wp.inspection.anatomy import ending as ending_of
 from keras_wp.inspection.endings import squashed
-from keras_wp.inspection.ends import (
-    Ends,
-    InterfaceError,
-    input_of,
-    is_plain,
-)
+from keras_wp.inspection.ends import Ends, InterfaceError, input_of, is_plain
 from keras_wp.inspection.recorder import Recorder, name_of
 
 # So many images and so much noise show what a model returns.

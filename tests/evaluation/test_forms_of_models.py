@@ -194,6 +194,15 @@ def test_bounds_per_channel_are_those_of_normalized_pixels(
     same_verdicts(report, expected)
 
 
+@pytest.mark.once
+def test_one_of_the_bounds_may_be_given_per_channel(base, labels, expected):
+    data = (BYTES.astype(np.float32), labels)
+    inputs = kwp.Inputs(bounds=(0, [255]))
+    report = plainly(scaled(base), data, ATTACKS, eps=EPS, inputs=inputs)
+    same_verdicts(report, expected)
+    assert "bounds per channel" in report.environment["assumed"]
+
+
 def test_channels_may_come_first(base, labels, expected):
     x = keras.Input((1, 6, 6))
     model = keras.Model(x, base(layers.Permute((2, 3, 1))(x)))
