@@ -5,7 +5,7 @@ import math
 
 from keras_wp.reports import charts, wording
 from keras_wp.reports.findings import gravest_first
-from keras_wp.reports.html import accuracy, page
+from keras_wp.reports.html import page
 
 
 def comparison_page(comparison):
@@ -64,8 +64,8 @@ def _paired_cells(pair, reach):
     (low, high), difference = pair.interval, pair.difference
     interval = f"{wording.points(low)} to {wording.points(high)}"
     return [
-        accuracy(pair.both + pair.first, pair.count),
-        accuracy(pair.both + pair.second, pair.count),
+        wording.accuracy(pair.both + pair.first, pair.count),
+        wording.accuracy(pair.both + pair.second, pair.count),
         str(pair.first),
         str(pair.second),
         {"share": wording.points(difference), "interval": interval},
@@ -103,7 +103,7 @@ def _standing_rows(board):
 
 def _standing_cells(standing, reach):
     right, count, pair = standing.right, standing.count, standing.pair
-    yield accuracy(right, count)
+    yield wording.accuracy(right, count)
     yield {"bar": charts.bar(right, count), "tone": "tone"}
     if pair is None:
         yield from ("", "", "–", "", "", "")

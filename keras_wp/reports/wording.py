@@ -47,10 +47,13 @@ def within(norm, eps):
     return f"{norm_text(norm)} ≤ {eps_text(eps)}"
 
 
-def interval(successes, count):
-    """A proportion's 95 % interval."""
-    low, high = wilson(successes, count)
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+def accuracy(right, count):
+    """So many images as a `share` of all, with its 95 % `interval`."""
+    low, high = wilson(right, count)
+    return {
+        "share": f"{100 * right / count:.1f} %",
+        "interval": f"{100 * low:.1f}–{100 * high:.1f} %",
+    }
 
 
 def survival(result):
