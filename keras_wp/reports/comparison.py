@@ -1,7 +1,6 @@
 """Two models on the same images: who is right where the other is not."""
 
 import dataclasses
-import json
 import math
 import string
 
@@ -16,7 +15,6 @@ from keras_wp.reports.compared import Compared
 from keras_wp.reports.findings import Finding, gravest_first
 from keras_wp.reports.html_compared import comparison_page
 from keras_wp.reports.pairs import Pair, counted
-from keras_wp.reports.serialize import plain, written
 from keras_wp.reports.statistics import wilson
 
 
@@ -61,15 +59,13 @@ class Comparison(Compared):
             title = pair.condition
             if pair.norm is not None:
                 title += f", {wording.budget(pair.norm, pair.eps)}"
-            low, high = pair.interval
             yield [
                 title,
                 text.share(pair.both + pair.first, pair.count),
                 text.share(pair.both + pair.second, pair.count),
                 str(pair.first),
                 str(pair.second),
-                f"{100 * pair.difference:+.1f} "
-                f"({100 * low:+.1f} to {100 * high:+.1f})",
+                text.difference(pair),
                 f"{pair.p_value:.2g}",
             ]
 
@@ -98,26 +94,10 @@ class Comparison(Compared):
             "itself"
         )
 
-    def to_html(self, path=None):
-        """The table and the findings as one HTML page, without the network.
+    def _html(self):
+        return comparison_page(self)
 
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The HTML text.
-        """
-        return written(comparison_page(self), path, end="")
-
-    def to_json(self, path=None):
-        """The counts, and what follows from them, as JSON.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The JSON text.
-        """
+    def _counts(self):
         pairs = [
             {
                 **dataclasses.asdict(pair),
@@ -132,18 +112,7 @@ class Comparison(Compared):
             }
             for pair in self.pairs
         ]
-        findings = [dataclasses.asdict(finding) for finding in self.findings]
-        text = json.dumps(
-            {
-                "names": self.names,
-                "environments": plain(self.environments),
-                "pairs": pairs,
-                "findings": findings,
-            },
-            indent=1,
-            allow_nan=False,
-        )
-        return written(text, path)
+        return {"pairs": pairs}
 
 
 def doubts(findings, environments, letters):
@@ -177,7 +146,7 @@ def doubts(findings, environments, letters):
 
 
 def compare_two(first, second, names=None):
-    """The `Comparison` of two `Report`s; see `leaderboard.compare`."""
+    """The `Comparison` of two `Report`s; see `compare.compare`."""
     places = order(first, second)
     budgets = common_budgets(first.budgets, second.budgets)
     pairs = [

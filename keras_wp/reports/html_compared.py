@@ -15,16 +15,13 @@ def comparison_page(comparison):
         comparison: A `Comparison`.
     """
     names, pairs = comparison.names, comparison.pairs
-    return page(
+    return _page(
         "comparison",
+        comparison,
         title=" and ".join(names),
         facts=f"{pairs[0].count:,} images, each classified by both models",
-        verdict=("none", comparison.headline),
-        findings=gravest_first(comparison.findings),
         names=names,
         rows=list(_paired_rows(pairs)),
-        # There are none if it is not known what the reports depend on.
-        sides=list(zip(names, comparison.environments, strict=False)),
     )
 
 
@@ -35,15 +32,24 @@ def leaderboard_page(board):
         board: A `Leaderboard`.
     """
     count = board.standings()[0].count
-    return page(
+    return _page(
         "leaderboard",
+        board,
         title=f"{len(board.names)} models, compared with {board.names[0]}",
         facts=f"{count:,} images, each classified by all models",
-        verdict=("none", board.headline),
-        findings=gravest_first(board.findings),
         rows=list(_standing_rows(board)),
         tests=wording.number(len(board.comparisons), "test"),
-        sides=list(zip(board.names, board.environments, strict=True)),
+    )
+
+
+def _page(kind, compared, **values):
+    return page(
+        kind,
+        verdict=("none", compared.headline),
+        findings=gravest_first(compared.findings),
+        # There are none if it is not known what the reports depend on.
+        sides=list(zip(compared.names, compared.environments, strict=False)),
+        **values,
     )
 
 
@@ -93,9 +99,8 @@ def _standing_rows(board):
         where = "" if norm is None else f", {wording.within(norm, eps)}"
         yield {"group": condition + where}
         for standing in found:
-            name = standing.name.removeprefix(f"{standing.letter}: ")
             yield {
-                "name": f"{standing.letter}: {name}",
+                "name": standing.title,
                 "kind": None,
                 "cells": list(_standing_cells(standing, reach)),
             }

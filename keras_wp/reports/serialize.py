@@ -27,45 +27,38 @@ def written(text, path, end="\n"):
     return text
 
 
-def encoded(values):
-    """Values as JSON text; numbers that are not finite become null."""
-    return json.dumps(plain(values), indent=1, allow_nan=False)
-
-
-def encode(report):
-    """The JSON text of a report."""
+def contents(report):
+    """Everything in a report, and what follows from it, for JSON."""
     geometry, shard = report.geometry, report.shard
-    return encoded(
-        {
-            "environment": report.environment,
-            "num_images": len(report),
-            "clean_accuracy": report.clean_accuracy,
-            "robust_accuracy": report.robust_accuracy,
-            "threat_model": report.threat_model,
-            "worst_case": [
-                {
-                    "norm": norm,
-                    "eps": eps,
-                    "robust_accuracy": float(
-                        report.robust(norm, eps or math.inf).mean()
-                    ),
-                }
-                for norm, eps in report.budgets
-            ],
-            "findings": list(map(dataclasses.asdict, report.findings)),
-            "clean_correct": report.clean_correct.astype(int),
-            "results": list(map(_result, report.results)),
-            "identities": report.identities,
-            "geometry": geometry and dataclasses.asdict(geometry),
-            "certificate": _certificate(report.certificate),
-            "samples": list(map(_sample, report.samples)),
-            "shard": shard and dataclasses.asdict(shard),
-        }
-    )
+    return {
+        "environment": report.environment,
+        "num_images": len(report),
+        "clean_accuracy": report.clean_accuracy,
+        "robust_accuracy": report.robust_accuracy,
+        "threat_model": report.threat_model,
+        "worst_case": [
+            {
+                "norm": norm,
+                "eps": eps,
+                "robust_accuracy": float(
+                    report.robust(norm, eps or math.inf).mean()
+                ),
+            }
+            for norm, eps in report.budgets
+        ],
+        "findings": list(map(dataclasses.asdict, report.findings)),
+        "clean_correct": report.clean_correct.astype(int),
+        "results": list(map(_result, report.results)),
+        "identities": report.identities,
+        "geometry": geometry and dataclasses.asdict(geometry),
+        "certificate": _certificate(report.certificate),
+        "samples": list(map(_sample, report.samples)),
+        "shard": shard and dataclasses.asdict(shard),
+    }
 
 
 def decode(text, source):
-    """The fields of the report that `encode` wrote.
+    """The fields of the report that `contents` tells.
 
     Args:
         text: The JSON text.
