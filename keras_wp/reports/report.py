@@ -119,14 +119,11 @@ class Report(Shown):
             ValueError: If `eps` is given without `norm`, and the attacks use
                 several norms.
         """
+        threats = self.threat_model
         if eps is not None:
-            norm = self._only_norm(norm)
-        if norm is None:
-            threats = self.threat_model
-        elif eps is not None:
-            threats = {norm: eps}
-        else:
-            threats = {norm: self.threat_model.get(norm, math.inf)}
+            threats = {self._only_norm(norm): eps}
+        elif norm is not None:
+            threats = {norm: threats.get(norm, math.inf)}
         robust = self.clean_correct.copy()
         for result in self.results:
             if result.norm in threats:
