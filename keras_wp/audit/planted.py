@@ -68,13 +68,13 @@ class Plants:
         for part in attack.parts:
             if not left or not _applies(part):
                 continue
-            images = left.values()
+            images = list(left.values())
             if part.wants_start:
                 images = [image._replace(start=image.x) for image in images]
             for outcome in stream.run(
                 dataclasses.replace(part, name=None),
                 self.readouts,
-                images if part.wants_start else list(images),
+                images,
                 batch_size=batch_size,
             ):
                 if outcome.success:
