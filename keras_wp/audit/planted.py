@@ -49,14 +49,12 @@ class Plants:
         points: The planted points, `(n, ...)`.
         of_features: Whether the read-outs sit on the model's features;
             otherwise on its logits.
-        tried: How many images there were to plant one at.
     """
 
     readouts: object
     images: tuple
     points: np.ndarray
     of_features: bool
-    tried: int
 
     def found_by(self, attack, batch_size):
         """For how many of the images an attack finds an adversarial point.
@@ -227,7 +225,7 @@ def plant(classifier, x, budget, batch_size, seed=0):
         )
         points.append(cloud[1])
     points = np.stack(points) if points else x[:0]
-    return Plants(readouts, tuple(images), points, of_features, len(x))
+    return Plants(readouts, tuple(images), points, of_features)
 
 
 def _around(image, budget, rng):
