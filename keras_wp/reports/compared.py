@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_wp.reports import wording
 from keras_wp.reports.shown import Shown
 
 
@@ -14,6 +15,32 @@ class Compared(Shown):
 
     def _sentences(self):
         return [self.headline]
+
+    def _doubts(self):
+        """Why a difference may be one of the attacks, in sentences."""
+        letters = wording.letters(len(self.names))
+        told = {
+            finding.message.partition(":")[0]
+            for finding in self.findings
+            if finding.severity == "high"
+        }
+        grave = [letter for letter in letters if letter in told]
+        if grave:
+            yield (
+                "Do not rely on it: findings of high severity about "
+                f"{' and '.join(grave)}."
+            )
+        sides = [
+            letter
+            for letter, env in zip(letters, self.environments, strict=False)
+            if not (env.get("audit") and env.get("adaptive"))
+        ]
+        if sides or not self.environments:
+            who = " and ".join(sides or letters)
+            yield (
+                f"Without an audit and adaptive attacks (of {who}), what looks "
+                "like robustness may be a failure of the attacks."
+            )
 
     def _markdown(self):
         # There are none if it is not known what the reports depend on.

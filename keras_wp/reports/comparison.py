@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import string
 
 from keras_wp.reports import text, wording
 from keras_wp.reports.comparable import (
@@ -84,8 +83,7 @@ class Comparison(Compared):
             f"points, with the interval from {wording.points(low)} to "
             f"{wording.points(high)}."
         )
-        doubted = doubts(self.findings, self.environments, "AB")
-        return " ".join([said, *doubted])
+        return " ".join([said, *self._doubts()])
 
     def _caption(self):
         return (
@@ -113,36 +111,6 @@ class Comparison(Compared):
             for pair in self.pairs
         ]
         return {"pairs": pairs}
-
-
-def doubts(findings, environments, letters):
-    """Why a difference may be one of the attacks, in sentences.
-
-    Args:
-        findings: Those of the models, with their letters in front.
-        environments: Theirs, or none.
-        letters: What the models are called.
-    """
-    told = {
-        f.message.partition(":")[0] for f in findings if f.severity == "high"
-    }
-    grave = [letter for letter in letters if letter in told]
-    if grave:
-        yield (
-            "Do not rely on it: findings of high severity about "
-            f"{' and '.join(grave)}."
-        )
-    sides = [
-        letter
-        for letter, env in zip(letters, environments, strict=False)
-        if not (env.get("audit") and env.get("adaptive"))
-    ]
-    if sides or not environments:
-        who = " and ".join(sides or letters)
-        yield (
-            f"Without an audit and adaptive attacks (of {who}), what looks "
-            "like robustness may be a failure of the attacks."
-        )
 
 
 def compare_two(first, second, names=None):
@@ -192,9 +160,3 @@ def findings_of(letters, reports):
         for finding in report.findings
         if finding.severity != "info"
     ]
-
-
-def letters(count):
-    """So many letters: A to Z, then AA, AB, ..."""
-    single = string.ascii_uppercase
-    return [*single, *(a + b for a in single for b in single)][:count]

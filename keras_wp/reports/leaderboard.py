@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_wp.reports import text, wording
 from keras_wp.reports.compared import Compared
-from keras_wp.reports.comparison import Comparison, doubts, letters
+from keras_wp.reports.comparison import Comparison
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.html_compared import leaderboard_page
 from keras_wp.reports.pairs import Pair
@@ -102,7 +102,8 @@ class Leaderboard(Compared):
             for pair in comparison.pairs
             if (pair.condition, pair.norm, pair.eps) == condition
         ]
-        first, *others = zip(letters(len(self.names)), self.names, strict=True)
+        letters = wording.letters(len(self.names))
+        first, *others = zip(letters, self.names, strict=True)
         right, count = pairs[0].both + pairs[0].first, pairs[0].count
         found = [Standing(*first, right, count)]
         corrected = holm([pair.p_value for pair in pairs])
@@ -146,9 +147,7 @@ class Leaderboard(Compared):
             else "no difference from A is shown"
         )
         sentence = f"{where}, {what} ({_ALPHA:.0%}, {tests} by Holm's method)."
-        own = letters(len(self.names))
-        doubted = doubts(self.findings, self.environments, own)
-        return " ".join([sentence, *doubted])
+        return " ".join([sentence, *self._doubts()])
 
     def _caption(self):
         return (

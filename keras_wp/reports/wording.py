@@ -1,6 +1,7 @@
 """Numbers and names as people write them."""
 
 import math
+import string
 
 from keras_wp.reports.statistics import wilson
 
@@ -38,6 +39,12 @@ def namer(class_names):
         return names[label] if known else str(label)
 
     return name
+
+
+def letters(count):
+    """So many letters: A to Z, then AA, AB, ..."""
+    single = string.ascii_uppercase
+    return [*single, *(a + b for a in single for b in single)][:count]
 
 
 def within(norm, eps):
