@@ -49,14 +49,12 @@ class Plants:
         points: The planted points, `(n, ...)`.
         of_features: Whether the read-outs sit on the model's features;
             otherwise on its logits.
-        tried: How many images there were to plant one at.
     """
 
     readouts: object
     images: tuple
     points: np.ndarray
     of_features: bool
-    tried: int
 
     def found_by(self, attack, batch_size):
         """For how many of the images an attack finds an adversarial point.
@@ -68,13 +66,13 @@ class Plants:
         for part in attack.parts:
             if not left or not _applies(part):
                 continue
-            images = left.values()
+            images = list(left.values())
             if part.wants_start:
                 images = [image._replace(start=image.x) for image in images]
             for outcome in stream.run(
                 dataclasses.replace(part, name=None),
                 self.readouts,
-                images if part.wants_start else list(images),
+                images,
                 batch_size=batch_size,
             ):
                 if outcome.success:
@@ -227,7 +225,7 @@ def plant(classifier, x, budget, batch_size, seed=0):
         )
         points.append(cloud[1])
     points = np.stack(points) if points else x[:0]
-    return Plants(readouts, tuple(images), points, of_features, len(x))
+    return Plants(readouts, tuple(images), points, of_features)
 
 
 def _around(image, budget, rng):

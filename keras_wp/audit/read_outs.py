@@ -80,23 +80,23 @@ class ReadOuts(Classifier):
         key = ("planted", self._of_features, key)
         return self._classifier.compile(key, make, more_variables)
 
-    def values(self, surrogate=None, copies=1):
+    def values(self, surrogate=None):
         """Maps images to what read-outs see, with a surrogate's gradient."""
-        classifier = self._classifier.copied(copies)
+        classifier = self._classifier
         if self._of_features:
             opened, instead = classifier.opened, {}
             if surrogate is not None:
                 instead = surrogate.instead(opened, classifier.model)
             halves = features.cut(classifier.model, opened.anatomy, instead)
             return halves.features
-        return (
-            classifier if surrogate is None else classifier.through(surrogate)
-        )
+        if surrogate is None:
+            return classifier
+        return classifier.through(surrogate)
 
     def features_program(self, shape):
         """The compiled function from images to what read-outs see."""
         self._classifier.build(shape)
-        return self.compile(("values", shape), lambda: self.values())
+        return self.compile(("values", shape), self.values)
 
     def given(self, extra):
         """The model with the read-outs of a batch of images."""

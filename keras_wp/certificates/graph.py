@@ -152,17 +152,13 @@ def _called(step, values):
         step: The step.
         values: By the id of a `KerasTensor`, `(N, ...)`.
     """
-    several = len(step.inputs) > 1
-    given = {id(x): values[id(x)] for x in step.inputs}
-    if not several:
+    given = {}
+    for symbol in step.inputs:
+        x = values[id(symbol)]
         # In the same call: one of zeros in front.
-        given = {
-            place: np.concatenate([0 * x[:1], x]) for place, x in given.items()
-        }
-    given = {place: ops.convert_to_tensor(x) for place, x in given.items()}
+        x = np.concatenate([np.zeros_like(x[:1]), x])
+        given[id(symbol)] = ops.convert_to_tensor(x)
     (found,) = map(ops.convert_to_numpy, step.call(given))
-    if several:
-        return found, 0.0
     return found[1:], _length(found[0])
 
 

@@ -91,14 +91,14 @@ def _elementary(constant):
 
 
 def _rectified(step):
-    layer = step.operation
-    if layer.threshold:
+    if step.operation.threshold:
         refuse(step, "use a ReLU without threshold, which does not jump")
-    return few_operations(max(1.0, _slope(layer)))
+    return _leaky(step)
 
 
 def _leaky(step):
-    return few_operations(max(1.0, _slope(step.operation)))
+    slope = abs(float(np.float32(step.operation.negative_slope)))
+    return few_operations(max(1.0, slope))
 
 
 def _exponential(constant, alpha):
@@ -121,10 +121,6 @@ def _elu(step):
 def _parametric(step):
     slopes = np.abs(norms.float64(step.operation.alpha))
     return few_operations(max(1.0, float(slopes.max())))
-
-
-def _slope(layer):
-    return abs(float(np.float32(layer.negative_slope)))
 
 
 def _reshaped(step):

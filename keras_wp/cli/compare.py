@@ -41,7 +41,7 @@ def run(args):
     """Run the command."""
     from keras_wp.cli import attacking
     from keras_wp.reports.compare import compare
-    from keras_wp.reports.comparison import letters
+    from keras_wp.reports.wording import letters
 
     sides = [_report(path) for path in args.paths]
     if None in sides:
@@ -80,7 +80,7 @@ def _check_sides(args, sides):
 
 def _names(*paths):
     """What to call files: as long as it takes to tell them apart."""
-    from keras_wp.reports.comparison import letters
+    from keras_wp.reports.wording import letters
 
     parts = [pathlib.Path(path).parts for path in paths]
     longest = max(map(len, parts))

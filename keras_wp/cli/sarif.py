@@ -31,8 +31,8 @@ def encode(report, model, call, shortfalls):
             sentences.
     """
     found = [
-        (_rule(finding), _LEVELS[finding.severity], finding.message)
-        for finding in report.findings
+        (f.check or "finding", _LEVELS[f.severity], f.message)
+        for f in report.findings
     ]
     grave = {f.message for f in report.findings if f.severity == "high"}
     found += [
@@ -85,10 +85,6 @@ def encode(report, model, call, shortfalls):
     return json.dumps(log, indent=1) + "\n"
 
 
-def _rule(finding):
-    return finding.check or "finding"
-
-
 def _words(rule):
     return f"{rule.replace('_', ' ').capitalize()}."
 
@@ -99,6 +95,8 @@ def _sentence(text):
 
 def _location(model):
     path = pathlib.PurePath(model)
-    uri = path.as_uri() if path.is_absolute() else None
-    uri = uri or urllib.parse.quote(path.as_posix())
+    if path.is_absolute():
+        uri = path.as_uri()
+    else:
+        uri = urllib.parse.quote(path.as_posix())
     return {"physicalLocation": {"artifactLocation": {"uri": uri}}}

@@ -36,7 +36,7 @@ class Constrained(keras.layers.Layer):
     _units_name = "units"
 
     def constrained(self, free):
-        """The kernel that free weights stand for."""
+        """The kernel of norm at most 1 that free weights stand for."""
         raise NotImplementedError
 
     def kernel_shape(self, channels):
@@ -73,7 +73,7 @@ class Constrained(keras.layers.Layer):
 
     def _made(self):
         free = ops.convert_to_tensor(self.free)
-        return self.constrained(free)
+        return kernels.SHRINK * self.constrained(free)
 
     def current_kernel(self, training):
         """The kernel to compute with, in the layer's compute type."""
@@ -127,8 +127,3 @@ class Constrained(keras.layers.Layer):
                 self.kernel_initializer
             ),
         }
-
-
-def shrunk(kernel):
-    """A kernel that rounding does not carry beyond its norm."""
-    return kernels.SHRINK * kernel

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_wp._checks import check_at_least, check_one_of
 from keras_wp.lipschitz import kernels, norms
-from keras_wp.lipschitz.base import Constrained, shrunk
+from keras_wp.lipschitz.base import Constrained
 
 
 @keras.saving.register_keras_serializable(package="keras_wp")
@@ -96,7 +96,7 @@ class AOLConv2D(Constrained):
 
     def constrained(self, free):
         """The kernel that free weights stand for."""
-        return shrunk(kernels.almost_orthogonal(free))
+        return kernels.almost_orthogonal(free)
 
     def call(self, inputs, training=False):
         """Returns the convolution of the inputs, and the bias."""

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_wp.lipschitz import kernels
-from keras_wp.lipschitz.base import Constrained, shrunk
+from keras_wp.lipschitz.base import Constrained
 
 
 class _Dense(Constrained):
@@ -75,7 +75,7 @@ class OrthogonalDense(_Dense):
 
     def constrained(self, free):
         """The kernel that free weights stand for."""
-        return shrunk(kernels.orthogonal(free))
+        return kernels.orthogonal(free)
 
 
 @keras.saving.register_keras_serializable(package="keras_wp")
@@ -120,4 +120,4 @@ class AOLDense(_Dense):
 
     def constrained(self, free):
         """The kernel that free weights stand for."""
-        return shrunk(kernels.almost_orthogonal(free))
+        return kernels.almost_orthogonal(free)

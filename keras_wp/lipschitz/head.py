@@ -6,7 +6,6 @@ from keras import ops
 
 from keras_wp import simplex
 from keras_wp.lipschitz import kernels
-from keras_wp.lipschitz.base import shrunk
 from keras_wp.lipschitz.dense import _Dense
 
 
@@ -71,7 +70,7 @@ class LipschitzHead(_Dense):
         """The class weights that free weights stand for."""
         columns = kernels.orthogonal(free)
         columns = columns - ops.mean(columns, axis=1, keepdims=True)
-        return shrunk(columns * float(np.sqrt(0.5)))
+        return columns * float(np.sqrt(0.5))
 
     def get_config(self):
         """Returns the arguments that make an equal one."""

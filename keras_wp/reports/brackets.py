@@ -24,32 +24,22 @@ def _how(norm):
     return "proved" if norm == "l2" else f"proved, from {norm_text('l2')}"
 
 
-def lines(report):
-    """A line of text for each budget."""
+def bars(report):
+    """A bar for each budget: proved, neither proved nor broken, broken."""
     found = []
     for norm, eps in _budgets(report):
-        low, high = report.bracket(norm, eps)
-        found.append(
-            f"{within(norm, eps)}: the accuracy is between "
-            f"{100 * low:.1f} % ({_how(norm)}) and {100 * high:.1f} % "
-            "(not broken)."
+        proved, unbroken = (100 * share for share in report.bracket(norm, eps))
+        text = (
+            f"{within(norm, eps)}: the accuracy is between {proved:.1f} % "
+            f"({_how(norm)}) and {unbroken:.1f} % (not broken)."
         )
+        found.append({"text": text, "proved": proved, "unbroken": unbroken})
     return found
 
 
-def bars(report):
-    """A bar for each budget: proved, neither proved nor broken, broken."""
-    return [
-        {
-            "text": text,
-            "where": within(norm, eps),
-            "proved": 100 * report.bracket(norm, eps)[0],
-            "unbroken": 100 * report.bracket(norm, eps)[1],
-        }
-        for text, (norm, eps) in zip(
-            lines(report), _budgets(report), strict=True
-        )
-    ]
+def lines(report):
+    """A line of text for each budget."""
+    return [bar["text"] for bar in bars(report)]
 
 
 def curve(report, norm, axes):
@@ -68,19 +58,16 @@ def curve(report, norm, axes):
         return None
     limit, steps = axes.x_range[1], 200
     places = [limit * i / steps for i in range(steps + 1)]
-    proved = [
-        float(report.certificate.certified(eps, norm).mean()) for eps in places
-    ]
-    ends = [0.0, *budgets]
+    proved = [report.certificate.accuracy(eps, norm) for eps in places]
     above = [
         report.clean_accuracy,
-        *(report.bracket(norm, e)[1] for e in ends[1:]),
+        *(report.bracket(norm, eps)[1] for eps in budgets),
     ]
     last = max(budgets)
     below = [(e, p) for e, p in zip(places, proved, strict=True) if e <= last]
     back = axes.path(*zip(*below[::-1], strict=True))
     return {
         "line": axes.path(places, proved),
-        "gap": f"{axes.path(ends, above)}L{back[1:]}Z",
+        "gap": f"{axes.path([0.0, *budgets], above)}L{back[1:]}Z",
         "text": f"Proved in {norm_text(norm)}",
     }

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from keras_wp._checks import check_one_of
 from keras_wp.reports.statistics import wilson
 
 _NORMS = ("l2", "linf", "l1")
@@ -53,11 +54,7 @@ class Certificate:
         Raises:
             ValueError: If it is none of these.
         """
-        if norm not in _NORMS:
-            raise ValueError(
-                "Invalid value for argument `norm`. Expected one of "
-                f"{sorted(_NORMS)}. Received: norm={norm!r}"
-            )
+        check_one_of(_NORMS, norm=norm)
         factor = 1 / math.sqrt(self.pixels) if norm == "linf" else 1.0
         return factor * self.radius
 

@@ -1,5 +1,6 @@
 """What becomes of each class under attack, and what it is taken for."""
 
+import collections
 from typing import NamedTuple
 
 import numpy as np
@@ -33,18 +34,15 @@ def per_class(report):
     found = []
     for label in np.unique(labels).tolist():
         mine = labels == label
-        others, counts = np.unique(
-            taken[mine & (taken >= 0)], return_counts=True
-        )
-        pairs = zip(counts.tolist(), others.tolist(), strict=True)
-        pairs = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+        # In rising order, as `most_common` keeps that of equally many.
+        others = np.sort(taken[mine & (taken >= 0)]).tolist()
         found.append(
             ClassCount(
                 label,
                 int(mine.sum()),
                 int((report.clean_correct & mine).sum()),
                 int((robust & mine).sum()),
-                tuple((other, count) for count, other in pairs),
+                tuple(collections.Counter(others).most_common()),
             )
         )
     return tuple(found)
@@ -63,16 +61,11 @@ def rows(report, name):
             taken.append("…")
         cells = [
             str(one.count),
-            _share(one.clean, one.count),
-            _share(one.robust, one.count),
+            wording.accuracy(one.clean, one.count),
+            wording.accuracy(one.robust, one.count),
             ", ".join(taken) or "–",
         ]
         yield {"name": name(one.label), "kind": None, "cells": cells}
-
-
-def _share(right, count):
-    interval = wording.interval(right, count)
-    return {"share": f"{100 * right / count:.1f} %", "interval": interval}
 
 
 def confusion(report):

@@ -1,15 +1,11 @@
 """`compare`: models on the same images, two of them or a leaderboard."""
 
 from keras_wp.reports.comparable import unequal
-from keras_wp.reports.comparison import (
-    compare_two,
-    findings_of,
-    letters,
-    names_of,
-)
+from keras_wp.reports.comparison import compare_two, findings_of, names_of
 from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.leaderboard import Leaderboard
 from keras_wp.reports.report import Report
+from keras_wp.reports.wording import letters
 
 
 def compare(first, second, *others, names=None):

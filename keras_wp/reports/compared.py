@@ -1,44 +1,68 @@
-"""How reports that are compared are shown as text, however many they are."""
+"""How reports that are compared are shown, however many they are."""
 
-from rich.console import Group
-from rich.text import Text
+import dataclasses
 
-from keras_wp.reports import text
-from keras_wp.reports.serialize import written
+from keras_wp.reports import wording
+from keras_wp.reports.shown import Shown
 
 
-class Compared:
-    """A table with a caption, a headline and findings.
+class Compared(Shown):
+    """A table of models, with a headline and findings.
 
     A subclass has `names`, `environments`, `findings` and `headline`, and
-    makes `_caption()` and `_rows()`.
+    makes `_caption()`, `_rows()`, `_html()`, and `_counts()` for JSON.
     """
 
-    def __str__(self):
-        lines = text.aligned(self._rows(), rule_at_end=False)
-        findings = ["", self.headline, *text.findings_plain(self.findings)]
-        return "\n".join([self._caption(), "", *lines, *findings])
+    def _sentences(self):
+        return [self.headline]
 
-    def __rich__(self):
-        return Group(
-            text.captioned(self._caption(), self._rows()),
-            Text(self.headline),
-            *text.findings_rich(self.findings),
-        )
+    def _doubts(self):
+        """Why a difference may be one of the attacks, in sentences."""
+        letters = wording.letters(len(self.names))
+        told = {
+            finding.message.partition(":")[0]
+            for finding in self.findings
+            if finding.severity == "high"
+        }
+        grave = [letter for letter in letters if letter in told]
+        if grave:
+            yield (
+                "Do not rely on it: findings of high severity about "
+                f"{' and '.join(grave)}."
+            )
+        sides = [
+            letter
+            for letter, env in zip(letters, self.environments, strict=False)
+            if not (env.get("audit") and env.get("adaptive"))
+        ]
+        if sides or not self.environments:
+            who = " and ".join(sides or letters)
+            yield (
+                f"Without an audit and adaptive attacks (of {who}), what looks "
+                "like robustness may be a failure of the attacks."
+            )
 
-    def to_markdown(self, path=None):
-        """The table, the findings, and what they are of, in Markdown.
+    def _markdown(self):
+        # There are none if it is not known what the reports depend on.
+        sides = zip(self.names, self.environments, strict=False)
+        made = [f"\n{_made_with(*side)}" for side in sides]
+        return super()._markdown() + "".join(made)
 
-        Args:
-            path: A file to write it to, or None.
+    def _values(self):
+        return {
+            "names": self.names,
+            "environments": self.environments,
+            **self._counts(),
+            "findings": list(map(dataclasses.asdict, self.findings)),
+        }
 
-        Returns:
-            The Markdown text.
-        """
-        table = text.markdown_table(self._rows())
-        findings = text.findings_markdown(self.findings)
-        names = self.names if self.environments else ()
-        sides = zip(names, self.environments, strict=True)
-        made = [text.made_with(*side) for side in sides]
-        parts = [self._caption(), "", table, self.headline + "\n" + findings]
-        return written("\n".join([*parts, *made]), path, end="")
+
+def _made_with(name, environment):
+    """What a side of a comparison depends on, as an item of Markdown."""
+    told = ", ".join(
+        f"{key} {value}"
+        for key, value in environment.items()
+        if key != "command" and value is not None
+    )
+    command = environment.get("command")
+    return f"- {name}: {told}" + (f"; `{command}`" if command else "")

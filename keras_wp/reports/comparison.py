@@ -1,9 +1,7 @@
 """Two models on the same images: who is right where the other is not."""
 
 import dataclasses
-import json
 import math
-import string
 
 from keras_wp.reports import text, wording
 from keras_wp.reports.comparable import (
@@ -16,7 +14,6 @@ from keras_wp.reports.compared import Compared
 from keras_wp.reports.findings import Finding, gravest_first
 from keras_wp.reports.html_compared import comparison_page
 from keras_wp.reports.pairs import Pair, counted
-from keras_wp.reports.serialize import plain, written
 from keras_wp.reports.statistics import wilson
 
 
@@ -61,15 +58,13 @@ class Comparison(Compared):
             title = pair.condition
             if pair.norm is not None:
                 title += f", {wording.budget(pair.norm, pair.eps)}"
-            low, high = pair.interval
             yield [
                 title,
                 text.share(pair.both + pair.first, pair.count),
                 text.share(pair.both + pair.second, pair.count),
                 str(pair.first),
                 str(pair.second),
-                f"{100 * pair.difference:+.1f} "
-                f"({100 * low:+.1f} to {100 * high:+.1f})",
+                text.difference(pair),
                 f"{pair.p_value:.2g}",
             ]
 
@@ -88,8 +83,7 @@ class Comparison(Compared):
             f"points, with the interval from {wording.points(low)} to "
             f"{wording.points(high)}."
         )
-        doubted = doubts(self.findings, self.environments, "AB")
-        return " ".join([said, *doubted])
+        return " ".join([said, *self._doubts()])
 
     def _caption(self):
         return (
@@ -98,26 +92,10 @@ class Comparison(Compared):
             "itself"
         )
 
-    def to_html(self, path=None):
-        """The table and the findings as one HTML page, without the network.
+    def _html(self):
+        return comparison_page(self)
 
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The HTML text.
-        """
-        return written(comparison_page(self), path, end="")
-
-    def to_json(self, path=None):
-        """The counts, and what follows from them, as JSON.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The JSON text.
-        """
+    def _counts(self):
         pairs = [
             {
                 **dataclasses.asdict(pair),
@@ -132,52 +110,11 @@ class Comparison(Compared):
             }
             for pair in self.pairs
         ]
-        findings = [dataclasses.asdict(finding) for finding in self.findings]
-        text = json.dumps(
-            {
-                "names": self.names,
-                "environments": plain(self.environments),
-                "pairs": pairs,
-                "findings": findings,
-            },
-            indent=1,
-            allow_nan=False,
-        )
-        return written(text, path)
-
-
-def doubts(findings, environments, letters):
-    """Why a difference may be one of the attacks, in sentences.
-
-    Args:
-        findings: Those of the models, with their letters in front.
-        environments: Theirs, or none.
-        letters: What the models are called.
-    """
-    told = {
-        f.message.partition(":")[0] for f in findings if f.severity == "high"
-    }
-    grave = [letter for letter in letters if letter in told]
-    if grave:
-        yield (
-            "Do not rely on it: findings of high severity about "
-            f"{' and '.join(grave)}."
-        )
-    sides = [
-        letter
-        for letter, env in zip(letters, environments, strict=False)
-        if not (env.get("audit") and env.get("adaptive"))
-    ]
-    if sides or not environments:
-        who = " and ".join(sides or letters)
-        yield (
-            f"Without an audit and adaptive attacks (of {who}), what looks "
-            "like robustness may be a failure of the attacks."
-        )
+        return {"pairs": pairs}
 
 
 def compare_two(first, second, names=None):
-    """The `Comparison` of two `Report`s; see `leaderboard.compare`."""
+    """The `Comparison` of two `Report`s; see `compare.compare`."""
     places = order(first, second)
     budgets = common_budgets(first.budgets, second.budgets)
     pairs = [
@@ -223,9 +160,3 @@ def findings_of(letters, reports):
         for finding in report.findings
         if finding.severity != "info"
     ]
-
-
-def letters(count):
-    """So many letters: A to Z, then AA, AB, ..."""
-    single = string.ascii_uppercase
-    return [*single, *(a + b for a in single for b in single)][:count]

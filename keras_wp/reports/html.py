@@ -107,7 +107,7 @@ def smoothed_page(found, chart):
 
     def row(name, images, kind=None):
         bar = {"bar": charts.bar(images, count), "tone": "tone"}
-        shares = accuracy(images, count)
+        shares = wording.accuracy(images, count)
         return {"name": name, "kind": kind, "cells": [shares, bar]}
 
     rows = [
@@ -145,15 +145,9 @@ def _facts(report):
     return " · ".join(filter(None, facts))
 
 
-def accuracy(right, count):
-    """A number of images as a share of all, and its interval."""
-    share = f"{100 * right / count:.1f} %"
-    return {"share": share, "interval": wording.interval(right, count)}
-
-
 def _tiles(report):
     def tile(what, right, where):
-        shares = accuracy(int(right.sum()), len(report))
+        shares = wording.accuracy(int(right.sum()), len(report))
         return {"what": what, "where": where, "least": "", **shares}
 
     least = "at most " if doubtful(report) else ""
@@ -189,7 +183,7 @@ def _rows(report):
         right, count = int(right.sum()), len(report)
         tone = f"tone-{kind}" if kind else "tone"
         bar = {"bar": charts.bar(right, count), "tone": tone}
-        shares = accuracy(right, count)
+        shares = wording.accuracy(right, count)
         return {"name": name, "kind": kind, "cells": [shares, bar, *cells]}
 
     yield row("clean", report.clean_correct, "clean")

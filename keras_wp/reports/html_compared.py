@@ -5,7 +5,7 @@ import math
 
 from keras_wp.reports import charts, wording
 from keras_wp.reports.findings import gravest_first
-from keras_wp.reports.html import accuracy, page
+from keras_wp.reports.html import page
 
 
 def comparison_page(comparison):
@@ -15,16 +15,13 @@ def comparison_page(comparison):
         comparison: A `Comparison`.
     """
     names, pairs = comparison.names, comparison.pairs
-    return page(
+    return _page(
         "comparison",
+        comparison,
         title=" and ".join(names),
         facts=f"{pairs[0].count:,} images, each classified by both models",
-        verdict=("none", comparison.headline),
-        findings=gravest_first(comparison.findings),
         names=names,
         rows=list(_paired_rows(pairs)),
-        # There are none if it is not known what the reports depend on.
-        sides=list(zip(names, comparison.environments, strict=False)),
     )
 
 
@@ -35,15 +32,24 @@ def leaderboard_page(board):
         board: A `Leaderboard`.
     """
     count = board.standings()[0].count
-    return page(
+    return _page(
         "leaderboard",
+        board,
         title=f"{len(board.names)} models, compared with {board.names[0]}",
         facts=f"{count:,} images, each classified by all models",
-        verdict=("none", board.headline),
-        findings=gravest_first(board.findings),
         rows=list(_standing_rows(board)),
         tests=wording.number(len(board.comparisons), "test"),
-        sides=list(zip(board.names, board.environments, strict=True)),
+    )
+
+
+def _page(kind, compared, **values):
+    return page(
+        kind,
+        verdict=("none", compared.headline),
+        findings=gravest_first(compared.findings),
+        # There are none if it is not known what the reports depend on.
+        sides=list(zip(compared.names, compared.environments, strict=False)),
+        **values,
     )
 
 
@@ -64,8 +70,8 @@ def _paired_cells(pair, reach):
     (low, high), difference = pair.interval, pair.difference
     interval = f"{wording.points(low)} to {wording.points(high)}"
     return [
-        accuracy(pair.both + pair.first, pair.count),
-        accuracy(pair.both + pair.second, pair.count),
+        wording.accuracy(pair.both + pair.first, pair.count),
+        wording.accuracy(pair.both + pair.second, pair.count),
         str(pair.first),
         str(pair.second),
         {"share": wording.points(difference), "interval": interval},
@@ -93,9 +99,8 @@ def _standing_rows(board):
         where = "" if norm is None else f", {wording.within(norm, eps)}"
         yield {"group": condition + where}
         for standing in found:
-            name = standing.name.removeprefix(f"{standing.letter}: ")
             yield {
-                "name": f"{standing.letter}: {name}",
+                "name": standing.title,
                 "kind": None,
                 "cells": list(_standing_cells(standing, reach)),
             }
@@ -103,7 +108,7 @@ def _standing_rows(board):
 
 def _standing_cells(standing, reach):
     right, count, pair = standing.right, standing.count, standing.pair
-    yield accuracy(right, count)
+    yield wording.accuracy(right, count)
     yield {"bar": charts.bar(right, count), "tone": "tone"}
     if pair is None:
         yield from ("", "", "–", "", "", "")

@@ -1,15 +1,13 @@
 """Many models on the same images, the best first, each beside the first."""
 
 import dataclasses
-import json
 
 from keras_wp.reports import text, wording
 from keras_wp.reports.compared import Compared
-from keras_wp.reports.comparison import Comparison, doubts, letters
+from keras_wp.reports.comparison import Comparison
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.html_compared import leaderboard_page
 from keras_wp.reports.pairs import Pair
-from keras_wp.reports.serialize import plain, written
 from keras_wp.reports.statistics import holm, wilson
 
 _ALPHA = 0.05
@@ -40,6 +38,11 @@ class Standing:
     def accuracy(self):
         """The share of the images on which the model is right."""
         return self.right / self.count
+
+    @property
+    def title(self):
+        """The model's letter and its name."""
+        return f"{self.letter}: {self.name.removeprefix(f'{self.letter}: ')}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Leaderboard(Compared):
             for pair in comparison.pairs
             if (pair.condition, pair.norm, pair.eps) == condition
         ]
-        first, *others = zip(letters(len(self.names)), self.names, strict=True)
+        letters = wording.letters(len(self.names))
+        first, *others = zip(letters, self.names, strict=True)
         right, count = pairs[0].both + pairs[0].first, pairs[0].count
         found = [Standing(*first, right, count)]
         corrected = holm([pair.p_value for pair in pairs])
@@ -145,10 +149,6 @@ class Leaderboard(Compared):
         sentence = f"{where}, {what} ({_ALPHA:.0%}, {tests} by Holm's method)."
         return " ".join([sentence, *self._doubts()])
 
-    def _doubts(self):
-        own = letters(len(self.names))
-        return doubts(self.findings, self.environments, own)
-
     def _caption(self):
         return (
             f"{len(self.names)} models, {self.standings()[0].count} images, "
@@ -171,53 +171,21 @@ class Leaderboard(Compared):
                 text.share(column[letter].right, standing.count)
                 for column in table
             ]
-            yield [
-                f"{letter}: {standing.name.removeprefix(f'{letter}: ')}",
-                *shares,
-                *_difference(standing),
-            ]
+            yield [standing.title, *shares, *_difference(standing)]
 
-    def to_html(self, path=None):
-        """All conditions and the findings as one HTML page.
+    def _html(self):
+        return leaderboard_page(self)
 
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The HTML text.
-        """
-        return written(leaderboard_page(self), path, end="")
-
-    def to_json(self, path=None):
-        """The counts under every condition, and what follows, as JSON.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The JSON text.
-        """
+    def _counts(self):
+        names = ("condition", "norm", "eps")
         conditions = [
             {
-                "condition": condition[0],
-                "norm": condition[1],
-                "eps": condition[2],
+                **dict(zip(names, condition, strict=True)),
                 "models": [_plain(s) for s in self.standings(condition)],
             }
             for condition in self.conditions
         ]
-        findings = [dataclasses.asdict(finding) for finding in self.findings]
-        encoded = json.dumps(
-            {
-                "names": self.names,
-                "environments": plain(self.environments),
-                "conditions": conditions,
-                "findings": plain(findings),
-            },
-            indent=1,
-            allow_nan=False,
-        )
-        return written(encoded, path)
+        return {"conditions": conditions}
 
 
 def _difference(standing):
@@ -225,10 +193,8 @@ def _difference(standing):
     pair = standing.pair
     if pair is None:
         return ["", "", ""]
-    low, high = pair.interval
-    difference = f"{100 * pair.difference:+.1f}"
     return [
-        f"{difference} ({100 * low:+.1f} to {100 * high:+.1f})",
+        text.difference(pair),
         f"{pair.p_value:.2g}",
         f"{standing.corrected:.2g}",
     ]

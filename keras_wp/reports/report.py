@@ -11,16 +11,21 @@ from keras_wp.reports.html import report_page
 from keras_wp.reports.results import AttackResult as AttackResult
 from keras_wp.reports.serialize import written
 from keras_wp.reports.shard import Shard
+from keras_wp.reports.shown import STYLES, Shown
+from keras_wp.reports.verdict import headline, verdict
 from keras_wp.reports.wording import eps_text
+
+_TONES = {**STYLES, "good": "green", "none": ""}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Report:
+class Report(Shown):
     """The result of `keras_wp.evaluate`.
 
     `report["PGD20"]` is the `AttackResult` of that name, with the largest eps
     if there were several; `report["PGD20", 0.1]` is that with eps 0.1.
-    Printing a report shows a table.
+    Printing a report shows a table. `to_json` writes everything, image by
+    image, and `from_json` reads it.
 
     Attributes:
         clean_correct: `(n,)` bool, which images are classified correctly.
@@ -45,6 +50,8 @@ class Report:
     geometry: object = None
     certificate: object = None
     shard: Shard | None = None
+
+    _last = "bold"
 
     def __len__(self):
         return len(self.clean_correct)
@@ -112,14 +119,11 @@ class Report:
             ValueError: If `eps` is given without `norm`, and the attacks use
                 several norms.
         """
+        threats = self.threat_model
         if eps is not None:
-            norm = self._only_norm(norm)
-        if norm is None:
-            threats = self.threat_model
-        elif eps is not None:
-            threats = {norm: eps}
-        else:
-            threats = {norm: self.threat_model.get(norm, math.inf)}
+            threats = {self._only_norm(norm): eps}
+        elif norm is not None:
+            threats = {norm: threats.get(norm, math.inf)}
         robust = self.clean_correct.copy()
         for result in self.results:
             if result.norm in threats:
@@ -194,9 +198,6 @@ class Report:
             )
         return norm or norms.pop()
 
-    def __str__(self):
-        return text.plain(self)
-
     def __repr__(self):
         return (
             f"<Report of {len(self)} images: clean {self.clean_accuracy:.1%}, "
@@ -206,30 +207,20 @@ class Report:
     def _repr_markdown_(self):
         return self.to_markdown()  # In a notebook.
 
-    def __rich__(self):
-        return text.rich(self)
+    def _caption(self):
+        return text.caption(self)
 
-    def to_markdown(self, path=None):
-        """The table and the findings in Markdown, with 95 % intervals.
+    def _rows(self):
+        return text.rows(self)
 
-        Args:
-            path: A file to write it to, or None.
+    def _tone(self):
+        return _TONES[verdict(self)[0]]
 
-        Returns:
-            The Markdown text.
-        """
-        return written(text.markdown(self), path, end="")
+    def _sentences(self):
+        return [headline(self), *text.inside(self)]
 
-    def to_json(self, path=None):
-        """Everything as JSON, image by image; `from_json` reads it.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The JSON text.
-        """
-        return written(serialize.encode(self), path)
+    def _values(self):
+        return serialize.contents(self)
 
     def to_html(self, path=None, class_names=None, title=None):
         """Everything as one HTML page, which needs no network.

@@ -16,8 +16,8 @@ from keras_wp.reports.results import AttackResult
 from keras_wp.reports.samples import Attempt, Sample
 from keras_wp.reports.shard import Shard
 
-_BOOLEANS = ("attacked", "robust")
-_COUNTS = ("steps", "zero_gradients", "bad_gradients")
+_BOOLEANS = ("attacked", "robust", "denied")
+_COUNTS = ("steps", "zero_gradients", "bad_gradients", "predicted", "in_bytes")
 
 
 def written(text, path, end="\n"):
@@ -27,44 +27,38 @@ def written(text, path, end="\n"):
     return text
 
 
-def encode(report):
-    """The JSON text of a report."""
-    geometry = report.geometry
-    return json.dumps(
-        {
-            "environment": plain(report.environment),
-            "num_images": len(report),
-            "clean_accuracy": report.clean_accuracy,
-            "robust_accuracy": report.robust_accuracy,
-            "threat_model": plain(report.threat_model),
-            "worst_case": [
-                {
-                    "norm": norm,
-                    "eps": eps,
-                    "robust_accuracy": float(
-                        report.robust(norm, eps or math.inf).mean()
-                    ),
-                }
-                for norm, eps in report.budgets
-            ],
-            "findings": [plain(dataclasses.asdict(f)) for f in report.findings],
-            "clean_correct": report.clean_correct.astype(int).tolist(),
-            "results": [_result(result) for result in report.results],
-            "identities": list(report.identities),
-            "geometry": None
-            if geometry is None
-            else plain(dataclasses.asdict(geometry)),
-            "certificate": _certificate(report.certificate),
-            "samples": [_sample(sample) for sample in report.samples],
-            "shard": report.shard and dataclasses.asdict(report.shard),
-        },
-        indent=1,
-        allow_nan=False,
-    )
+def contents(report):
+    """Everything in a report, and what follows from it, for JSON."""
+    geometry, shard = report.geometry, report.shard
+    return {
+        "environment": report.environment,
+        "num_images": len(report),
+        "clean_accuracy": report.clean_accuracy,
+        "robust_accuracy": report.robust_accuracy,
+        "threat_model": report.threat_model,
+        "worst_case": [
+            {
+                "norm": norm,
+                "eps": eps,
+                "robust_accuracy": float(
+                    report.robust(norm, eps or math.inf).mean()
+                ),
+            }
+            for norm, eps in report.budgets
+        ],
+        "findings": list(map(dataclasses.asdict, report.findings)),
+        "clean_correct": report.clean_correct.astype(int),
+        "results": list(map(_result, report.results)),
+        "identities": report.identities,
+        "geometry": geometry and dataclasses.asdict(geometry),
+        "certificate": _certificate(report.certificate),
+        "samples": list(map(_sample, report.samples)),
+        "shard": shard and dataclasses.asdict(shard),
+    }
 
 
 def decode(text, source):
-    """The fields of the report that `encode` wrote.
+    """The fields of the report that `contents` tells.
 
     Args:
         text: The JSON text.
@@ -97,8 +91,7 @@ def decode(text, source):
 def _certificate(found):
     if found is None:
         return None
-    values = {f.name: getattr(found, f.name) for f in _fields(Certificate)}
-    return plain({**values, "correct": found.correct.astype(int)})
+    return {**vars(found), "correct": found.correct.astype(int)}
 
 
 def _decoded_certificate(values):
@@ -131,35 +124,26 @@ def plain(value):
 
 def _result(result):
     # Not `asdict`: it would copy every array.
-    values = {
-        field.name: getattr(result, field.name)
-        for field in dataclasses.fields(result)
-    }
+    values = dict(vars(result))
     for name in _BOOLEANS:
-        values[name] = values[name].astype(int)
-    if result.denied is not None:
-        values["denied"] = result.denied.astype(int)
-    return plain(
-        {
-            **values,
-            "robust_accuracy": result.robust_accuracy,
-            "confidence_interval": result.confidence_interval,
-            "median_distance": result.median_distance,
-            "mean_steps": result.mean_steps,
-        }
-    )
+        if values[name] is not None:
+            values[name] = values[name].astype(int)
+    return {
+        **values,
+        "robust_accuracy": result.robust_accuracy,
+        "confidence_interval": result.confidence_interval,
+        "median_distance": result.median_distance,
+        "mean_steps": result.mean_steps,
+    }
 
 
 def _attack_result(values):
     fields = {f.name for f in dataclasses.fields(AttackResult)}
     values = {k: v for k, v in values.items() if k in fields}
-    for name in _BOOLEANS:
-        values[name] = np.asarray(values[name], bool)
-    if values.get("denied") is not None:
-        values["denied"] = np.asarray(values["denied"], bool)
-    for name in (*_COUNTS, "predicted", "in_bytes"):
-        if values.get(name) is not None:
-            values[name] = np.asarray(values[name], np.int64)
+    for names, kind in ((_BOOLEANS, bool), (_COUNTS, np.int64)):
+        for name in names:
+            if values.get(name) is not None:
+                values[name] = np.asarray(values[name], kind)
     values["distance"] = np.asarray(
         [np.inf if d is None else d for d in values["distance"]], float
     )
@@ -177,21 +161,12 @@ def _geometry(values):
 
 
 def _sample(sample):
-    values = {f.name: getattr(sample, f.name) for f in _fields(Sample)}
     attempts = [
-        {
-            **{f.name: getattr(a, f.name) for f in _fields(Attempt)},
-            "image": _pixels(a.image),
-        }
-        for a in sample.attempts
+        {**vars(attempt), "image": _pixels(attempt.image)}
+        for attempt in sample.attempts
     ]
-    return plain(
-        {**values, "image": _pixels(sample.image), "attempts": attempts}
-    )
-
-
-def _fields(kind):
-    return dataclasses.fields(kind)
+    image = _pixels(sample.image)
+    return {**vars(sample), "image": image, "attempts": attempts}
 
 
 def _decoded_sample(values):

@@ -24,11 +24,7 @@ def gallery(report, name):
         if values is None:
             continue
         attempts = [(a, _columns(a.image)) for a in sample.attempts]
-        shown = {"chart": None, "table": None}
-        if len(values) > _FEATURES:
-            shown["chart"] = _chart(values, attempts)
-        else:
-            shown["table"] = _table(values, attempts)
+        few = len(values) <= _FEATURES
         found.append(
             {
                 "index": sample.index,
@@ -44,7 +40,8 @@ def gallery(report, name):
                     for place, a in enumerate(sample.attempts)
                 ],
                 "resisted": sample.resisted,
-                **shown,
+                "chart": None if few else _chart(values, attempts),
+                "table": _table(values, attempts) if few else None,
             }
         )
     return found

@@ -1,15 +1,12 @@
 """What was certified of a smoothed classifier, and the forms it is shown in."""
 
 import dataclasses
-import json
 
 import numpy as np
-from rich.console import Group
-from rich.text import Text
 
 from keras_wp.reports import charts, text, wording
 from keras_wp.reports.html import smoothed_page
-from keras_wp.reports.serialize import plain, written
+from keras_wp.reports.shown import Shown
 from keras_wp.reports.statistics import wilson
 
 ABSTAINED = -1
@@ -18,7 +15,7 @@ _ROWS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class SmoothedCertificate:
+class SmoothedCertificate(Shown):
     """The result of `keras_wp.smoothing.certify`. Printing it shows a table.
 
     It speaks of the smoothed classifier, not of the model: attacks on the
@@ -39,6 +36,8 @@ class SmoothedCertificate:
     sigma: float
     alpha: float
     n: int
+
+    _last = "dim"
 
     def __len__(self):
         return len(self.radius)
@@ -74,12 +73,9 @@ class SmoothedCertificate:
 
         The eps are multiples of half of `sigma`, as far as any radius reaches.
         """
-        steps = np.arange(_ROWS - 1) * self.sigma / 2
-        told = [eps for eps in steps.tolist() if not eps or self._reaches(eps)]
+        steps = np.arange(1, _ROWS - 1) * self.sigma / 2
+        told = [0.0, *steps[steps < self.radius.max()].tolist()]
         return [(eps, int(self.certified(eps).sum())) for eps in told]
-
-    def _reaches(self, eps):
-        return bool((self.radius > eps).any())
 
     def _caption(self):
         return (
@@ -95,49 +91,13 @@ class SmoothedCertificate:
             yield [where if eps else "right", share]
         yield ["abstained", text.share(int(self.abstained.sum()), len(self))]
 
-    def __str__(self):
-        table = text.aligned(self._rows())
-        return "\n".join([self._caption(), "", *table, "", self.note])
+    def _sentences(self):
+        return [self.note]
 
-    def __rich__(self):
-        table = text.captioned(self._caption(), self._rows(), last="dim")
-        return Group(table, Text(self.note))
+    def _html(self):
+        return smoothed_page(self, _chart(self))
 
-    def to_markdown(self, path=None):
-        """The table, and what it is of, in Markdown.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The Markdown text.
-        """
-        table = text.markdown_table(self._rows())
-        markdown = f"{self._caption()}\n\n{table}\n{self.note}\n"
-        return written(markdown, path, end="")
-
-    def to_html(self, path=None):
-        """The table and its curve as one HTML page, without the network.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The HTML text.
-        """
-        return written(smoothed_page(self, _chart(self)), path, end="")
-
-    def to_json(self, path=None):
-        """All that is known, and what follows from it, as JSON.
-
-        Args:
-            path: A file to write it to, or None.
-
-        Returns:
-            The JSON text.
-        """
-        fields = dataclasses.fields(self)
-        known = {field.name: getattr(self, field.name) for field in fields}
+    def _values(self):
         certified = [
             {
                 "eps": eps,
@@ -146,15 +106,12 @@ class SmoothedCertificate:
             }
             for eps, right in self.counts
         ]
-        found = {
+        return {
             "about": self.note,
             "abstentions": int(self.abstained.sum()),
             "certified": certified,
-            **known,
+            **vars(self),
         }
-        return written(
-            json.dumps(plain(found), indent=1, allow_nan=False), path
-        )
 
 
 def _chart(found):

@@ -1,21 +1,13 @@
-"""A report as text: at a terminal, and in Markdown."""
+"""The words and numbers of a report, as text."""
 
 import math
 
 import numpy as np
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from keras_wp.reports import brackets
-from keras_wp.reports.findings import gravest_first
 from keras_wp.reports.shard import told
 from keras_wp.reports.statistics import wilson
-from keras_wp.reports.verdict import headline, verdict
 from keras_wp.reports.wording import budget
-
-_STYLES = {"high": "bold red", "warning": "yellow", "info": "cyan"}
-_TONES = {**_STYLES, "good": "green", "none": ""}
 
 
 def rows(report):
@@ -63,6 +55,12 @@ def share(successes, count):
     return f"{100 * successes / count:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
+def difference(pair):
+    """A `Pair`'s difference in points, with its 95 % interval, as text."""
+    value, low, high = (100 * x for x in (pair.difference, *pair.interval))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
 def caption(report):
     """What was measured, in a line."""
     env = report.environment
@@ -74,133 +72,11 @@ def caption(report):
     )
 
 
-def made_with(name, environment):
-    """What a side of a comparison depends on, as an item of Markdown."""
-    told = ", ".join(
-        f"{key} {value}"
-        for key, value in environment.items()
-        if key != "command" and value is not None
-    )
-    command = environment.get("command")
-    return f"- {name}: {told}" + (f"; `{command}`" if command else "")
-
-
 def inside(report):
     """What was proved, taken for granted, and found inside the model: lines."""
-    told = {"assumed": "Taken for granted", "inside": "Inside the model"}
-    told = {told[key]: report.environment.get(key) for key in told}
+    told = {
+        "Taken for granted": report.environment.get("assumed"),
+        "Inside the model": report.environment.get("inside"),
+    }
     found = [f"{what}: {how}." for what, how in told.items() if how]
     return [*brackets.lines(report), *found]
-
-
-def plain(report):
-    """The report for any terminal or log."""
-    text = aligned(rows(report))
-    findings = findings_plain(report.findings)
-    told = ["", headline(report), *inside(report)]
-    return "\n".join([caption(report), "", *text, *told, *findings])
-
-
-def findings_plain(findings):
-    """Findings as lines to follow a table."""
-    lines = [f"  {f.severity}: {f.message}" for f in gravest_first(findings)]
-    return ["", "Findings:", *lines] if lines else []
-
-
-def aligned(table, rule_at_end=True):
-    """A table as lines of text.
-
-    Args:
-        table: Rows of cells; the first is the header.
-        rule_at_end: Whether a rule sets off the last row.
-    """
-    header, *body = table
-    widths = [
-        max(map(len, column)) for column in zip(header, *body, strict=True)
-    ]
-
-    def line(row):
-        first = row[0].ljust(widths[0])
-        rest = map(str.rjust, row[1:], widths[1:])
-        return "  ".join([first, *rest]).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [line(header), rule, *map(line, body)]
-    if rule_at_end:
-        lines.insert(-1, rule)
-    return lines
-
-
-def rich(report):
-    """The report as `rich` draws it, with colors."""
-    table = captioned(caption(report), rows(report), last="bold")
-    tone = _TONES[verdict(report)[0]]
-    first = Text(headline(report), style=tone)
-    told = [Text(line, style="dim") for line in inside(report)]
-    return Group(table, first, *told, *findings_rich(report.findings))
-
-
-def findings_rich(findings):
-    """Findings as `rich` draws them."""
-    return [
-        Text.assemble(
-            (f"{finding.severity}: ", _STYLES[finding.severity]),
-            finding.message,
-        )
-        for finding in gravest_first(findings)
-    ]
-
-
-def captioned(text, table, last=""):
-    """A table and its caption as `rich` draws them.
-
-    Args:
-        text: The caption.
-        table: Rows of cells; the first is the header.
-        last: The style of the last row; if there is one, a rule sets it off.
-    """
-    header, *body = table
-    drawn = Table(header_style="bold")
-    for i, title in enumerate(header):
-        drawn.add_column(
-            Text(title), justify="right" if i else "left", overflow="fold"
-        )
-    for i, row in enumerate(body, start=1):
-        drawn.add_row(
-            *map(Text, row),
-            style=last if i == len(body) else "",
-            end_section=bool(last) and i == len(body) - 1,
-        )
-    return Group(Text(text, style="dim"), drawn)
-
-
-def markdown(report):
-    """The report in Markdown."""
-    text = f"{caption(report)}\n\n{markdown_table(rows(report))}"
-    lines = [headline(report), *inside(report)]
-    text += "".join(f"\n{_inline(line)}\n" for line in lines)
-    return text + findings_markdown(report.findings)
-
-
-def findings_markdown(findings):
-    """Findings as a section to follow a table; nothing if there are none."""
-    lines = [
-        f"- **{f.severity}**: {_inline(f.message)}"
-        for f in gravest_first(findings)
-    ]
-    return "\n## Findings\n\n" + "\n".join(lines) + "\n" if lines else ""
-
-
-def markdown_table(table):
-    """A table of text in Markdown."""
-    header, *body = table
-    lines = [header, ["---"] * len(header), *body]
-    return "".join(
-        "| " + " | ".join(map(_inline, line)) + " |\n" for line in lines
-    )
-
-
-def _inline(text):
-    """Text that can neither end a cell nor a line, nor begin an HTML tag."""
-    text = " ".join(text.split())
-    return text.replace("|", "\\|").replace("<", "&lt;")

@@ -1,6 +1,7 @@
 """Numbers and names as people write them."""
 
 import math
+import string
 
 from keras_wp.reports.statistics import wilson
 
@@ -40,6 +41,12 @@ def namer(class_names):
     return name
 
 
+def letters(count):
+    """So many letters: A to Z, then AA, AB, ..."""
+    single = string.ascii_uppercase
+    return [*single, *(a + b for a in single for b in single)][:count]
+
+
 def within(norm, eps):
     """A norm and a budget in it."""
     if eps is None or math.isinf(eps):
@@ -47,10 +54,13 @@ def within(norm, eps):
     return f"{norm_text(norm)} ≤ {eps_text(eps)}"
 
 
-def interval(successes, count):
-    """A proportion's 95 % interval."""
-    low, high = wilson(successes, count)
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+def accuracy(right, count):
+    """So many images as a `share` of all, with its 95 % `interval`."""
+    low, high = wilson(right, count)
+    return {
+        "share": f"{100 * right / count:.1f} %",
+        "interval": f"{100 * low:.1f}–{100 * high:.1f} %",
+    }
 
 
 def survival(result):

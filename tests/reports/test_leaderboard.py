@@ -10,9 +10,9 @@ from made_reports import ENVIRONMENT, attack_result, identities
 from scipy import stats
 
 from keras_wp import Comparison, Report, compare
-from keras_wp.reports.comparison import letters
 from keras_wp.reports.findings import Finding
 from keras_wp.reports.statistics import holm
+from keras_wp.reports.wording import letters
 
 pytestmark = pytest.mark.once
 COUNT = 200
