@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
 import pathlib
 import sys
 
@@ -13,6 +12,7 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp import _startup
+from keras_wp.callbacks.backups import write_whole
 from keras_wp.cli import files
 from keras_wp.experiments import attacks, config, devices, heads, options
 from keras_wp.experiments.publish import record
@@ -160,14 +160,6 @@ def differences(earlier, settings):
         for name, value in settings.items()
         if (before := earlier.get(name)) != value
     )
-
-
-def write_whole(path, write):
-    """Write a file whole or not at all, whenever the process is killed."""
-    # The suffixes stay, because Keras tells formats by them.
-    partial = path.with_name(f"partial-{path.name}")
-    write(partial)
-    os.replace(partial, path)
 
 
 def write_json(path, value):
