@@ -15,12 +15,7 @@ from keras_wp.engine import problem
 from keras_wp.experiments.publish import record as recorded
 from keras_wp.experiments.publish import results
 from keras_wp.inspection import classifier
-from keras_wp.models.small_cnn import (
-    COLOR_DENSE,
-    COLOR_WIDTHS,
-    GREY_DENSE,
-    GREY_WIDTHS,
-)
+from keras_wp.models.small_cnn import sizes
 
 _BEGUN = time.perf_counter()
 
@@ -59,15 +54,10 @@ def network(data):
     if path.exists():
         return keras.saving.load_model(path)
     keras.utils.set_random_seed(FLAGS.seed)
-    if x.shape[-1] > 1:
-        widths, dense = COLOR_WIDTHS, COLOR_DENSE
-    else:
-        widths, dense = GREY_WIDTHS, GREY_DENSE
     model = kwp.models.small_cnn(
         x.shape[1:],
         int(y.max()) + 1,
-        widths=[width // FLAGS.narrow for width in widths],
-        dense=[width // FLAGS.narrow for width in dense],
+        **sizes(x.shape[-1], FLAGS.narrow),
     )
     model.compile(
         keras.optimizers.Adam(0.001),
@@ -180,10 +170,7 @@ def record(figures, show=True):
     this module was imported; figures may bring `data` of their own.
     """
     found = {
-        "command": recorded.command(),
-        "commit": recorded.commit(),
-        "versions": recorded.versions(),
-        "device": recorded.device(),
+        **recorded.process(),
         "data": figures.get("data")
         or recorded.data(FLAGS.dataset, FLAGS.data_dir),
         "seed": FLAGS.seed,

@@ -23,12 +23,7 @@ from absl import app, flags
 
 import keras_wp as kwp
 from benchmarks import common
-from keras_wp.models.small_cnn import (
-    COLOR_DENSE,
-    COLOR_WIDTHS,
-    GREY_DENSE,
-    GREY_WIDTHS,
-)
+from keras_wp.models.small_cnn import sizes
 
 FLAGS = flags.FLAGS
 KINDS = ("plain", "adversarial", *kwp.recipes.BUDGETS)
@@ -41,17 +36,12 @@ FLAGS.set_default("epochs", 20)
 
 
 def network(shape):
-    grey = shape[-1] == 1
-    widths, dense = (
-        (GREY_WIDTHS, GREY_DENSE) if grey else (COLOR_WIDTHS, COLOR_DENSE)
-    )
     return kwp.models.small_cnn(
         shape,
         10,
         head="plain",
         activation="relu",
-        widths=[width // FLAGS.narrow for width in widths],
-        dense=[width // FLAGS.narrow for width in dense],
+        **sizes(shape[-1], FLAGS.narrow),
     )
 
 

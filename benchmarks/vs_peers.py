@@ -25,7 +25,7 @@ import keras_wp as kwp
 from benchmarks.common import FLAGS, correct_images, load, network, record
 from benchmarks.peers import CW_SEARCHES, CW_STEPS, EPS, EPS_L2, PEERS, STEP
 from benchmarks.torch_twin import twin
-from keras_wp.experiments.publish.timings import peers_table
+from keras_wp.experiments.publish.benchmarks import peers_table
 
 flags.DEFINE_list(
     "work",

@@ -111,8 +111,7 @@ class CertifiedMargin(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if eps != 0:
-            _checks.check_positive(eps=eps)
+        _checks.check_not_negative(eps=eps)
         _checks.check_positive(temperature=temperature, distance=distance)
         self.eps = float(eps)
         self.temperature = float(temperature)
@@ -191,8 +190,7 @@ class HypersphereMargin(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if margin != 0:
-            _checks.check_positive(margin=margin)
+        _checks.check_not_negative(margin=margin)
         if margin >= 2:
             raise ValueError(
                 "Argument `margin` must be below 2, as two cosines differ by "

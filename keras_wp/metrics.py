@@ -36,8 +36,7 @@ class CertifiedAccuracy(keras.metrics.Mean):
 
     def __init__(self, eps, distance=1.0, name="margin_accuracy", dtype=None):
         super().__init__(name=name, dtype=dtype)
-        if eps != 0:
-            _checks.check_positive(eps=eps)
+        _checks.check_not_negative(eps=eps)
         _checks.check_positive(distance=distance)
         self.eps = float(eps)
         self.distance = float(distance)

@@ -252,7 +252,7 @@ def test_wrong_arguments_are_refused():
         "Received: margin=2.5"
     )
     assert message_of(HypersphereMargin, margin=-1) == (
-        "Argument `margin` must be a finite number greater than 0. Received: "
+        "Argument `margin` must be a finite number of at least 0. Received: "
         "margin=-1"
     )
 

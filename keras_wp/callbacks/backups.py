@@ -21,10 +21,16 @@ def save(folder, name, arrays, **numbers):
     """Save arrays and numbers, whole or not at all."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"partial-{name}"
     named = {f"array{i}": _known(array) for i, array in enumerate(arrays)}
-    np.savez(partial, **named, **numbers)
-    os.replace(partial, folder / name)
+    write_whole(folder / name, lambda to: np.savez(to, **named, **numbers))
+
+
+def write_whole(path, write):
+    """Write a file whole or not at all, whenever the process is killed."""
+    # The suffixes stay, because Keras and NumPy tell formats by them.
+    partial = path.with_name(f"partial-{path.name}")
+    write(partial)
+    os.replace(partial, path)
 
 
 def _known(array):

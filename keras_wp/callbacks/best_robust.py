@@ -1,7 +1,6 @@
 """The weights of the epoch with the best accuracy under attack."""
 
 import math
-import os
 import pathlib
 
 import keras
@@ -165,7 +164,10 @@ class BestRobust(keras.callbacks.Callback):
         self.best, self.best_epoch, self._clean = value, epoch, clean
         self._weights = [np.array(w) for w in model.get_weights()]
         if self._path is not None:
-            _write(model, self._path)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            alone = self._path.name.endswith(_SUFFIXES[1])
+            save = model.save_weights if alone else model.save
+            backups.write_whole(self._path, save)
         if self._folder is not None and epoch >= 0:
             backups.save(
                 self._folder,
@@ -204,14 +206,3 @@ class BestRobust(keras.callbacks.Callback):
         measure = self._measuring(attack, inputs)
         measure.set_model(model)
         return measure
-
-
-def _write(model, path):
-    """Write a model or its weights, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{path.name}")
-    if path.name.endswith(_SUFFIXES[1]):
-        model.save_weights(partial)
-    else:
-        model.save(partial)
-    os.replace(partial, path)

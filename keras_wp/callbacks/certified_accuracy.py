@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_wp._checks import check_at_least, check_positive
+from keras_wp._checks import check_at_least, check_not_negative
 from keras_wp.evaluation import certify
 from keras_wp.inspection.anatomy import undefended
 
@@ -43,8 +43,7 @@ class CertifiedAccuracy(keras.callbacks.Callback):
     ):
         super().__init__()
         check_at_least(1, every=every)
-        if eps != 0:
-            check_positive(eps=eps)
+        check_not_negative(eps=eps)
         self._data = {"certified_accuracy": data}
         if validation_data is not None:
             self._data["val_certified_accuracy"] = validation_data

@@ -54,35 +54,20 @@ def batches(
     ...     shuffle=False,  # They are, and Keras cannot.
     ... )
     """
-    size, pixels = prepared(x, batch_size, seed, augment, (part, parts))
-    from keras_wp._backend import pipeline
-
-    return pipeline.batches(
+    return fed(
         x,
         y,
-        size,
+        batch_size,
         seed=seed,
         first_epoch=first_epoch,
-        augment=pixels,
+        augment=augment,
         part=part,
         parts=parts,
     )
 
 
-def prepared(x, batch_size, seed, augment, parts):
-    """The batch size, and what augments images, for `_backend.pipeline`.
-
-    Args:
-        x: As for `batches`.
-        batch_size: Likewise.
-        seed: Likewise.
-        augment: Likewise.
-        parts: `part` and `parts`.
-
-    Raises:
-        ValueError: If they do not go together.
-    """
-    part, parts = parts
+def fed(x, y, batch_size, *, seed, augment, part, parts, **more):
+    """`batches` with more arguments, those of `_backend.pipeline`."""
     if not 1 <= batch_size <= len(x):
         raise ValueError(
             "`batch_size` must be from 1 to the number of images, "
@@ -96,13 +81,24 @@ def prepared(x, batch_size, seed, augment, parts):
         )
     if augment and seed is None:
         raise ValueError("`augment` needs a `seed`. Received: seed=None")
-    if not augment:
-        return int(batch_size), None
-    augmentation.check_shape(x.shape[1:], augmentation.PADDING)
+    shape, padding = x.shape[1:], augmentation.PADDING
+    if augment:
+        augmentation.check_shape(shape, padding)
 
     def pixels(images, draw):
         return augmentation.pixel_numbers(
-            images, draw, x.shape[1:], augmentation.PADDING, flip=True
+            images, draw, shape, padding, flip=True
         )
 
-    return int(batch_size), pixels
+    from keras_wp._backend import pipeline
+
+    return pipeline.batches(
+        x,
+        y,
+        int(batch_size),
+        seed=seed,
+        augment=pixels if augment else None,
+        part=part,
+        parts=parts,
+        **more,
+    )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_wp.datasets.batching import prepared
+from keras_wp.datasets.batching import fed
 from keras_wp.datasets.generated import read
 
 
@@ -80,21 +80,18 @@ def mix(
         )
     if seed is None:
         raise ValueError("`mix` needs a `seed`. Received: seed=None")
-    size, pixels = prepared(x, batch_size, seed, augment, (part, parts))
     images, labels = read(generated, x, y)
-    from keras_wp._backend import pipeline
-
-    return pipeline.batches(
+    return fed(
         x,
         y,
-        size,
+        batch_size,
         seed=seed,
         first_epoch=first_epoch,
-        augment=pixels,
+        augment=augment,
         part=part,
         parts=parts,
         # As people count: 0.29 of 100 are 29.
-        others=(images, labels, int(share * size + 1e-9)),
+        others=(images, labels, int(share * batch_size + 1e-9)),
     )
 
 

@@ -80,24 +80,6 @@ def _prepare(builder, name, data_dir, download):
         ) from error
 
 
-def examples(builder, split, image):
-    """The examples of a split as dictionaries, always in the same order.
-
-    Args:
-        builder: The builder.
-        split: The split.
-        image: The feature that is left as the bytes of an image's file.
-    """
-    import tensorflow_datasets as tfds
-
-    dataset = builder.as_dataset(
-        split=split,
-        shuffle_files=False,
-        decoders={image: tfds.decode.SkipDecoding()},
-    )
-    return tfds.as_numpy(dataset)
-
-
 def missing_package(name, package):
     """The error for a set whose package is not installed."""
     return ImportError(
@@ -182,7 +164,10 @@ def stream(
 
 
 class _Examples:
-    """The examples of a set at some places; images as the bytes of files."""
+    """The examples of a set at some places; images as the bytes of files.
+
+    Their order is always the same.
+    """
 
     def __init__(self, builder, split, places, image):
         self._builder, self._split = builder, split
@@ -192,9 +177,15 @@ class _Examples:
         return len(self._places)
 
     def __getitem__(self, part):
+        import tensorflow_datasets as tfds
+
         wanted = {*self._places[part]}
-        found = examples(self._builder, self._split, self._image)
-        for place, example in enumerate(found):
+        found = self._builder.as_dataset(
+            split=self._split,
+            shuffle_files=False,
+            decoders={self._image: tfds.decode.SkipDecoding()},
+        )
+        for place, example in enumerate(tfds.as_numpy(found)):
             if place in wanted:
                 yield example
 

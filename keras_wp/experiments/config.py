@@ -120,6 +120,7 @@ class Config:
         }
 
 
+_WIDE = {"network": "wide_resnet", "augment": True, "decay": 0.9}
 # The paper's four experiments. The scripts in `examples/` show every value.
 EXPERIMENTS = {
     "mnist_small_cnn": Config(
@@ -144,17 +145,13 @@ EXPERIMENTS = {
     ),
     "cifar10_wrn": Config(
         dataset="cifar10",
-        network="wide_resnet",
-        augment=True,
-        decay=0.9,
+        **_WIDE,
         attacks=("pgd20-paper", "pgd20-paper-margin", "deepfool50", "cw1000"),
         output_dir="runs/cifar10_wrn",
     ),
     "cifar100_wrn": Config(
         dataset="cifar100",
-        network="wide_resnet",
-        augment=True,
-        decay=0.9,
+        **_WIDE,
         attacks=(
             "pgd20-paper",
             "pgd20-paper-margin",

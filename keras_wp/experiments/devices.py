@@ -64,8 +64,7 @@ def set_up(config):
             "Attacks run in one process: leave out --robust_every. "
             f"Received: --num_processes={config.num_processes}"
         )
-    make = _tensorflow if backend == "tensorflow" else _jax
-    devices = make(config, config.num_logical_devices)
+    devices = (_tensorflow if backend == "tensorflow" else _jax)(config)
     if config.batch_size % devices.count:
         raise SystemExit(
             f"--batch_size must be divisible by the {devices.count} devices. "
@@ -74,11 +73,11 @@ def set_up(config):
     return devices
 
 
-def _tensorflow(config, split):
+def _tensorflow(config):
     import tensorflow as tf
 
     cpus = None
-    if split:
+    if split := config.num_logical_devices:
         (cpu, *_) = tf.config.list_physical_devices("CPU")
         parts = [tf.config.LogicalDeviceConfiguration()] * split
         tf.config.set_logical_device_configuration(cpu, parts)
@@ -89,11 +88,11 @@ def _tensorflow(config, split):
     return Devices(strategy.num_replicas_in_sync, strategy)
 
 
-def _jax(config, split):
-    if split:
+def _jax(config):
+    if config.num_logical_devices:
         import jax
 
-        jax.config.update("jax_num_cpu_devices", split)
+        jax.config.update("jax_num_cpu_devices", config.num_logical_devices)
     if config.distribute == "none":
         return Devices()
     if config.num_processes > 1:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
 import pathlib
 import sys
 
@@ -13,15 +12,11 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp import _startup
+from keras_wp.callbacks.backups import write_whole
 from keras_wp.cli import files
 from keras_wp.experiments import attacks, config, devices, heads, options
 from keras_wp.experiments.publish import record
-from keras_wp.models.small_cnn import (
-    COLOR_DENSE,
-    COLOR_WIDTHS,
-    GREY_DENSE,
-    GREY_WIDTHS,
-)
+from keras_wp.models.small_cnn import sizes
 
 # What a run leaves in its folder.
 _STATE = (
@@ -37,11 +32,6 @@ _STATE = (
     "report.md",  # the same, to paste
     "record.json",  # what the result depends on
 )
-# The small network's sizes, by whose budgets are used.
-_SIZES = {
-    "mnist": {"widths": GREY_WIDTHS, "dense": GREY_DENSE},
-    "cifar10": {"widths": COLOR_WIDTHS, "dense": COLOR_DENSE},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +81,12 @@ def start(experiment, given):
     folder = pathlib.Path(chosen.output_dir)
     run = Run(chosen, folder, shared, num_classes, changes)
     data = record.data(chosen.dataset, chosen.data_dir)
-    own = {"backend": backend, "data": data}
-    _prepare_folder(run, {**chosen.settings(), **own})
-    shared.wait()
-    train, test = (
-        first(chosen.train_images, train),
-        first(chosen.test_images, test),
+    _prepare_folder(
+        run, {**chosen.settings(), "backend": backend, "data": data}
     )
-    return run, train, test
+    shared.wait()
+    train = first(chosen.train_images, train)
+    return run, train, first(chosen.test_images, test)
 
 
 def first(count, data):
@@ -162,14 +150,6 @@ def differences(earlier, settings):
     )
 
 
-def write_whole(path, write):
-    """Write a file whole or not at all, whenever the process is killed."""
-    # The suffixes stay, because Keras tells formats by them.
-    partial = path.with_name(f"partial-{path.name}")
-    write(partial)
-    os.replace(partial, path)
-
-
 def write_json(path, value):
     """Write JSON, whole or not at all."""
     text = json.dumps(value, indent=1) + "\n"
@@ -195,10 +175,7 @@ def network(run, images):
     if config.network == "wide_resnet":
         make = functools.partial(make, config.depth, config.width)
     elif config.network == "small_cnn":
-        size = {
-            name: [width // config.narrow for width in widths]
-            for name, widths in _SIZES[attacks.budgets(images)].items()
-        }
+        size = sizes(images.shape[-1], config.narrow)
     return heads.build(make, **size, **network_arguments(run, images))
 
 
@@ -219,9 +196,11 @@ def evaluate(run, model, test):
         progress=sys.stdout.isatty(),
     )
     print(report)
-    told = f"{source}, test, {len(report)} images"
-    told = {"dataset": told, "command": record.command()}
-    told = {**report.environment, **told}
+    told = {
+        **report.environment,
+        "dataset": f"{source}, test, {len(report)} images",
+        "command": record.command(),
+    }
     report = dataclasses.replace(report, environment=told)
     for suffix in files.SUFFIXES:
         files.write(report, run.path(f"report{suffix}"))

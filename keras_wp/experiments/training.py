@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 import keras_wp as kwp
-from keras_wp.callbacks.backups import iterations
+from keras_wp.callbacks.backups import iterations, write_whole
 from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (
@@ -27,8 +27,8 @@ from keras_wp.experiments.run import (
     network,
     start,
     write_json,
-    write_whole,
 )
+from keras_wp.inspection.anatomy import undefended
 
 DECAY_EPOCHS = 60
 # By their names in `--defense`.
@@ -151,7 +151,7 @@ def _fit(run, model, train_data, test_data):
     sizes = range(largest, largest // 2, -devices.count)
     size = next((s for s in sizes if count % s == 0), largest)
     validation = kwp.datasets.batches(*test_data, size, seed=None, **part)
-    callbacks = heads.callbacks(_inner(model), config.epochs)
+    callbacks = heads.callbacks(undefended(model), config.epochs)
     if config.robust_every:  # Figure 4's curves: both sets under attack.
         count = config.eval_images or count
         curves = kwp.callbacks.RobustAccuracy(
@@ -173,7 +173,7 @@ def _fit(run, model, train_data, test_data):
         epochs=config.epochs,
         initial_epoch=first_epoch,
         validation_data=validation,
-        callbacks=[*callbacks, Epochs(run, history, steps)],
+        callbacks=[*callbacks, Epochs(run, history)],
         verbose=0,
     )
 
@@ -194,18 +194,16 @@ def _restore(run, model):
 class Epochs(keras.callbacks.Callback):
     """What happens after an epoch: report and checkpoint."""
 
-    def __init__(self, run, history, steps):
+    def __init__(self, run, history):
         super().__init__()
-        self._run = run
-        self._history = history
-        self._steps = steps
+        self._run, self._history = run, history
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         if sys.stdout.isatty():
-            print(f"\r  step {batch + 1}/{self._steps}", end="")
+            print(f"\r  step {batch + 1}/{self.params['steps']}", end="")
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self._started
@@ -229,7 +227,8 @@ class Epochs(keras.callbacks.Callback):
             write_json(self._run.path("history.json"), self._history)
         if epoch + 1 in map(int, self._run.config.snapshots):
             self._run.path("snapshots").mkdir(exist_ok=True)
-            _save(self._run, _snapshot(epoch + 1), _inner(self.model).save)
+            snapshot = undefended(self.model)
+            _save(self._run, _snapshot(epoch + 1), snapshot.save)
         # Last, and in one file: its step counter is the epoch to resume at.
         _save(self._run, "checkpoint.weights.h5", self.model.save_weights)
 
@@ -273,14 +272,9 @@ def _save(run, name, save):
         save(pathlib.Path(folder) / name)
 
 
-def _inner(model):
-    """The network itself, also where a defense is around it."""
-    return getattr(model, "model", model)
-
-
 def _class_weights(model):
     """Those of the head; None if there are none."""
-    return getattr(_inner(model).get_layer("head"), "kernel", None)
+    return getattr(undefended(model).get_layer("head"), "kernel", None)
 
 
 def main(experiment, argv=None):

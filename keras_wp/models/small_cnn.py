@@ -85,9 +85,9 @@ def small_cnn(
         input_shape, num_classes, SMALLEST_IMAGE
     )
     heads.check_hidden(hidden_activation)
-    grey = shape[-1] == 1
-    widths = widths or (GREY_WIDTHS if grey else COLOR_WIDTHS)
-    dense = dense or (GREY_DENSE if grey else COLOR_DENSE)
+    usual = sizes(shape[-1])
+    widths = widths or usual["widths"]
+    dense = dense or usual["dense"]
     _check_sizes("widths", widths, 4)
     _check_sizes("dense", dense, 2)
 
@@ -108,6 +108,17 @@ def small_cnn(
         x, num_classes, head, activation=activation, s=s, alpha=alpha
     )
     return keras.Model(images, logits, name=name)
+
+
+def sizes(channels, narrow=1):
+    """The paper's `widths` and `dense`, divided by a number."""
+    widths, dense = COLOR_WIDTHS, COLOR_DENSE
+    if channels == 1:
+        widths, dense = GREY_WIDTHS, GREY_DENSE
+    return {
+        "widths": [width // narrow for width in widths],
+        "dense": [width // narrow for width in dense],
+    }
 
 
 def _check_sizes(name, sizes, count):

@@ -55,7 +55,8 @@ def card(name):
 
     Returns:
         A dictionary: `data`, `recipe`, `command`, `versions`, `seed`, `date`,
-        and `robustness`, with accuracies from 0 to 1 and their 95 % intervals.
+        and so on; `clean`, `worst_case` and each of the `attacks` have the
+        `accuracy`, from 0 to 1, and its 95 % `interval`.
 
     Raises:
         ValueError: If there is no such network.

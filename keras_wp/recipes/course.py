@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import time
 
 import keras
 from rich import console
+
+from keras_wp.callbacks.backups import write_whole
 
 _SETTINGS, _HISTORY = "settings.json", "history.json"
 _BACKUP, _WEIGHTS = "backup", "robust.weights.h5"
@@ -84,9 +85,7 @@ class Course:
     def end(self, model):
         """Keep the weights of a model that has been trained."""
         if self.folder is not None:
-            partial = self._path(f"partial-{_WEIGHTS}")
-            model.save_weights(partial)
-            os.replace(partial, self._path(_WEIGHTS))
+            write_whole(self._path(_WEIGHTS), model.save_weights)
 
     def restore(self, model):
         """Give a model the weights that were kept."""
@@ -103,9 +102,8 @@ class Course:
         return json.loads(self._path(*names).read_text("utf-8"))
 
     def _write(self, name, values):
-        partial = self._path(f"partial-{name}")
-        partial.write_text(json.dumps(values, indent=1), "utf-8")
-        os.replace(partial, self._path(name))
+        text = json.dumps(values, indent=1)
+        write_whole(self._path(name), lambda to: to.write_text(text, "utf-8"))
 
 
 class Followed(keras.callbacks.Callback):

@@ -95,20 +95,14 @@ class Recipe:
             ball: `eps`, `norm` and `bounds` of the attack, as a dictionary.
             inputs: As in `keras_wp.defenses.Defense`.
         """
+        attack = attacks.PGD(steps=self.steps, **ball)
+        given = {"inputs": inputs}
         if self.defense == "fast":
-            found = defenses.FastAdversarialTraining(
-                model, **ball, inputs=inputs
-            )
+            found = defenses.FastAdversarialTraining(model, **ball, **given)
+        elif self.defense == "trades":
+            found = defenses.TRADES(model, attack, beta=self.beta, **given)
         else:
-            attack = attacks.PGD(steps=self.steps, **ball)
-            if self.defense == "trades":
-                found = defenses.TRADES(
-                    model, attack, beta=self.beta, inputs=inputs
-                )
-            else:
-                found = defenses.AdversarialTraining(
-                    model, attack, inputs=inputs
-                )
+            found = defenses.AdversarialTraining(model, attack, **given)
         if self.weight_perturbation:
             found = defenses.AWP(found, gamma=self.weight_perturbation)
         return found

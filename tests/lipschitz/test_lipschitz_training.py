@@ -170,12 +170,12 @@ def test_exported_model_computes_the_same(tmp_path):
         ),
         (
             lambda: CertifiedMargin(eps=-1),
-            "Argument `eps` must be a finite number greater than 0. Received: "
+            "Argument `eps` must be a finite number of at least 0. Received: "
             "eps=-1",
         ),
         (
             lambda: kwp.callbacks.CertifiedAccuracy((), eps="a"),
-            "Argument `eps` must be a finite number greater than 0. Received: "
+            "Argument `eps` must be a finite number of at least 0. Received: "
             "eps='a'",
         ),
     ],

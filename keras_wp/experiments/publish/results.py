@@ -16,20 +16,20 @@ import json
 import pathlib
 
 from keras_wp.experiments import options
-from keras_wp.experiments.publish import certified, markdown, timings
+from keras_wp.experiments.publish import benchmarks, markdown
 
 DATA, TABLE = "data.json", "table.md"
 _TABLES = {
     "table": markdown.paper_table,
     "growing-epochs": markdown.growing_epochs,
     "compare-heads": markdown.compare_heads,
-    "certified": certified.table_of,
-    "agreement": timings.peers,
-    "peers": timings.peers,
-    "floor": timings.floor,
-    "gradients": timings.gradients,
-    "devices": timings.devices,
-    "memory": timings.memory,
+    "certified": benchmarks.certified,
+    "agreement": benchmarks.peers,
+    "peers": benchmarks.peers,
+    "floor": benchmarks.floor,
+    "gradients": benchmarks.gradients,
+    "devices": benchmarks.devices,
+    "memory": benchmarks.memory,
 }
 # Functions of `drawing`, which takes its time to import.
 _FIGURES = {

@@ -117,15 +117,15 @@ class GrowingEpochs(Repeated):
                 row = {"method": method, "epochs": epochs, "mean": mean(runs)}
                 rows.append({**row, "runs": runs})
         run = rows[0]["runs"][0]
-        told = ("as_run", "norm", "eps")
+        attacks = {
+            heading: {key: attack[key] for key in ("as_run", "norm", "eps")}
+            for heading, attack in run["attacks"].items()
+        }
         return {
             "title": "Accuracy under attacks, and saturation, by epochs",
-            "attacks": {
-                heading: {key: attack[key] for key in told}
-                for heading, attack in run["attacks"].items()
-            },
-            "norm": run["attacks"]["PGD"]["norm"],
-            "eps": run["attacks"]["PGD"]["eps"],
+            "attacks": attacks,
+            "norm": attacks["PGD"]["norm"],
+            "eps": attacks["PGD"]["eps"],
             "images": run["images"],
             "rows": rows,
         }
@@ -152,16 +152,14 @@ class GrowingEpochs(Repeated):
 
 def mean(runs):
     """The means of what the runs show, by name; None where they have none."""
-    accuracies = [
-        {k: attack["accuracy"] for k, attack in run["attacks"].items()}
+    other = ("seed", "command", "images", "attacks")
+    shown = [
+        {name: attack["accuracy"] for name, attack in run["attacks"].items()}
+        | {name: value for name, value in run.items() if name not in other}
         for run in runs
     ]
-    other = ("seed", "command", "images", "attacks")
-    found = {}
-    for key in [*accuracies[0], *(k for k in runs[0] if k not in other)]:
-        values = [
-            (run | a)[key] for run, a in zip(runs, accuracies, strict=True)
-        ]
-        known = None not in values
-        found[key] = sum(values) / len(values) if known else None
-    return found
+    by_name = {name: [one[name] for one in shown] for name in shown[0]}
+    return {
+        name: None if None in values else sum(values) / len(values)
+        for name, values in by_name.items()
+    }

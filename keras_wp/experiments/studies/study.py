@@ -22,6 +22,7 @@ import keras_wp as kwp
 from keras_wp.experiments import config, options
 from keras_wp.experiments.options import option, place
 from keras_wp.experiments.publish import record, results
+from keras_wp.experiments.run import differences
 
 PRESETS = tuple(config.PRESETS)
 
@@ -107,8 +108,7 @@ class Experiment:
             known = config.EXPERIMENTS[self.script]
             words = options.parse(known, command)
             wanted = config.resolve(known, **words).settings()
-            earlier = {**known.settings(), **self.read("settings.json")}
-            if all(earlier[name] == wanted[name] for name in wanted):
+            if not differences(self.read("settings.json"), wanted):
                 print("Finished before.")
                 return
         sys.stdout.flush()

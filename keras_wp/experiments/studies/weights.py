@@ -33,7 +33,6 @@ class Trained:
     eps: float
     recipe: kwp.recipes.Recipe
     augment: bool = False
-    norm: str = "linf"
 
 
 NETWORKS = {
@@ -115,12 +114,12 @@ class Weights:
 def _main(asked, given, more):
     options.no_more(more)
     asked = dataclasses.replace(asked, **given)
-    chosen = NETWORKS[asked.name]
+    chosen, recipe = NETWORKS[asked.name], NETWORKS[asked.name].recipe
+    if asked.epochs:
+        recipe = dataclasses.replace(recipe, epochs=asked.epochs)
     train, test = kwp.datasets.load(chosen.dataset, asked.data_dir)
-    train, test = (
-        first(asked.train_images, train),
-        first(asked.eval_images, test),
-    )
+    train = first(asked.train_images, train)
+    test = first(asked.eval_images, test)
     keras.utils.set_random_seed(asked.seed)
     model = chosen.network(train[0].shape[1:], int(train[1].max()) + 1)
     folder = pathlib.Path(asked.output_dir)
@@ -131,18 +130,16 @@ def _main(asked, given, more):
         model,
         train,
         chosen.eps,
-        chosen.norm,
-        budget=chosen.recipe,
+        budget=recipe,
         test_data=test,
-        epochs=asked.epochs,
         **more,
         directory=folder / asked.name,
         seed=asked.seed,
     )
     print(report)
     model.save(folder / f"{asked.name}.keras")
-    path = folder / f"{asked.name}.json"
-    path.write_text(json.dumps(_card(asked, report, history), indent=1) + "\n")
+    card = json.dumps(_card(asked, recipe, report, history), indent=1)
+    (folder / f"{asked.name}.json").write_text(card + "\n")
     report.to_html(folder / f"{asked.name}.html")
     print(f"Written to {folder}: {asked.name}.keras, .json and .html")
 
@@ -163,11 +160,8 @@ def _mixed(asked, chosen, train):
     return data, {**more, "steps_per_epoch": count // _BATCH}
 
 
-def _card(asked, report, history):
+def _card(asked, recipe, report, history):
     chosen = NETWORKS[asked.name]
-    recipe = chosen.recipe
-    if asked.epochs:
-        recipe = dataclasses.replace(recipe, epochs=asked.epochs)
 
     def share(correct):
         count, right = len(correct), int(correct.sum())
@@ -181,16 +175,12 @@ def _card(asked, report, history):
         "generated": asked.generated and pathlib.Path(asked.generated).name,
         "seed": asked.seed,
         **record.process(),
-        "norm": chosen.norm,
+        "norm": "linf",
         "eps": chosen.eps,
         "test_images": len(report),
         "clean": share(report.clean_correct),
         "attacks": {
-            result.name: {
-                "accuracy": result.robust_accuracy,
-                "interval": [*result.confidence_interval],
-            }
-            for result in report.results
+            result.name: share(result.robust) for result in report.results
         },
         "worst_case": share(report.robust()),
         "findings": [dataclasses.asdict(found) for found in report.findings],

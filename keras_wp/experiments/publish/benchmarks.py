@@ -1,5 +1,7 @@
 """The tables of recorded benchmarks, from their JSON alone."""
 
+import statistics
+
 from keras_wp.experiments.publish.markdown import table
 
 
@@ -122,6 +124,49 @@ def memory(result):
     )
 
 
+def certified(result):
+    """Heads and encoders by one recipe, a row for each."""
+    rows = {}
+    for row in result["figures"]:
+        rows.setdefault(row["kind"], []).append(row)
+    first = result["figures"][0]
+    radii = [*first["certified"]]
+    header = ["network", "seeds", "weights", "least angle"]
+    header += ["clean", *(f"proved at {eps}" for eps in radii)]
+    header += ["subtracted for float32", "seconds of training"]
+    lines = []
+    for kind, mine in rows.items():
+        shares = [[row["clean"] for row in mine]]
+        shares += [[row["certified"][eps] for row in mine] for eps in radii]
+        rounding = statistics.mean(row["rounding"] for row in mine)
+        seconds = statistics.mean(row["train_seconds"] for row in mine)
+        lines.append(
+            [
+                *(kind, str(len(mine)), f"{mine[0]['weights']:,}"),
+                _mean([row["min_angle"] for row in mine], "°"),
+                *(_mean([100 * s for s in some], " %", 2) for some in shares),
+                *(f"{rounding:.2g}", f"{seconds:.0f}"),
+            ]
+        )
+    recipe = {
+        name: " ".join(value) if isinstance(value, list) else value
+        for name, value in result["recipe"].items()
+    }
+    return (
+        f"# Certified accuracy in l2\n\n{table(header, lines)}\n\n"
+        "Means over seeds, and from the lowest to the highest. All test "
+        f"images; trained on {first['train_images']:,}. "
+        f"Recipe: {_listed(recipe)}.{_made(result, timed=False)}"
+    )
+
+
+def _mean(values, unit, places=1):
+    mean = f"{statistics.mean(values):.{places}f}{unit}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{places}f} to {max(values):.{places}f})"
+
+
 def _figures(result, columns):
     """A row for each figure; columns are formats of cells."""
     return table([*columns], [_cells(columns, f) for f in result["figures"]])
@@ -137,10 +182,14 @@ def _cells(columns, values):
     return [*map(cell, columns.values())]
 
 
-def _made(result):
-    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+def _made(result, timed=True):
+    seconds = f"{result['seconds']:.0f} s in all. " if timed else ""
     return (
-        f"\n\nData: {result['data']}. Device: {result['device']}; "
-        f"{result['seconds']:.0f} s in all. {versions}; commit "
-        f"{result['commit']}.\n\n    {result['command']}\n"
+        f"\n\nData: {result['data']}. Device: {result['device']}; {seconds}"
+        f"{_listed(result['versions'])}; commit {result['commit']}."
+        f"\n\n    {result['command']}\n"
     )
+
+
+def _listed(values):
+    return ", ".join(f"{name} {value}" for name, value in values.items())
