@@ -11,9 +11,6 @@ from keras_wp.reports.findings import Finding, severity_of
 # At half the range of the pixels one grey image is within reach of all, and
 # at the whole range any image is within reach of any other.
 HALF, WHOLE = 0.5, 1.0
-# So many images of a sample, and a tenth of it, may lie next to a boundary
-# without its meaning anything.
-_NEAR_BY_CHANCE = 2
 
 
 def noise(subject):
@@ -31,8 +28,7 @@ def noise(subject):
         if severity_of(subject.share_of_sample(int(changed.sum()))) is None:
             return
         severity = "warning"
-        few = min(_NEAR_BY_CHANCE, len(sample) // 10)
-        if not among_left and changed.sum() <= few:
+        if not among_left and subject.by_chance(changed.sum()):
             severity, meaning = "info", "so close is the boundary to a few"
     yield Finding(
         severity,

@@ -106,12 +106,16 @@ def unexplained_gain(subject):
     severity = severity_of(share)
     if severity is None:
         return
+    meaning = "something loses gradients unseen, and attacks that know it may "
+    meaning += "fool more"
+    if subject.by_chance(missed):
+        severity, meaning = "info", "so few may be chance"
     yield Finding(
         severity,
         f"{missed} of {len(gained)} images that the adaptive attacks fooled at "
         f"{subject.budget} resist every attack along the model's own gradient "
-        "and along those of surrogates for what was found inside: something "
-        "loses gradients unseen, and attacks that know it may fool more.",
+        "and along those of surrogates for what was found inside: "
+        f"{meaning}.",
         subject.evidence(images=len(gained), missed=missed, points=100 * share),
         "unexplained_gain",
     )

@@ -22,6 +22,9 @@ IMAGES = 50
 SMALL, DRAWS = 0.05, 4
 # For evaluations without an attack that follows a loss.
 _STEPS = 40
+# So many images of a sample, and a tenth of it, may lie next to a boundary
+# without its meaning anything.
+_BY_CHANCE = 2
 
 
 @dataclasses.dataclass
@@ -89,6 +92,10 @@ class Subject:
     def sample(self):
         """Some of the images that are classified correctly: indices."""
         return _spread(self.clean.correct)
+
+    def by_chance(self, count):
+        """Whether so few of `sample` may be chance."""
+        return count <= min(_BY_CHANCE, len(self.sample) // 10)
 
     def share_of_survivors(self, count):
         """The share of all images that so many of `survivors` stand for."""

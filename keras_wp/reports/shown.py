@@ -57,7 +57,7 @@ class Shown:
         )
 
     def _markdown(self):
-        found = f"{self._caption()}\n\n{_markdown_table(self._rows())}"
+        found = f"{self._caption()}\n\n{markdown_table(self._rows())}"
         for sentence in self._sentences():
             found += f"\n{_inline(sentence)}\n"
         if self.findings:
@@ -137,7 +137,7 @@ def _drawn(table, last):
     return drawn
 
 
-def _markdown_table(table):
+def markdown_table(table):
     """A table of text in Markdown."""
     header, *body = table
     lines = [header, ["---"] * len(header), *body]

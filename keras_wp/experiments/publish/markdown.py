@@ -1,6 +1,6 @@
 """The tables of studies in `results/`, from their JSON alone."""
 
-from keras_wp.reports.text import markdown_table
+from keras_wp.reports.shown import markdown_table
 
 _OTHER_SETTINGS = (
     " By its code, its MTA moved features away from the class aimed at, from a "
