@@ -8,16 +8,13 @@ Layer", section 4 and Table 1.
 
 import dataclasses
 
+from keras_wp import attacks
 from keras_wp._checks import check_at_least, check_one_of, check_positive
 from keras_wp._kinds import BUDGETS, KINDS, STANDARD_TARGETS
 from keras_wp._names import read
 from keras_wp.attacks.apgd import APGD
-from keras_wp.attacks.carlini_wagner import CarliniWagner
-from keras_wp.attacks.deepfool import DeepFool
 from keras_wp.attacks.fab import FAB
 from keras_wp.attacks.in_turn import Suite
-from keras_wp.attacks.multi_target import MultiTarget
-from keras_wp.attacks.pgd import FGSM, PGD
 from keras_wp.attacks.square import Square
 from keras_wp.attacks.surrogate import drawn
 
@@ -116,15 +113,6 @@ class AutoAttack(Suite):
         return self._called("AutoAttack", version=version)
 
 
-_CLASSES = {
-    kind.__name__: kind
-    for kind in (
-        *(FGSM, PGD, APGD, MultiTarget, Square),
-        *(FAB, DeepFool, CarliniWagner, AutoAttack),
-    )
-}
-
-
 def get(name, dataset="cifar10"):
     """An attack by its name.
 
@@ -165,6 +153,6 @@ def get(name, dataset="cifar10"):
     """
     check_one_of(BUDGETS, dataset=dataset)
     kind, fields = read(name)
-    made_by = _CLASSES[KINDS[kind].made_by]
+    made_by = getattr(attacks, KINDS[kind].made_by)
     norm = fields.get("norm", made_by.norm)
     return made_by(**{"eps": BUDGETS[dataset][norm], **fields})

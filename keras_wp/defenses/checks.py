@@ -50,7 +50,7 @@ def check_attack(attack):
             "A defense needs an attack of one part with a budget of its own, "
             f"such as PGD. Received: {attack.label}"
         )
-    if getattr(attack, "targeted", False):
+    if attack.targeted:
         raise ValueError(
             "A defense needs an untargeted attack. Received: "
             f"{attack.label} with targeted=True"
