@@ -28,7 +28,7 @@ WING = {
 # A part may import those of the floors below, and of its own.
 FLOORS = (
     {"_version", "_startup", "_backend", "_checks", "_noise", "inputs"}
-    | {"_compiled", "_calls"},
+    | {"_compiled", "_calls", "_files"},
     {"_units", "_first_batch"},
     {"_kinds"},
     {"_names"},

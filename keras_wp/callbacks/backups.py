@@ -3,11 +3,12 @@
 Its folder goes when the training has ended, and their files with it.
 """
 
-import os
 import pathlib
 
 import numpy as np
 from keras import ops
+
+from keras_wp._files import write_whole
 
 
 def iterations(model):
@@ -23,14 +24,6 @@ def save(folder, name, arrays, **numbers):
     folder.mkdir(parents=True, exist_ok=True)
     named = {f"array{i}": _known(array) for i, array in enumerate(arrays)}
     write_whole(folder / name, lambda to: np.savez(to, **named, **numbers))
-
-
-def write_whole(path, write):
-    """Write a file whole or not at all, whenever the process is killed."""
-    # The suffixes stay, because Keras and NumPy tell formats by them.
-    partial = path.with_name(f"partial-{path.name}")
-    write(partial)
-    os.replace(partial, path)
 
 
 def _known(array):

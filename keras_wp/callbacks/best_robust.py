@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_wp._checks import check_at_least
+from keras_wp._files import write_whole
 from keras_wp.attacks import PGD
 from keras_wp.callbacks import backups
 from keras_wp.callbacks.robust_accuracy import RobustAccuracy
@@ -167,7 +168,7 @@ class BestRobust(keras.callbacks.Callback):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             alone = self._path.name.endswith(_SUFFIXES[1])
             save = model.save_weights if alone else model.save
-            backups.write_whole(self._path, save)
+            write_whole(self._path, save)
         if self._folder is not None and epoch >= 0:
             backups.save(
                 self._folder,

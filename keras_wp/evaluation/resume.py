@@ -8,16 +8,16 @@ and data they are, and has the model's logits of the clean images.
 
 import hashlib
 import json
-import os
 import pathlib
 import re
 import zipfile
 
 import numpy as np
 
+from keras_wp._files import write_whole
+
 _FORMAT = 3
 _MANIFEST = "clean.npz"
-
 
 # Logits of one model may differ so much, relative to the largest of them,
 # from one process or device to another; gradients, which jump where a unit
@@ -59,16 +59,13 @@ def claim(directory, header, identities, logits):
         if images <= known:
             return
     directory.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{path.name}")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            header=json.dumps(header),
-            images=np.asarray(sorted(images), "S"),
-            names=np.asarray([*logits], "S"),
-            logits=np.asarray([*logits.values()], np.float32),
-        )
-    os.replace(partial, path)
+    arrays = {
+        "header": json.dumps(header),
+        "images": np.asarray(sorted(images), "S"),
+        "names": np.asarray([*logits], "S"),
+        "logits": np.asarray([*logits.values()], np.float32),
+    }
+    write_whole(path, lambda to: np.savez_compressed(to, **arrays))
 
 
 def _read_manifest(path, outcomes):

@@ -1,10 +1,11 @@
 """All adversarial images in one file, for anybody to check."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
+
+from keras_wp._files import write_whole
 
 
 def check_path(path):
@@ -36,7 +37,6 @@ def save(path, keeper, kept, units):
             in those of the data, as the model takes them.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f"partial-{path.name}")
     index = [
         {
             "name": result.name,
@@ -69,5 +69,4 @@ def save(path, keeper, kept, units):
         )
         arrays[f"attacked_{place}"] = result.attacked
         arrays[f"x_adv_{place}"] = keeper.on_disk(f"x_adv_{place}", images)
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, path)
+    write_whole(path, lambda to: np.savez_compressed(to, **arrays))

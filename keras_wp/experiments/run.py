@@ -12,7 +12,7 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp import _startup
-from keras_wp.callbacks.backups import write_whole
+from keras_wp._files import write_whole
 from keras_wp.cli import files
 from keras_wp.experiments import attacks, config, devices, heads, options
 from keras_wp.experiments.publish import record

@@ -8,7 +8,7 @@ import time
 import keras
 from rich import console
 
-from keras_wp.callbacks.backups import write_whole
+from keras_wp._files import write_whole
 
 _SETTINGS, _HISTORY = "settings.json", "history.json"
 _BACKUP, _WEIGHTS = "backup", "robust.weights.h5"

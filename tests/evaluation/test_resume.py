@@ -337,7 +337,7 @@ def test_what_is_known_of_the_model_is_never_half_written(
     before = contents(tmp_path)
 
     def killed(*args, **arrays):
-        args[0].write(b"half")
+        args[0].write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(resume.np, "savez_compressed", killed)
