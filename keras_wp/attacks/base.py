@@ -258,7 +258,9 @@ class Attack(abc.ABC):
         Raises:
             ValueError: If an argument is not as described.
         """
-        return arrays.attack_images(self, model, x, y, inputs, output)
+        return arrays.attack_images(
+            self, model, x, y, inputs=inputs, output=output
+        )
 
     def perturb(self, problem):
         """All updates of one run, inside a training step's graph.

@@ -125,5 +125,11 @@ def _mapped(path, member):
         shape, by_columns, dtype = header(file)
         if dtype.hasobject:
             return None
-        order = "F" if by_columns else "C"
-        return np.memmap(path, dtype, "r", file.tell(), shape, order)
+        return np.memmap(
+            path,
+            dtype,
+            "r",
+            offset=file.tell(),
+            shape=shape,
+            order="F" if by_columns else "C",
+        )
