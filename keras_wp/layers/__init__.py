@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_wp import _compiled, simplex
-from keras_wp.layers.hypersphere import HypersphereHead, known_features
+from keras_wp.layers.hypersphere import HypersphereHead
 from keras_wp.regularizers import SimplexRegularizer
 
 __all__ = ["HypersphereHead", "MaxMahalanobisHead", "RobustHead"]
@@ -110,7 +110,7 @@ class RobustHead(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates the kernel for inputs of a known last axis."""
-        features = known_features(self, input_shape)
+        features = _known_features(self, input_shape)
         simplex.validate_dimensions(self.units, features)
         activation = self.activation
         if isinstance(activation, keras.layers.Layer) and not activation.built:
@@ -208,7 +208,7 @@ class MaxMahalanobisHead(keras.layers.Layer):
 
     def build(self, input_shape):
         """Places the centers among inputs of a known last axis."""
-        features = known_features(self, input_shape)
+        features = _known_features(self, input_shape)
         centers = simplex.vertices(self.units, features, self.scale)
         self.centers = centers.astype("float32")
 
@@ -231,3 +231,15 @@ class MaxMahalanobisHead(keras.layers.Layer):
             "units": self.units,
             "scale": self.scale,
         }
+
+
+def _known_features(layer, input_shape):
+    """The last axis of the input shape, if it is known."""
+    features = input_shape[-1]
+    if features is None:
+        raise ValueError(
+            f"`{type(layer).__name__}` must know the number of features, the "
+            "last axis of its input. Received: "
+            f"input_shape={tuple(input_shape)}"
+        )
+    return features

@@ -23,18 +23,6 @@ def unit(vectors, axis, shortest=SHORTEST):
     return ops.cast(exact / length, vectors.dtype)
 
 
-def known_features(layer, input_shape):
-    """The last axis of the input shape, if it is known."""
-    features = input_shape[-1]
-    if features is None:
-        raise ValueError(
-            f"`{type(layer).__name__}` must know the number of features, the "
-            "last axis of its input. Received: "
-            f"input_shape={tuple(input_shape)}"
-        )
-    return features
-
-
 class _UnitDense(keras.layers.Dense):
     """A dense layer without bias, the columns of whose kernel have length 1."""
 
@@ -130,7 +118,12 @@ class HypersphereHead(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates the class weights for inputs of a known last axis."""
-        known_features(self, input_shape)
+        if input_shape[-1] is None:
+            raise ValueError(
+                "`HypersphereHead` must know the number of features, the last "
+                "axis of its input. Received: "
+                f"input_shape={tuple(input_shape)}"
+            )
         self.dense.build(input_shape)
 
     @_compiled.with_logits
