@@ -78,10 +78,11 @@ class Attack(abc.ABC):
     wants_start: ClassVar[bool] = False
     # Whether the attack follows the model's features.
     reads_features: ClassVar[bool] = False
-    # Runs (for each target) of an image that resists.
-    restarts: ClassVar[int] = 1
-    # Whether labels are the classes to aim at.
-    targeted: ClassVar[bool] = False
+    # Runs (for each target) of an image that resists, and whether labels are
+    # the classes to aim at. Without annotations, or a field of this name would
+    # stand before all others.
+    restarts = 1
+    targeted = False
 
     norm: str = "linf"
     bounds: tuple[float, float] = (0.0, 1.0)

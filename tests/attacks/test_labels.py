@@ -100,6 +100,13 @@ def test_labels_are_short(attack, label):
     assert attack.label == label
 
 
+def test_a_call_begins_with_the_budget():
+    attack = PGD(eps=0.1, steps=5, restarts=2, targeted=True)
+    assert repr(attack) == (
+        "keras_wp.attacks.PGD(eps=0.1, targeted=True, steps=5, restarts=2)"
+    )
+
+
 def test_two_step_sizes_are_told_apart_in_reports():
     x, model = random_images(4), tiny_cnn()
     y = predictions(model, x)
