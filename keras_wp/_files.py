@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import json
 import os
 
 
@@ -14,3 +15,9 @@ def write_whole(path, write):
     partial = path.with_name(f"partial-{path.name}")
     write(partial)
     os.replace(partial, path)
+
+
+def write_json(path, value):
+    """Write JSON, whole or not at all."""
+    text = json.dumps(value, indent=1) + "\n"
+    write_whole(path, lambda to: to.write_text(text, "utf-8"))

@@ -12,7 +12,7 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp import _startup
-from keras_wp._files import write_whole
+from keras_wp._files import write_json
 from keras_wp.cli import files
 from keras_wp.experiments import attacks, config, devices, heads, options
 from keras_wp.experiments.publish import record
@@ -148,12 +148,6 @@ def differences(earlier, settings):
         for name, value in settings.items()
         if (before := earlier.get(name)) != value
     )
-
-
-def write_json(path, value):
-    """Write JSON, whole or not at all."""
-    text = json.dumps(value, indent=1) + "\n"
-    write_whole(path, lambda to: to.write_text(text, encoding="utf-8"))
 
 
 def network_arguments(run, images):

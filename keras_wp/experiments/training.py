@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 import keras_wp as kwp
-from keras_wp._files import write_whole
+from keras_wp._files import write_json, write_whole
 from keras_wp.callbacks.backups import iterations
 from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
@@ -27,7 +27,6 @@ from keras_wp.experiments.run import (
     first,
     network,
     start,
-    write_json,
 )
 from keras_wp.inspection.anatomy import undefended
 

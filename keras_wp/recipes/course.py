@@ -8,7 +8,7 @@ import time
 import keras
 from rich import console
 
-from keras_wp._files import write_whole
+from keras_wp._files import write_json, write_whole
 
 _SETTINGS, _HISTORY = "settings.json", "history.json"
 _BACKUP, _WEIGHTS = "backup", "robust.weights.h5"
@@ -72,7 +72,7 @@ class Course:
         if self.folder is None:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(_SETTINGS, self._settings)
+        write_json(self._path(_SETTINGS), self._settings)
         return str(self._path(_BACKUP))
 
     def add(self, logs):
@@ -80,7 +80,7 @@ class Course:
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         if self.folder is not None:
-            self._write(_HISTORY, self.history)
+            write_json(self._path(_HISTORY), self.history)
 
     def end(self, model):
         """Keep the weights of a model that has been trained."""
@@ -100,10 +100,6 @@ class Course:
 
     def _read(self, *names):
         return json.loads(self._path(*names).read_text("utf-8"))
-
-    def _write(self, name, values):
-        text = json.dumps(values, indent=1)
-        write_whole(self._path(name), lambda to: to.write_text(text, "utf-8"))
 
 
 class Followed(keras.callbacks.Callback):
