@@ -82,7 +82,7 @@ def test_keys_tell_what_is_known_at_every_eps(report):
         if attributes["class"].startswith("key")
     ]
     assert keys == [
-        *["key c0 dots", "key worst"],  # l2: CW.
+        *["key c0 dots", "key worst dots"],  # l2: CW.
         *["key c0 dots", "key c1", "key worst"],  # linf: PGD20, DeepFool50.
     ]
 
