@@ -29,13 +29,14 @@ def tolerance(eps, bounds):
     return TOLERANCE * max(*(abs(bound) for bound in span(bounds)), eps)
 
 
-def images(x, bounds, slack=TOLERANCE, hint=None):
+def images(x, bounds=None, slack=TOLERANCE, hint=None):
     """Images as float32 within the bounds.
 
     Args:
         x: The images, `(N, ...)`.
         bounds: Lowest and highest value of a pixel: numbers, or arrays that
-            broadcast against an image.
+            broadcast against an image. None for what a model takes, if there
+            is nothing that tells.
         slack: By how much they may be outside, from rounding.
         hint: Says what images outside may be.
 
@@ -52,10 +53,12 @@ def images(x, bounds, slack=TOLERANCE, hint=None):
     # NumPy does not count bfloat16 among its floating types.
     floating = np.issubdtype(x.dtype, np.floating)
     if not floating and x.dtype.name != "bfloat16":
+        which = f" within the bounds {bounds}"
+        if bounds is None:
+            which = ", in the range that the model takes (as x / 255)"
         raise ValueError(
-            "Images must be floating-point numbers within the bounds "
-            f"{bounds}. Received: dtype {x.dtype} with values from "
-            f"{x.min()} to {x.max()}"
+            f"Images must be floating-point numbers{which}. Received: dtype "
+            f"{x.dtype} with values from {x.min()} to {x.max()}"
         )
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
@@ -64,6 +67,8 @@ def images(x, bounds, slack=TOLERANCE, hint=None):
             "Images must be finite. Received: NaN or infinity in "
             f"{bad} of {len(x)} images"
         )
+    if bounds is None:
+        return x
     low, high = bounds
     if (x < low - slack).any() or (x > high + slack).any():
         told = bounds if not np.ndim(low) and not np.ndim(high) else "given"

@@ -15,8 +15,6 @@ from keras_wp.inspection.classifier import Classifier
 from keras_wp.objectives import predicted
 from keras_wp.reports.smoothed import ABSTAINED, SmoothedCertificate
 
-_ANY = (-np.inf, np.inf)
-
 
 def certify(
     model,
@@ -85,7 +83,7 @@ def certify(
     with Progress(progress) as bars, bars.task("smoothing", None) as report:
         try:
             for raw, y in data:
-                x = _checks.images(raw, _ANY)
+                x = _checks.images(raw)
                 sample = _Sampler(classifier, x, sigma, batch_size)
                 y = _checks.labels(y, len(x), sample.classes)
                 digests = _noise.image_digests(x)

@@ -13,7 +13,6 @@ from keras_wp.inspection.classifier import Classifier
 from keras_wp.objectives import predicted
 from keras_wp.reports.certificate import Certificate
 
-_ANY = (-np.inf, np.inf)
 _LOOKED_AT = 8
 
 
@@ -74,7 +73,7 @@ def certify(model, data, batch_size=128):
     data, classifier = Data(data), Classifier(model)
     parts, graph, pixels = [], None, 0
     for raw, y in data:
-        x = _checks.images(raw, _ANY)
+        x = _checks.images(raw)
         first = graph is None
         if first:
             graph, pixels = opened(classifier, x), x[0].size

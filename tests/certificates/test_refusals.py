@@ -1,5 +1,8 @@
 """Each refusal is a sentence that names the first offending layer."""
 
+import functools
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -253,6 +256,20 @@ def test_a_single_logit_is_refused():
     assert message_of(kwp.certify, model, (x, np.zeros(2, int))) == (
         "A certificate needs a model that returns logits (N, K), of two "
         "classes at least. Received: outputs of shape (N, 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    "certify",
+    [kwp.certify, functools.partial(kwp.smoothing.certify, sigma=0.25)],
+    ids=["certify", "smoothing"],
+)
+def test_bytes_are_told_how_to_be_given(certify):
+    x = np.array([0, 255] * 2 * math.prod(SHAPE), "uint8")
+    data = x.reshape(4, *SHAPE), np.zeros(4, int)
+    assert message_of(certify, small_network(), data) == (
+        "Images must be floating-point numbers, in the range that the model "
+        "takes (as x / 255). Received: dtype uint8 with values from 0 to 255"
     )
 
 
