@@ -10,6 +10,7 @@ a model after `import keras_wp` counts on it.
 
 import contextlib
 import importlib
+import importlib.machinery
 import os
 import pathlib
 import sys
@@ -68,9 +69,32 @@ def without_stderr():
         os.close(kept)
 
 
+class _Quietly:
+    """Has TensorFlow be imported without a word, whoever is first to do so.
+
+    On other backends that is data, or Keras itself, and late.
+    """
+
+    def find_spec(self, name, path=None, target=None):
+        """What finds the module to be imported, as Python asks for it."""
+        if name != "tensorflow":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module):
+                with without_stderr():
+                    run(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
 def import_keras():
     """Import Keras without a word, or end with one sentence."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.meta_path.insert(0, _Quietly())
     try:
         with without_stderr():
             import keras  # noqa: F401

@@ -66,9 +66,9 @@ def start(experiment, given):
     keras.config.set_dtype_policy(chosen.precision)
     keras.utils.set_random_seed(chosen.seed)
     backend = keras.backend.backend()
-    with _startup.without_stderr():  # It reads the data of every backend.
-        import tensorflow as tf
     if backend == "tensorflow":
+        import tensorflow as tf
+
         tf.config.experimental.enable_op_determinism()
     try:
         train, test = kwp.datasets.load(chosen.dataset, chosen.data_dir)

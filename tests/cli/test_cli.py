@@ -1,5 +1,6 @@
 """The command line: what it writes, and what it says of bad input."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -260,6 +261,19 @@ def test_quiet_start_needs_no_stderr(monkeypatch):
     monkeypatch.setattr(os, "dup", closed)
     with _startup.without_stderr():
         pass
+
+
+def test_tensorflow_is_quiet_whenever_it_comes(tmp_path, monkeypatch, capfd):
+    text = "import os\n\nos.write(2, b'no drivers')\nhere = True\n"
+    (tmp_path / "tensorflow.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    finder = _startup._Quietly()
+    spec = finder.find_spec("tensorflow")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.here
+    assert capfd.readouterr().err == ""
+    assert finder.find_spec("os") is None
 
 
 BAD = {

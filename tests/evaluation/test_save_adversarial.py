@@ -263,6 +263,7 @@ def recheck_alone(folder, model_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("report")  # It leaves the images in the folder.
 def test_check_says_which_models_it_takes(folder):
     head = keras.Sequential([keras.Input((8,)), kwp.RobustHead(3)])
     head.save(folder / "head.keras")
