@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from helpers import random_images, tiny_cnn
+from pages import blocks
 from processes import ROOT
 
 import keras_wp as kwp
@@ -33,10 +34,9 @@ def run(page, shape, between=None):
         "model": tiny_cnn(shape, 10),
     }
     exec("import keras", names)
-    text = (ROOT / "docs" / f"{page}.md").read_text()
-    found = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    found = blocks(ROOT / "docs" / f"{page}.md", "python")
     assert found
-    for code in found:
+    for _, code in found:
         code = re.sub(r"epochs=\d+", "epochs=1", code)
         code = re.sub(r"batch_size=\d+", "batch_size=20", code)
         code = code.replace("// 512", "// 20")

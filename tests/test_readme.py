@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 from helpers import run_example
+from pages import blocks
 from processes import ROOT
 from studies import listed
 
@@ -22,13 +23,6 @@ OTHERS = tuple(
     DOCS / f"{name}.md"
     for name in ("reading-a-report", "command-line", "experiments", "scaling")
 )
-
-
-def blocks(page):
-    """`(language, code)` of each block of code."""
-    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S)
-
-
 BLOCKS = [found for page in (*PAGES, *OTHERS) for found in blocks(page)]
 
 
@@ -40,8 +34,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     found = [
         (code, str(page))
         for page in PAGES
-        for language, code in blocks(page)
-        if language == "python"
+        for _, code in blocks(page, "python")
     ]
     assert len(found) == 7
     for code, page in found:

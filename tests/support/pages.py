@@ -1,4 +1,4 @@
-"""HTML pages, read back for tests."""
+"""Pages of Markdown and HTML, read back for tests."""
 
 import base64
 import html.parser
@@ -13,6 +13,12 @@ HOSTILE = (
     "'\" onerror=alert(1) x='",
     "<img src=http://example.invalid/x.png>",
 )
+
+
+def blocks(page, language=r"\w+"):
+    """`(language, code)` of each block of code of a page of Markdown."""
+    pattern = rf"^```({language})\n(.*?)^```"
+    return re.findall(pattern, page.read_text(), re.M | re.S)
 
 
 class Page(html.parser.HTMLParser):
