@@ -3,23 +3,22 @@
 import math
 import pathlib
 
-import keras
 import numpy as np
 
 from keras_wp._checks import check_at_least
 from keras_wp._files import write_whole
 from keras_wp.attacks import PGD
-from keras_wp.callbacks import backups
+from keras_wp.callbacks.backup import Kept
 from keras_wp.callbacks.robust_accuracy import RobustAccuracy
 from keras_wp.inspection.anatomy import undefended
 
 STEPS = 10
 _NAME = "val_robust_accuracy"
-_FILE = "best_robust.npz"
+_MEASURED = "measured_"
 _SUFFIXES = (".keras", ".weights.h5")
 
 
-class BestRobust(keras.callbacks.Callback):
+class BestRobust(Kept):
     """Keeps the weights that are most accurate under attack.
 
     Before the training, and at the end of epochs `every`, `2 * every` and so
@@ -37,7 +36,9 @@ class BestRobust(keras.callbacks.Callback):
 
     In the list, it comes after `WeightAveraging`: then it is averaged weights
     that are measured, kept, and given back. Callbacks that are to see the
-    value, such as `keras.callbacks.CSVLogger`, come after this one.
+    value, such as `keras.callbacks.CSVLogger`, come after this one. Among
+    those of a `keras_wp.callbacks.Backup`, it knows of the best weights so
+    far when a training is continued.
 
     Args:
         validation_data: `(x, y)` arrays or a dataset of such pairs that ends,
@@ -45,14 +46,12 @@ class BestRobust(keras.callbacks.Callback):
         attack: A `keras_wp.attacks.Attack`. Defaults to PGD of 10 steps
             within the budget of the defense that is trained.
         every: Number of epochs between measurements, at least 1.
-        patience: Number of epochs without a better value after which the
-            training stops, at least 1; or None, to go on to the end.
+        patience: Number of epochs without a better value after which a
+            measurement that finds none stops the training, at least 1; or
+            None, to go on to the end.
         path: File to write the best model to, whenever there is a better one:
             `"….keras"` for the model, `"….weights.h5"` for its weights; or
             None. With a defense, it is the model inside.
-        backup_dir: The folder of `keras.callbacks.BackupAndRestore`, which
-            comes before this one in the list: a training that it restores
-            knows of the best weights before. Or None.
         batch_size: As in `keras_wp.evaluate`.
         inputs: As in `keras_wp.evaluate`. Defaults to those of the defense.
         output: As in `keras_wp.evaluate`.
@@ -84,7 +83,6 @@ class BestRobust(keras.callbacks.Callback):
         every=1,
         patience=None,
         path=None,
-        backup_dir=None,
         batch_size=128,
         *,
         inputs=None,
@@ -102,7 +100,7 @@ class BestRobust(keras.callbacks.Callback):
         self._attack, self._inputs = attack, inputs
         self._options = {"batch_size": batch_size, "output": output}
         self._data, self._every = validation_data, every
-        self._patience, self._folder = patience, backup_dir
+        self._patience = patience
         self._path = None if path is None else pathlib.Path(path)
         # Which says what is wrong with the arguments.
         self._measuring(
@@ -119,13 +117,34 @@ class BestRobust(keras.callbacks.Callback):
         self._forget()
         self._measure = self._for(self.model)
         self._measure.on_train_begin()
-        saved = backups.load(self._folder, _FILE, self.model)
-        if saved is None:
-            self._consider(-1)
-        else:
-            numbers, self._weights = saved
-            self.best, self.best_epoch = numbers["best"], numbers["epoch"]
-            self._clean = numbers["clean"]
+        self._consider(-1)
+
+    def state(self):
+        """The best weights so far, and what is known of them."""
+        measured = self._measure.state()
+        return {
+            "best": math.nan if self.best is None else self.best,
+            "epoch": self.best_epoch,
+            "clean": self._clean,
+            "first": self._first,
+            "weights": self._weights or [],
+            **{_MEASURED + name: value for name, value in measured.items()},
+        }
+
+    def resume(self, state):
+        """Continues with the best weights of a state."""
+        self._forget()
+        self._measure = self._for(self.model)
+        self._measure.resume(
+            {
+                name.removeprefix(_MEASURED): value
+                for name, value in state.items()
+                if name.startswith(_MEASURED)
+            }
+        )
+        self.best = None if math.isnan(state["best"]) else state["best"]
+        self.best_epoch, self._clean = state["epoch"], state["clean"]
+        self._first, self._weights = state["first"], state.get("weights")
 
     def on_epoch_begin(self, epoch, logs=None):
         """Begins to wait for a better value."""
@@ -137,8 +156,9 @@ class BestRobust(keras.callbacks.Callback):
         self._measure.on_epoch_end(epoch)
         if logs is not None:
             logs[_NAME] = self._value
-        if (epoch + 1) % self._every == 0:
-            self._consider(epoch)
+        if (epoch + 1) % self._every:
+            return
+        self._consider(epoch)
         waited = epoch - max(self.best_epoch, self._first - 1)
         if self._patience is not None and waited >= self._patience:
             self.model.stop_training = True
@@ -169,15 +189,6 @@ class BestRobust(keras.callbacks.Callback):
             alone = self._path.name.endswith(_SUFFIXES[1])
             save = model.save_weights if alone else model.save
             write_whole(self._path, save)
-        if self._folder is not None and epoch >= 0:
-            backups.save(
-                self._folder,
-                _FILE,
-                self._weights,
-                best=value,
-                epoch=epoch,
-                clean=clean,
-            )
 
     def _measuring(self, attack, inputs):
         return RobustAccuracy(

@@ -4,11 +4,12 @@ import dataclasses
 import math
 import warnings
 
-import keras
 from keras import ops
 
 from keras_wp._checks import check_at_least, check_one_of, check_positive
 from keras_wp.attacks import FGSM, PGD, Attack
+from keras_wp.callbacks.backup import Kept
+from keras_wp.callbacks.weight_averaging import set_aside
 from keras_wp.evaluation import evaluate
 from keras_wp.evaluation.data import Data
 from keras_wp.inspection.anatomy import undefended
@@ -19,7 +20,7 @@ ACTIONS = ("switch", "stop", "warn")
 _MEASURED_STEPS, _FALLBACK_STEPS = 10, 5
 
 
-class CatastrophicOverfitting(keras.callbacks.Callback):
+class CatastrophicOverfitting(Kept):
     """Sees training against one step collapse, and goes back.
 
     Adversarial training by one step may, within a fraction of an epoch, come
@@ -34,9 +35,11 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
 
     Then it warns, once, and the model goes back to the weights of the best
     measurement. So does the optimizer, moments and averages of the weights
-    included, as these, too, are those of a collapse; its count of steps and
-    its learning rate stay, so that schedules continue. What is to follow is
-    said by `action`:
+    included, as these, too, are those of a collapse, and a `WeightAveraging`
+    of this training; its count of steps and its learning rate stay, so that
+    schedules continue. It is the weights as they are trained that are
+    measured, wherever it stands in the list. What is to follow is said by
+    `action`:
 
     - `"switch"`: training continues against `fallback`, an attack of several
       steps, to the end of `fit`; the same step would lead to the same end.
@@ -116,6 +119,39 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         Raises:
             ValueError: If it is no defense, or cannot be measured.
         """
+        self._prepare()
+        self._values = self._measured()
+        self._keep()
+
+    def state(self):
+        """The best measurement, with what it goes back to, and the last."""
+        return {
+            "alarms": self._alarms,
+            "seen": self._seen,
+            **{f"best_{name}": value for name, value in self._best.items()},
+            **{f"last_{name}": value for name, value in self._values.items()},
+            "kept": self._kept,
+            **{f"of_{name}": value for name, value in self._averages.items()},
+        }
+
+    def resume(self, state):
+        """Continues with a state, and against the attack of then."""
+        self._prepare()
+        self._alarms, self._seen = state["alarms"], state["seen"]
+        self._best, self._values = (
+            {name: state[f"{which}_{name}"] for name in self._attacks}
+            for which in ("best", "last")
+        )
+        self._kept = state.get("kept", [])
+        self._averages = {
+            name.removeprefix("of_"): value
+            for name, value in state.items()
+            if name.startswith("of_")
+        }
+        if self._alarms and self._action == "switch":
+            self.model.attack = self._next
+
+    def _prepare(self):
         given = getattr(self.model, "attack", None)
         if getattr(given, "eps", None) is None:
             raise ValueError(
@@ -123,6 +159,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
                 f"has an `eps`. Received: {type(self.model).__name__}"
             )
         self._given, self._seen, self._alarms = given, 0, 0
+        self._kept, self._averages = [], {"count": 0}
         ball = {
             name: getattr(given, name) for name in ("eps", "norm", "bounds")
         }
@@ -135,8 +172,6 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         if not self.model.optimizer.built:
             # What it has before the first step is to be kept, too.
             self.model.optimizer.build(self.model.trainable_variables)
-        self._values = self._measured()
-        self._keep()
 
     def on_train_batch_end(self, batch, logs=None):
         self._seen += 1
@@ -172,38 +207,43 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         }
 
     def _examine(self):
-        try:
-            self._values = self._measured()
-        except ValueError:
-            # Whatever else could be refused was, before the training.
-            self._values = dict.fromkeys(self._attacks, math.nan)
-        if collapsed(self._best, self._values, self._drop):
-            self._alarm()
-        elif self._values["pgd_accuracy"] >= self._best["pgd_accuracy"]:
-            self._keep()
+        with set_aside(self.model) as averaging:
+            try:
+                self._values = self._measured()
+            except ValueError:
+                # Whatever else could be refused was, before the training.
+                self._values = dict.fromkeys(self._attacks, math.nan)
+            if collapsed(self._best, self._values, self._drop):
+                self._alarm(averaging)
+            elif self._values["pgd_accuracy"] >= self._best["pgd_accuracy"]:
+                self._keep(averaging)
 
-    def _keep(self):
+    def _keep(self, averaging=None):
         self._best = self._values
-        if self._action != "warn":
-            self._kept = [
-                (v, ops.convert_to_numpy(v.value)) for v in self._variables()
-            ]
+        if self._action == "warn":
+            return
+        self._kept = [ops.convert_to_numpy(v.value) for v in self._variables()]
+        if averaging is not None:
+            self._averages = averaging.state()
 
     def _variables(self):
         optimizer = self.model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
-        stay = {id(inner.iterations), id(inner._learning_rate)}
-        stay.add(id(optimizer.iterations))
+        # Not `iterations`, which gradients that add up make another number.
+        stay = {id(inner._learning_rate), id(inner._iterations)}
+        stay.add(id(optimizer._iterations))
         mine = [v for v in optimizer.variables if id(v) not in stay]
         return [*undefended(self.model).variables, *mine]
 
-    def _alarm(self):
+    def _alarm(self, averaging):
         self._alarms += 1
         if self._action == "warn":
             self._warn("Training continues.")
             return
-        for variable, value in self._kept:
+        for variable, value in zip(self._variables(), self._kept, strict=True):
             variable.assign(value)
+        if averaging is not None:
+            averaging.restore(self._averages)
         if self._action == "switch" and self._alarms == 1:
             self._warn(
                 "The weights go back to the best measured, and training "

@@ -3,15 +3,14 @@
 import math
 import warnings
 
-import keras
-
 from keras_wp._checks import check_at_least
 from keras_wp.attacks import Attack
+from keras_wp.callbacks.backup import Kept
 from keras_wp.evaluation import evaluate
 from keras_wp.evaluation.data import Data
 
 
-class RobustAccuracy(keras.callbacks.Callback):
+class RobustAccuracy(Kept):
     """Measures the accuracy under an attack every so many epochs.
 
     Before the training, and at the end of epochs `every`, `2 * every` and so
@@ -107,6 +106,16 @@ class RobustAccuracy(keras.callbacks.Callback):
             ValueError: If the data or the model cannot be evaluated.
         """
         self._values = self._measured()
+
+    def state(self):
+        """The values, and those without an attack."""
+        clean = {f"clean_{name}": value for name, value in self.clean.items()}
+        return {**self._values, **clean}
+
+    def resume(self, state):
+        """Takes the values of a state for the last ones measured."""
+        self._values = {name: state[name] for name in self._data}
+        self.clean = {name: state[f"clean_{name}"] for name in self._data}
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0:

@@ -1,19 +1,36 @@
 """Exponential averages of a model's weights, and of its statistics."""
 
-import warnings
+import contextlib
+import weakref
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_wp import _backend
-from keras_wp.callbacks import backups
+from keras_wp.callbacks.backup import Kept
 from keras_wp.inspection.anatomy import undefended
 
-_FILE = "weight_averaging.npz"
+# By the model that is trained, what averages its weights.
+_AVERAGING = weakref.WeakKeyDictionary()
 
 
-class WeightAveraging(keras.callbacks.Callback):
+@contextlib.contextmanager
+def set_aside(model):
+    """While it lasts, a model in training has its weights as they are trained.
+
+    Yields its `WeightAveraging`, or None.
+    """
+    averaging = _AVERAGING.get(model)
+    averaged = averaging is not None and averaging.averaged
+    if averaged:
+        averaging.swap(False)
+    yield averaging
+    if averaged:
+        averaging.swap(True)
+
+
+class WeightAveraging(Kept):
     """Averages the weights over the steps of training, statistics included.
 
     After step `t = 0, 1, ...`, `average = d average + (1 - d) weights` with
@@ -33,9 +50,10 @@ class WeightAveraging(keras.callbacks.Callback):
       `keras.callbacks.ModelCheckpoint` and `EarlyStopping`;
     - when the training has ended. A further `fit` starts from there.
 
-    `keras.callbacks.BackupAndRestore` comes before this one in the list, as it
-    is to save the weights as they are. With its folder for `backup_dir`, a
-    training that it restores continues with the averages, too.
+    A training that is continued goes on with its averages if this callback is
+    among those of a `keras_wp.callbacks.Backup`. (Keras's `BackupAndRestore`
+    comes before this one in the list, as it is to save the weights as they
+    are; averages then begin anew.)
 
     Where a model is compiled with `steps_per_execution`, steps are counted by
     executions.
@@ -44,7 +62,6 @@ class WeightAveraging(keras.callbacks.Callback):
         decay: The largest `d`, at least 0 and below 1. The average is over
             about the last `1 / (1 - decay)` steps. Defaults to `0.995`, that
             of the source.
-        backup_dir: The folder of `keras.callbacks.BackupAndRestore`, or None.
 
     Raises:
         ValueError: If `decay` is out of its range.
@@ -62,7 +79,7 @@ class WeightAveraging(keras.callbacks.Callback):
     >>> defense.fit(x, y, epochs=100, callbacks=[averaging, best])
     """
 
-    def __init__(self, decay=0.995, backup_dir=None):
+    def __init__(self, decay=0.995):
         super().__init__()
         if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
             raise ValueError(
@@ -70,28 +87,35 @@ class WeightAveraging(keras.callbacks.Callback):
                 f"Received: decay={decay!r}"
             )
         self._decay = float(decay)
-        self._folder = backup_dir
-        self._count, self._averages, self._program = 0, None, None
-        # The weights as they are, while averages are in their place.
-        self._weights = None
+        self._forget()
 
     def on_train_begin(self, logs=None):
-        """Forgets earlier averages, or takes up those of a backup."""
-        self._count, self._averages, self._program = 0, None, None
-        self._weights = None
-        saved = backups.load(self._folder, _FILE, self.model)
-        if saved is None:
-            return
-        numbers, arrays = saved
-        if numbers["iterations"] != backups.iterations(self.model):
-            warnings.warn(
-                "WeightAveraging continues with averages up to step "
-                f"{numbers['iterations']} of a training that is restored at "
-                f"step {backups.iterations(self.model)}.",
-                stacklevel=2,
-            )
-        self._count = numbers["count"]
-        self._averages = [ops.convert_to_tensor(array) for array in arrays]
+        """Forgets earlier averages."""
+        self._forget()
+        _AVERAGING[self.model] = self
+
+    def state(self):
+        """The averages, and the weights that they are in the place of."""
+        return {
+            "count": self._count,
+            "averages": self._averages or [],
+            "weights": self._weights or [],
+        }
+
+    def resume(self, state):
+        """Continues with the averages of a state."""
+        self.on_train_begin()
+        self.restore(state)
+        weights = state.get("weights", [])
+        self._weights = [ops.convert_to_tensor(w) for w in weights] or None
+
+    def restore(self, state):
+        """Takes the averages of a state for those of the weights as they are.
+
+        Only while the weights are in their place.
+        """
+        self._count, averages = state["count"], state.get("averages", [])
+        self._averages = [ops.convert_to_tensor(each) for each in averages]
 
     def on_train_batch_end(self, batch, logs=None):
         """Averages the weights."""
@@ -108,35 +132,39 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Puts the weights back."""
-        self._swap(False)
+        self.swap(False)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Puts the averages in place, and saves them."""
-        if self._folder is not None and self._count:
-            backups.save(
-                self._folder,
-                _FILE,
-                [ops.convert_to_numpy(average) for average in self._averages],
-                iterations=backups.iterations(self.model),
-                count=self._count,
-            )
-        self._swap(True)
+        """Puts the averages in place."""
+        self.swap(True)
 
     def on_test_begin(self, logs=None):
         """Puts the averages in place."""
-        self._swap(True)
+        self.swap(True)
 
     def on_test_end(self, logs=None):
         """Puts the weights back."""
-        self._swap(False)
+        self.swap(False)
 
     def on_train_end(self, logs=None):
         """Leaves the averages in the model."""
-        self._swap(True)
+        self.swap(True)
+        self._weights = None
+        _AVERAGING.pop(self.model, None)
+
+    def _forget(self):
+        self._count, self._averages, self._program = 0, None, None
+        # The weights as they are, while averages are in their place.
         self._weights = None
 
-    def _swap(self, averaged):
-        if not self._count or averaged == (self._weights is not None):
+    @property
+    def averaged(self):
+        """Whether the averages are in the place of the weights."""
+        return self._weights is not None
+
+    def swap(self, averaged):
+        """Put the averages in place, or the weights; if there are any."""
+        if not self._count or averaged == self.averaged:
             return
         variables = self._variables()
         values = self._averages

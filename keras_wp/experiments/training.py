@@ -18,7 +18,7 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp._files import write_json, write_whole
-from keras_wp.callbacks.backups import iterations
+from keras_wp.callbacks.backup import iterations
 from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (

@@ -54,6 +54,19 @@ def changes(old, new):
     return {key for key in {*old, *new} if old.get(key) != new.get(key)}
 
 
+def part_digest(part):
+    """What tells a loss, an optimizer or a layer from others: hexadecimal.
+
+    It counts by its class and its configuration, and what is no layer by its
+    attributes too, if the class is not Keras's. Weights do not count.
+    """
+    told = [name_of(type(part)), config_of(part)]
+    if not isinstance(part, keras.layers.Layer):
+        told.append(part)
+    text = repr(_Teller(None, portable=True)._tell(told, {})).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
 def weights_digest(model):
     """What tells a Keras model's weights from others, as hexadecimal."""
     digest = hashlib.blake2b(digest_size=8)

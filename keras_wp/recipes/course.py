@@ -3,17 +3,18 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import time
+import warnings
 
 import keras
 from rich import console
 
 from keras_wp._files import write_json, write_whole
+from keras_wp.callbacks import Backup
 
 _SETTINGS, _HISTORY = "settings.json", "history.json"
 _BACKUP, _WEIGHTS = "backup", "robust.weights.h5"
-# Of `keras.callbacks.BackupAndRestore`.
-_METADATA = "training_metadata.json"
 
 
 def say(line):
@@ -27,53 +28,65 @@ class Course:
     Args:
         directory: The folder, or None.
         settings: What decides what is trained, as JSON knows it.
+        parts: The same, as digests.
+        weights: The digest of the weights to begin with. Those of a network
+            that nobody has seeded are others each time, so that a training
+            from others is continued, with a warning.
 
     Attributes:
         history: By name, a list of values by epoch.
+        epoch: The epoch to continue with.
 
     Raises:
         ValueError: If the folder is that of another training.
     """
 
-    def __init__(self, directory, settings):
+    def __init__(self, directory, settings, parts, weights):
         self.folder = None if directory is None else pathlib.Path(directory)
-        self.history, self._settings = {}, json.loads(json.dumps(settings))
+        self.history, self.epoch = {}, 0
+        told = {**settings, "parts": parts, "weights": weights}
+        self._settings = json.loads(json.dumps(told))
         if self.folder is None or not self._path(_SETTINGS).exists():
             return
         earlier = self._read(_SETTINGS)
-        names = [n for n in settings if earlier.get(n) != self._settings[n]]
-        if names:
-            told = ", ".join(
-                f"{n}={self._settings[n]!r} (there: {earlier.get(n)!r})"
-                for n in names
-            )
+        others = [
+            f"{n}={self._settings[n]!r} (there: {earlier.get(n)!r})"
+            for n in settings
+            if earlier.get(n) != self._settings[n]
+        ]
+        known = earlier.get("parts", {})
+        others += [f"another {n}" for n in parts if known.get(n) != parts[n]]
+        if others:
             raise ValueError(
                 "Argument `directory` must be new, or that of the same call. "
-                f"Received: {str(directory)!r}, with {told}"
+                f"Received: {str(directory)!r}, with {', '.join(others)}"
             )
+        if earlier["weights"] != weights:
+            warnings.warn(
+                f"The training in {str(directory)!r} began with other weights "
+                "than those that the model has now: it is continued from its "
+                "own. Name another `directory` to train from these.",
+                stacklevel=3,
+            )
+        self._settings = earlier
+        self.epoch = Backup(self._path(_BACKUP)).epoch
         if self._path(_HISTORY).exists():
             self.history = self._read(_HISTORY)
-
-    @property
-    def epoch(self):
-        """The epoch to continue with."""
-        if self.folder is None or not self._path(_BACKUP, _METADATA).exists():
-            return 0
-        return self._read(_BACKUP, _METADATA)["epoch"]
 
     @property
     def finished(self):
         """Whether the training has ended."""
         return self.folder is not None and self._path(_WEIGHTS).exists()
 
-    def begin(self):
-        """Begin a training, or continue one; returns the folder of backups."""
+    def begin(self, callbacks):
+        """Begin a training, or continue one; returns what `fit` is to have."""
         self.history = {n: v[: self.epoch] for n, v in self.history.items()}
         if self.folder is None:
-            return None
+            return callbacks
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self._path(_SETTINGS), self._settings)
-        return str(self._path(_BACKUP))
+        backup = self._path(_BACKUP)
+        return [Backup(backup, callbacks, delete_checkpoint=False)]
 
     def add(self, logs):
         """Add what an epoch has measured."""
@@ -86,6 +99,7 @@ class Course:
         """Keep the weights of a model that has been trained."""
         if self.folder is not None:
             write_whole(self._path(_WEIGHTS), model.save_weights)
+            shutil.rmtree(self._path(_BACKUP))
 
     def restore(self, model):
         """Give a model the weights that were kept."""
@@ -115,17 +129,19 @@ class Followed(keras.callbacks.Callback):
     def __init__(self, course, best, recipe, shown):
         super().__init__()
         self._course, self._best, self._recipe = course, best, recipe
-        self._shown, self._attack = shown, None
+        self._shown, self._attack, self._set = shown, None, None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the budget of the epoch, if it grows."""
         self._begun = time.monotonic()
         ramp = self._recipe.ramp
-        if self._attack is None:
+        if self.model.attack is not self._set:
+            # At first; and when an alarm has put another in its place.
             self._attack = self.model.attack
         if epoch <= ramp and ramp:
             eps = self._attack.eps * (epoch + 1) / (ramp + 1)
-            self.model.attack = dataclasses.replace(self._attack, eps=eps)
+            self._set = dataclasses.replace(self._attack, eps=eps)
+            self.model.attack = self._set
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds what the epoch has measured."""

@@ -3,7 +3,9 @@
 import numpy as np
 
 from keras_wp import _checks, datasets
-from keras_wp.evaluation.data import is_endless
+from keras_wp.evaluation.data import Data, is_endless
+from keras_wp.inspection.description import part_digest
+from keras_wp.inspection.telling import is_graph
 
 # The share of the training images that is held out, and how many at most.
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 1000
@@ -50,6 +52,38 @@ def split(data, validation_data, seed, steps_per_epoch=None):
             "Received: an endless dataset"
         )
     return data, validation_data
+
+
+def check_units(train, first):
+    """Refuse training images of [0, 1] beside others up to 255.
+
+    Args:
+        train: What is trained on; not looked at if that would use it up.
+        first: The first images to choose the weights by.
+    """
+    if not are_arrays(train) and not hasattr(train, "element_spec"):
+        return
+    images = Data(train).first()
+    if images.dtype.kind == "f" and images.max() <= 1 < first.max():
+        raise ValueError(
+            "`data` and `validation_data` must have images in the same units. "
+            f"Received: {images.dtype} up to {images.max():g}, and "
+            f"{first.dtype} up to {first.max():g}"
+        )
+
+
+def digests(model, train, validation):
+    """What tells a model and its data from others, by their names.
+
+    Weights do not count, nor the images of data that are no arrays.
+    """
+    layers = [p for p in model._flatten_layers() if not is_graph(p)]
+    found = {"model": [part_digest(layer) for layer in layers]}
+    for name, data in (("training", train), ("validation", validation)):
+        if not are_arrays(data):
+            data = str(getattr(data, "element_spec", type(data)))
+        found[f"{name} set"] = data
+    return {name: part_digest(part) for name, part in found.items()}
 
 
 def batches_of(train, batch_size, seed, augment, course):

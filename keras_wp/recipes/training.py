@@ -13,8 +13,15 @@ from keras_wp.evaluation.data import Data
 from keras_wp.inputs import Inputs
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
+from keras_wp.inspection.description import part_digest, weights_digest
 from keras_wp.recipes.course import Course, Followed, say
-from keras_wp.recipes.data import are_arrays, batches_of, split
+from keras_wp.recipes.data import (
+    are_arrays,
+    batches_of,
+    check_units,
+    digests,
+    split,
+)
 from keras_wp.recipes.recipe import BUDGETS, Recipe
 from keras_wp.reports.report import Report
 from keras_wp.reports.wording import eps_text
@@ -98,7 +105,9 @@ def robustify(
         augment: Whether to crop and flip images at random, as
             `keras_wp.datasets.batches` does: for photographs as arrays.
         directory: Where to keep the state after each epoch. The same call
-            after an interruption continues from there.
+            after an interruption continues from there, and after the end
+            returns the same. (Of data that are no arrays, other images are
+            not noticed.)
         seed: Integer, for which images are held out, and for the order of the
             others. Initial weights are the model's own.
         verbose: 0 for silence, else a line for each epoch.
@@ -126,6 +135,7 @@ def robustify(
     inputs = described(inputs)
     train, validation = split(data, validation_data, seed, steps_per_epoch)
     first = Data(validation).first()
+    check_units(train, first)
     ball = {"eps": float(eps), "norm": norm}
     ball["bounds"] = request.bounds_of_names(inputs, first, eps)
     request.check_units([(norm, eps)], ball["bounds"])
@@ -140,8 +150,24 @@ def robustify(
         _loss(loss, recipe),
         metrics=["accuracy"],
     )
-    settings = {**dataclasses.asdict(recipe), **ball, "seed": seed}
-    course = Course(directory, {**settings, "batch_size": batch_size})
+    course = Course(
+        directory,
+        {
+            **dataclasses.asdict(recipe),
+            **ball,
+            "seed": seed,
+            "batch_size": batch_size,
+            "steps_per_epoch": steps_per_epoch,
+            "augment": augment,
+        },
+        {
+            "loss": part_digest(loss),
+            "optimizer": part_digest(optimizer),
+            "inputs": part_digest(inputs),
+            **digests(model, train, validation),
+        },
+        weights_digest(model),
+    )
     if course.finished:
         course.restore(model)
     else:
@@ -149,6 +175,7 @@ def robustify(
             say(f"{recipe}; {norm} within {eps_text(eps)}{opened}")
         followers = _followers(recipe, course, validation, ball, verbose)
         best = followers[-2]
+        followers = course.begin(followers)
         if optimizer is None:
             schedule = keras.callbacks.LearningRateScheduler(recipe.rate)
             followers.insert(0, schedule)
@@ -236,18 +263,11 @@ def _loss(loss, recipe):
 
 
 def _followers(recipe, course, validation, ball, verbose):
-    backup = course.begin()
     followers = []
-    if backup is not None:
-        followers.append(
-            keras.callbacks.BackupAndRestore(backup, delete_checkpoint=False)
-        )
     if recipe.defense == "fast":
-        alarm = callbacks.CatastrophicOverfitting(validation)
-        followers.append(alarm)
+        followers.append(callbacks.CatastrophicOverfitting(validation))
     if recipe.averaging:
-        averaging = callbacks.WeightAveraging(recipe.averaging, backup)
-        followers.append(averaging)
+        followers.append(callbacks.WeightAveraging(recipe.averaging))
     attack = attacks.PGD(steps=_VALIDATION_STEPS, loss="margin", **ball)
-    best = callbacks.BestRobust(validation, attack, backup_dir=backup)
+    best = callbacks.BestRobust(validation, attack)
     return [*followers, best, Followed(course, best, recipe, bool(verbose))]

@@ -105,31 +105,6 @@ def test_weights_from_before_the_training_may_be_the_best():
     assert len(history["loss"]) == 2
 
 
-class Break(keras.callbacks.Callback):
-    """Kills the training at the beginning of the last epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 4:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.once
-def test_a_restored_training_knows_of_the_best_weights(tmp_path):
-    def callbacks():
-        folder = tmp_path / "backup"
-        best = BestRobust((X, Y), ATTACK, backup_dir=folder)
-        return keras.callbacks.BackupAndRestore(folder), Given(), best
-
-    with pytest.raises(KeyboardInterrupt):
-        train(defended(), *callbacks(), Break())
-    defense = defended()
-    *others, best = callbacks()
-    history = train(defense, *others, best)
-    assert len(history["loss"]) == 1
-    assert (best.best, best.best_epoch) == (robust(kernels()[2]), 2)
-    np.testing.assert_array_equal(kernel_of(defense), kernels()[2])
-
-
 @pytest.mark.once
 def test_after_averaging_averaged_weights_are_kept():
     kept = []

@@ -86,6 +86,17 @@ def test_it_goes_back_and_continues_against_more_steps(kernel):
     assert int(defense.optimizer.iterations) == 4
 
 
+@pytest.mark.once
+def test_steps_that_add_up_are_counted_on(kernel):
+    alarm = Scripted((0.2, 0.1), (0.6, 0.5), (0.9, 0.1))
+    defense = FastAdversarialTraining(linear_model(kernel), EPS)
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    compiled(defense, optimizer)
+    with pytest.warns(UserWarning, match="Catastrophic overfitting"):
+        defense.fit(X, Y, epochs=2, batch_size=2, callbacks=[alarm], verbose=0)
+    assert int(optimizer._iterations) == 2 * -(-len(X) // 2)
+
+
 @pytest.mark.parametrize("action", ["stop", "warn"])
 def test_it_stops_or_only_warns(action, kernel):
     alarm = Scripted((0.5, 0.5), *[(0.9, 0.1)] * 3, action=action)

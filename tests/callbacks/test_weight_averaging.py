@@ -165,62 +165,6 @@ def test_a_network_with_batch_normalization_gains(rng):
     assert averaged > 0.5
 
 
-class Break(keras.callbacks.Callback):
-    """Kills the training at the beginning of an epoch."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise KeyboardInterrupt
-
-
-def plain():
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input(X.shape[1:]),
-            keras.layers.Flatten(),
-            keras.layers.BatchNormalization(momentum=0.5),
-            keras.layers.Dense(5),
-        ]
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1), loss)
-    return model
-
-
-def test_a_restored_training_continues_with_the_averages(tmp_path):
-    def callbacks():
-        restore = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        return restore, WeightAveraging(0.8, backup_dir=tmp_path / "backup")
-
-    unbroken = plain()
-    train(unbroken, WeightAveraging(0.8), validation_data=(X, Y))
-    with pytest.raises(KeyboardInterrupt):
-        train(plain(), *callbacks(), Break(2), validation_data=(X, Y))
-    restored = plain()
-    train(restored, *callbacks(), validation_data=(X, Y))
-    assert_same(values(restored), values(unbroken))
-    assert not (tmp_path / "backup").exists()
-
-
-@pytest.mark.once
-def test_averages_that_are_behind_are_told(tmp_path):
-    class Restored(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            self.model.optimizer.iterations.assign(7)
-
-    averaging = WeightAveraging(backup_dir=tmp_path)
-    train(plain(), averaging, epochs=1)
-    with pytest.warns(UserWarning, match="up to step 2 .* at step 7"):
-        train(plain(), Restored(), averaging, epochs=1)
-    # A training from the beginning has nothing to do with them.
-    train(plain(), averaging, epochs=1)
-
-
 @pytest.mark.once
 @pytest.mark.parametrize("decay", [1.0, -0.1, "0.9"])
 def test_an_odd_decay_is_refused(decay):

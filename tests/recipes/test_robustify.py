@@ -1,7 +1,6 @@
 """`robustify`: what it trains, chooses, continues and refuses."""
 
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -10,7 +9,8 @@ from helpers import message_of, plainly
 
 import keras_wp
 from keras_wp import recipes
-from keras_wp.recipes.course import Course
+from keras_wp.callbacks import CatastrophicOverfitting
+from keras_wp.recipes.course import Course, Followed
 from keras_wp.recipes.data import split
 
 EPS = 0.1
@@ -241,13 +241,70 @@ def test_refused_before_training(given, message):
 
 @pytest.mark.once
 def test_a_folder_of_another_training_is_refused(tmp_path):
-    settings = {"eps": 0.1, "seed": 0}
-    course = Course(tmp_path, settings)
-    course.begin()
-    assert json.loads((tmp_path / "settings.json").read_text()) == settings
-    Course(tmp_path, settings)
-    with pytest.raises(ValueError, match="must be new, or that of the same"):
-        Course(tmp_path, {"eps": 0.2, "seed": 0})
+    x, y = images()
+    call = {"data": (x, y), "eps": EPS, "directory": tmp_path / "run"}
+    made = robustify(network(), **call)
+    hinge = keras.losses.CategoricalHinge()
+    sgd = keras.optimizers.SGD
+    changes = {
+        "eps=0.2 (there: 0.1)": {"eps": 0.2},
+        "augment=True (there: False)": {"augment": True},
+        "another loss": {"loss": hinge},
+        "another optimizer": {"optimizer": sgd(0.1)},
+        "another inputs": {"inputs": keras_wp.Inputs()},
+        "another training set, another validation set": {"data": (x, 1 - y)},
+    }
+    for told, given in changes.items():
+        assert message_of(robustify, network(), **{**call, **given}) == (
+            "Argument `directory` must be new, or that of the same call. "
+            f"Received: {str(tmp_path / 'run')!r}, with {told}"
+        )
+    silu = keras.Sequential(
+        [*network().layers, keras.layers.Activation("silu")]
+    )
+    with pytest.raises(ValueError, match="with another model"):
+        robustify(silu, **call)
+    # Of the same network with other weights, it is said.
+    other = network()
+    other.set_weights([-w for w in other.get_weights()])
+    with pytest.warns(UserWarning, match="began with other weights"):
+        again = robustify(other, **call)
+    for mine, theirs in zip(
+        again.model.get_weights(), made.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.once
+def test_units_of_validation_images_are_those_of_the_others():
+    x, y = images()
+    held = (255 * x[:20]).astype(np.uint8), y[:20]
+    assert message_of(
+        robustify, network(), (x, y), validation_data=held
+    ).startswith("`data` and `validation_data` must have images in the same")
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:Catastrophic overfitting:UserWarning")
+@pytest.mark.filterwarnings("ignore:No epoch has made:UserWarning")
+def test_the_attack_of_an_alarm_grows_too(monkeypatch):
+    script, seen = [(0.6, 0.5), (0.9, 0.1), (0.9, 0.1)], []
+
+    def measured(self):
+        names = ("fgsm_accuracy", "pgd_accuracy")
+        return dict(zip(names, script.pop(0), strict=True))
+
+    def begin(self, epoch, logs=None):
+        set_budget(self, epoch, logs)
+        seen.append((self.model.attack.label, self.model.attack.eps))
+
+    set_budget = Followed.on_epoch_begin
+    monkeypatch.setattr(Followed, "on_epoch_begin", begin)
+    monkeypatch.setattr(CatastrophicOverfitting, "_measured", measured)
+    ramped = dataclasses.replace(QUICK, defense="fast", ramp=3)
+    robustify(network(), images(), budget=ramped)
+    assert [label for label, _ in seen] == ["N-FGSM", "PGD5"]
+    np.testing.assert_allclose([eps for _, eps in seen], [EPS / 4, EPS / 2])
 
 
 @pytest.mark.once
