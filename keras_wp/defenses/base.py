@@ -14,7 +14,7 @@ import random
 import keras
 from keras import ops
 
-from keras_wp import _backend, _checks, _first_batch, _noise
+from keras_wp import _backend, _checks, _noise
 from keras_wp.defenses import checks, passes
 from keras_wp.defenses.measured import Measured
 from keras_wp.defenses.measures import ImageMean, labels_for
@@ -95,6 +95,8 @@ class Defense(Measured, abc.ABC):
         self._mean = ImageMean(name="mean")
         # Callbacks that restore weights want to know before the first call.
         self.built = model.built
+        # Whether the end of the model could be looked at.
+        self._opened = model.built
 
     @abc.abstractmethod
     def training_loss(self, x, x_adv, y, sample_weight):
@@ -137,12 +139,12 @@ class Defense(Measured, abc.ABC):
                 not within the bounds of the attack, if labels are not classes
                 of the model, or if it returns probabilities.
         """
-        x = self._examine(x, y)
+        x = checks.examined(self, x, y)
         others = kwargs.get("validation_data")
         if isinstance(others, (tuple, list)):
-            self._examine(*others[:2])
+            checks.examined(self, *others[:2])
         elif others is not None:
-            kwargs["validation_data"] = self._examine(others)
+            kwargs["validation_data"] = checks.examined(self, others)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, return_dict=False, **kwargs):
@@ -152,7 +154,7 @@ class Defense(Measured, abc.ABC):
         measured.
         """
         if not self._measures.begun:
-            self._examine(x, y)
+            checks.examined(self, x, y)
         logs = super().train_on_batch(x, y, *args, return_dict=True, **kwargs)
         return logs if return_dict else self._measures.listed(logs)
 
@@ -240,19 +242,6 @@ class Defense(Measured, abc.ABC):
             attack = deserialize_attack(config["attack"], custom_objects)
             parts["attack"] = attack
         return cls(**{**config, **parts})
-
-    def _examine(self, x, y=None):
-        """Look at a first batch; returns the data to pass on for `x`."""
-        batch, x = _first_batch.first(x, y)
-        if batch is not None:
-            _first_batch.check(
-                batch,
-                self.model,
-                checks.units(self, batch[0].shape[1:]),
-                checks.callable_view(self._view),
-                getattr(self.loss, "ignore_class", None),
-            )
-        return x
 
     def _defend(self, x, y, clean_logits, sample_weight):
         units = checks.units(self, x.shape[1:])
