@@ -39,10 +39,11 @@ class Defense(Measured, abc.ABC):
       are the same again after `keras.utils.set_random_seed`, and on any
       number of replicas; the attack's `seed` has no part in them.
     - Regularizers and other losses of the inner model are counted once.
-    - Labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, K)`; images
-      floating-point, or integers where the attack's bounds are (0, 255).
-      `fit` looks at a first batch of any kind of data before it starts. A
-      label out of range in a later batch makes the loss NaN.
+    - Labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, K)`. Losses and
+      metrics get them so, but those of Keras that compare one form get that.
+      Images are floating-point, or integers where the attack's bounds are
+      (0, 255). `fit` looks at a first batch of any kind of data before it
+      starts. A label out of range in a later batch makes the loss NaN.
     - `save` writes the defense: with the attack, the optimizer and what was
       compiled, and the model inside. `keras.saving.load_model` returns a
       defense that continues as it was. Attacks and `keras_wp.evaluate` take
@@ -176,15 +177,17 @@ class Defense(Measured, abc.ABC):
         """
         classes = y_pred.shape[-1]
         labels = _checks.batch_labels(y, classes)
+        one_hot = _checks.are_one_hot(y, classes)
         if training:
-            loss, logits = self._defend(x, labels, y_pred, sample_weight)
+            step = passes.Step(self.loss, one_hot)
+            loss, logits = self._defend(x, labels, y_pred, sample_weight, step)
         else:
-            targets = labels_for(self.loss, labels, classes)
+            targets = labels_for(self.loss, labels, classes, one_hot)
             loss = super().compute_loss(
                 x, targets, y_pred, sample_weight, training
             )
             logits = {"clean": y_pred}
-        self._measures.update(labels, logits, sample_weight)
+        self._measures.update(labels, logits, sample_weight, one_hot)
         return loss
 
     def train_pass(self, x):
@@ -200,10 +203,14 @@ class Defense(Measured, abc.ABC):
         return logits, self.image_mean(penalty)
 
     def compiled_loss(self, y, logits, sample_weight=None):
-        """The compiled loss, with the labels in the form that it takes."""
-        loss = passes.loss_of_the_step(self.loss)
-        targets = labels_for(loss, y, logits.shape[-1])
-        return loss(targets, logits, sample_weight)
+        """The compiled loss, with the labels in the form that it takes.
+
+        It is cast as Keras casts losses, whatever type it is computed in.
+        """
+        step = passes.current(self.loss)
+        targets = labels_for(step.loss, y, logits.shape[-1], step.one_hot)
+        loss = step.loss(targets, logits, sample_weight)
+        return ops.cast(loss, self._mean.dtype)
 
     def image_mean(self, values, sample_weight=None):
         """The weighted mean over the images, as Keras takes it of losses.
@@ -243,7 +250,7 @@ class Defense(Measured, abc.ABC):
             parts["attack"] = attack
         return cls(**{**config, **parts})
 
-    def _defend(self, x, y, clean_logits, sample_weight):
+    def _defend(self, x, y, clean_logits, sample_weight, step):
         units = checks.units(self, x.shape[1:])
         bounds = self.attack.bounds if self.inputs is None else (0.0, 255.0)
         x = checks.images(x, bounds)
@@ -271,7 +278,7 @@ class Defense(Measured, abc.ABC):
         frozen = passes.frozen(self.model)
         with keras.StatelessScope(frozen), _backend.dividing():
             x_adv = units.tensor(self.attack.perturb(problem))
-        with passes.Step(self.loss) as step:
+        with step:
             loss, logits = self.training_loss(x, x_adv, y, sample_weight)
         self._measures.update_training(y, logits, step.penalties)
         if getattr(self.loss, "ignore_class", None) is None:
