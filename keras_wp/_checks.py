@@ -98,8 +98,7 @@ def image_shape(model, shape):
     """Raise a ValueError if a Keras model does not take such an image.
 
     Args:
-        model: A model. One that is neither functional nor sequential does
-            not tell what it takes.
+        model: A model; a subclassed one does not tell what it takes.
         shape: The shape of one image.
     """
     given = only(model, "inputs")
@@ -168,6 +167,11 @@ def labels(y, count, num_classes):
     return y.astype(np.int32)
 
 
+def are_one_hot(y, num_classes):
+    """Whether a batch of labels, tensors perhaps, is known to be `(N, K)`."""
+    return num_classes != 1 and getattr(y, "shape", ())[1:] == (num_classes,)
+
+
 def batch_labels(y, num_classes=None):
     """A batch of labels, tensors perhaps in a graph, as int32 of shape `(N,)`.
 
@@ -186,7 +190,7 @@ def batch_labels(y, num_classes=None):
             lambda: ops.cast(y[:, 0], "int32"),
             lambda: ops.cast(ops.argmax(y, axis=-1), "int32"),
         )
-    if len(shape) == 2 and shape[1] == num_classes != 1:
+    if are_one_hot(y, num_classes):
         return ops.cast(ops.argmax(y, axis=-1), "int32")
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
         received = f"shape {shape}" if hasattr(y, "shape") else "none"

@@ -30,6 +30,9 @@ def first(x, y=None):
         `(batch, x)`: a pair of NumPy arrays, the first images and their labels
         (of arrays, all the labels), or None if the data cannot be looked at;
         and what to pass on in the place of `x`.
+
+    Raises:
+        ValueError: If there are images for several inputs.
     """
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         if y is None:
@@ -45,7 +48,8 @@ def first(x, y=None):
         return _pair(x[0]), x
     if hasattr(x, "take"):
         return next((_pair(batch) for batch in x.take(1)), None), x
-    if hasattr(x, "__iter__") and not isinstance(x, (dict, list, tuple, str)):
+    _one_input(x)
+    if hasattr(x, "__iter__") and not isinstance(x, str):
         return next((_pair(batch) for batch in x), None), x
     return None, x
 
@@ -57,8 +61,9 @@ def check(batch, model, units, classifier=None, ignored=None):
         batch: `(x, y)`, as `first` returns it.
         model: The Keras model that is to learn.
         units: The `Units` of the images.
-        classifier: Maps images to logits; called on a few of them, for models
-            that do not tell their classes, and to see what the outputs are.
+        classifier: Maps images to logits, or None; called on a few of them,
+            for models that do not tell their classes, and to see what the
+            outputs are.
         ignored: A label to be passed over, or None.
     """
     x, y = batch
@@ -69,7 +74,7 @@ def check(batch, model, units, classifier=None, ignored=None):
         images = units.to_data(units.images(x))
     _checks.image_shape(model, images.shape[1:])
     classes = _checks.num_classes(model)
-    if classifier is not None and model.built:
+    if classifier is not None:
         logits = ops.convert_to_numpy(classifier(images[:_PASSED]))
         _checks.logits(logits, model)
         if _checks.are_probabilities(logits):
@@ -104,11 +109,23 @@ def as_images(x, bounds):
     return x.astype(np.float32) if whole and bounds == (0, 255) else x
 
 
+def several_inputs(received):
+    """The error to raise for a model, or data, of more than one input."""
+    return ValueError(
+        "A defense trains a model of one input, that of the images. Received: "
+        f"{received}"
+    )
+
+
+def _one_input(x):
+    if isinstance(x, (dict, list, tuple)):
+        raise several_inputs(f"images as a {type(x).__name__} of {len(x)}")
+
+
 def _pair(batch):
-    if isinstance(batch, dict):
-        return None
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    if isinstance(x, (dict, list, tuple)) or isinstance(y, (dict, list, tuple)):
+    _one_input(x)
+    if isinstance(y, (dict, list, tuple)):
         return None
     return _on_host(x), None if y is None else _on_host(y)
 

@@ -273,9 +273,14 @@ def _linear_twin(layer):
     """A layer that shares another's weights, without its activation."""
     config = {**layer.get_config(), "activation": "linear"}
     twin = type(layer).from_config(config)
+    own = {id(v) for v in layer._trainable_variables}
     for name, value in vars(layer).items():
         if isinstance(value, keras.Variable):
+            # A layer sorts a variable once, by what it says of itself; those
+            # of a frozen layer say what must not outlast the freezing.
+            said, value.trainable = value.trainable, id(value) in own
             setattr(twin, name, value)
+            value.trainable = said
     twin.built = True
     return twin
 

@@ -121,6 +121,24 @@ def test_weights_are_trained_in_both():
     )
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_frozen_end_can_be_unfrozen(whole):
+    model = sequential(keras.layers.Dense(CLASSES, activation="softmax"))
+    frozen = model if whole else model.layers[-1]
+    frozen.trainable = False
+    last = convert.to_logits(model).layers[-1]
+    assert not last.trainable_variables
+    last.trainable = True
+    assert last.trainable_variables == [last.kernel, last.bias]
+
+
+def test_an_end_keeps_a_frozen_variable():
+    model = sequential(keras.layers.Dense(CLASSES, activation="softmax"))
+    model.layers[-1].kernel.trainable = False
+    last = convert.to_logits(model).layers[-1]
+    assert last.trainable_variables == [last.bias]
+
+
 def test_an_operation_at_the_end_is_left_out():
     inputs = keras.Input(SHAPE)
     dense = keras.layers.Dense(CLASSES)(keras.layers.Flatten()(inputs))

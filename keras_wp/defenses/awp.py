@@ -101,10 +101,11 @@ class AWP(Defense):
         kernels = [(v, value) for v, value in frozen if id(v) in trainable]
         variables = [v for v, _ in kernels]
         weights = [value for _, value in kernels]
+        one_hot = passes.current(self.loss).one_hot
 
         def scaled(weights):
             known = [*frozen, *zip(variables, weights, strict=True)]
-            step = passes.Step(self.loss, penalized=False)
+            step = passes.Step(self.loss, one_hot, penalized=False)
             with keras.StatelessScope(known), step:
                 return _SCALE * loss()[0]
 

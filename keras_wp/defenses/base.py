@@ -14,7 +14,7 @@ import random
 import keras
 from keras import ops
 
-from keras_wp import _backend, _checks, _first_batch, _noise
+from keras_wp import _backend, _checks, _noise
 from keras_wp.defenses import checks, passes
 from keras_wp.defenses.measured import Measured
 from keras_wp.defenses.measures import ImageMean, labels_for
@@ -39,10 +39,11 @@ class Defense(Measured, abc.ABC):
       are the same again after `keras.utils.set_random_seed`, and on any
       number of replicas; the attack's `seed` has no part in them.
     - Regularizers and other losses of the inner model are counted once.
-    - Labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, K)`; images
-      floating-point, or integers where the attack's bounds are (0, 255).
-      `fit` looks at a first batch of any kind of data before it starts. A
-      label out of range in a later batch makes the loss NaN.
+    - Labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, K)`. Losses and
+      metrics get them so, but those of Keras that compare one form get that.
+      Images are floating-point, or integers where the attack's bounds are
+      (0, 255). `fit` looks at a first batch of any kind of data before it
+      starts. A label out of range in a later batch makes the loss NaN.
     - `save` writes the defense: with the attack, the optimizer and what was
       compiled, and the model inside. `keras.saving.load_model` returns a
       defense that continues as it was. Attacks and `keras_wp.evaluate` take
@@ -95,6 +96,8 @@ class Defense(Measured, abc.ABC):
         self._mean = ImageMean(name="mean")
         # Callbacks that restore weights want to know before the first call.
         self.built = model.built
+        # Whether the end of the model could be looked at.
+        self._opened = model.built
 
     @abc.abstractmethod
     def training_loss(self, x, x_adv, y, sample_weight):
@@ -137,12 +140,12 @@ class Defense(Measured, abc.ABC):
                 not within the bounds of the attack, if labels are not classes
                 of the model, or if it returns probabilities.
         """
-        x = self._examine(x, y)
+        x = checks.examined(self, x, y)
         others = kwargs.get("validation_data")
         if isinstance(others, (tuple, list)):
-            self._examine(*others[:2])
+            checks.examined(self, *others[:2])
         elif others is not None:
-            kwargs["validation_data"] = self._examine(others)
+            kwargs["validation_data"] = checks.examined(self, others)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, return_dict=False, **kwargs):
@@ -152,7 +155,7 @@ class Defense(Measured, abc.ABC):
         measured.
         """
         if not self._measures.begun:
-            self._examine(x, y)
+            checks.examined(self, x, y)
         logs = super().train_on_batch(x, y, *args, return_dict=True, **kwargs)
         return logs if return_dict else self._measures.listed(logs)
 
@@ -174,15 +177,17 @@ class Defense(Measured, abc.ABC):
         """
         classes = y_pred.shape[-1]
         labels = _checks.batch_labels(y, classes)
+        one_hot = _checks.are_one_hot(y, classes)
         if training:
-            loss, logits = self._defend(x, labels, y_pred, sample_weight)
+            step = passes.Step(self.loss, one_hot)
+            loss, logits = self._defend(x, labels, y_pred, sample_weight, step)
         else:
-            targets = labels_for(self.loss, labels, classes)
+            targets = labels_for(self.loss, labels, classes, one_hot)
             loss = super().compute_loss(
                 x, targets, y_pred, sample_weight, training
             )
             logits = {"clean": y_pred}
-        self._measures.update(labels, logits, sample_weight)
+        self._measures.update(labels, logits, sample_weight, one_hot)
         return loss
 
     def train_pass(self, x):
@@ -198,10 +203,14 @@ class Defense(Measured, abc.ABC):
         return logits, self.image_mean(penalty)
 
     def compiled_loss(self, y, logits, sample_weight=None):
-        """The compiled loss, with the labels in the form that it takes."""
-        loss = passes.loss_of_the_step(self.loss)
-        targets = labels_for(loss, y, logits.shape[-1])
-        return loss(targets, logits, sample_weight)
+        """The compiled loss, with the labels in the form that it takes.
+
+        It is cast as Keras casts losses, whatever type it is computed in.
+        """
+        step = passes.current(self.loss)
+        targets = labels_for(step.loss, y, logits.shape[-1], step.one_hot)
+        loss = step.loss(targets, logits, sample_weight)
+        return ops.cast(loss, self._mean.dtype)
 
     def image_mean(self, values, sample_weight=None):
         """The weighted mean over the images, as Keras takes it of losses.
@@ -241,20 +250,7 @@ class Defense(Measured, abc.ABC):
             parts["attack"] = attack
         return cls(**{**config, **parts})
 
-    def _examine(self, x, y=None):
-        """Look at a first batch; returns the data to pass on for `x`."""
-        batch, x = _first_batch.first(x, y)
-        if batch is not None:
-            _first_batch.check(
-                batch,
-                self.model,
-                checks.units(self, batch[0].shape[1:]),
-                checks.callable_view(self._view),
-                getattr(self.loss, "ignore_class", None),
-            )
-        return x
-
-    def _defend(self, x, y, clean_logits, sample_weight):
+    def _defend(self, x, y, clean_logits, sample_weight, step):
         units = checks.units(self, x.shape[1:])
         bounds = self.attack.bounds if self.inputs is None else (0.0, 255.0)
         x = checks.images(x, bounds)
@@ -282,7 +278,7 @@ class Defense(Measured, abc.ABC):
         frozen = passes.frozen(self.model)
         with keras.StatelessScope(frozen), _backend.dividing():
             x_adv = units.tensor(self.attack.perturb(problem))
-        with passes.Step(self.loss) as step:
+        with step:
             loss, logits = self.training_loss(x, x_adv, y, sample_weight)
         self._measures.update_training(y, logits, step.penalties)
         if getattr(self.loss, "ignore_class", None) is None:

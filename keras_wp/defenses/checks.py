@@ -1,10 +1,12 @@
 """What defenses take, each checked in one place."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
 
-from keras_wp import _backend
+from keras_wp import _backend, _first_batch
 from keras_wp._compiled import takes_probabilities
 from keras_wp._units import Units
 from keras_wp.attacks import Attack
@@ -22,6 +24,9 @@ def check_model(model):
             f"Received: {type(model).__name__}"
         )
     inputs = getattr(model, "inputs", None)
+    if isinstance(inputs, list) and len(inputs) > 1:
+        names = [given.name for given in inputs]
+        raise _first_batch.several_inputs(f"a model of the inputs {names}")
     if isinstance(inputs, list) and "float" not in inputs[0].dtype:
         raise ValueError(
             "Argument `model` must take floating-point images, as no gradient "
@@ -94,7 +99,51 @@ def units(defense, shape):
     return Units(defense.attack.bounds, defense.inputs, like)
 
 
-def callable_view(view):
+def examined(defense, x, y=None):
+    """Look at a first batch of data before any work, and build the model.
+
+    Returns:
+        The data to pass on in the place of `x`.
+
+    Raises:
+        ValueError: If the model cannot learn from them.
+    """
+    batch, x = _first_batch.first(x, y)
+    if batch is None:
+        return x
+    shape = batch[0].shape[1:]
+    # Where Keras, too, makes the weights of a model that was never called.
+    strategy = getattr(defense, "distribute_strategy", None)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        if not defense._opened:
+            if not defense.model.built:
+                _build(defense.model, shape)
+            check_model(defense.model)
+            defense._opened = True
+        _first_batch.check(
+            batch,
+            defense.model,
+            units(defense, shape),
+            _callable(defense._view),
+            getattr(defense.loss, "ignore_class", None),
+        )
+    return x
+
+
+def _build(model, shape):
+    """Create the weights of a model that was never called."""
+    # A sequential model remembers the size of the batch.
+    size = None if isinstance(model, keras.Sequential) else 1
+    try:
+        model(keras.KerasTensor((size, *shape)), training=False)
+    except Exception as error:  # Whatever somebody's model raises.
+        raise ValueError(
+            f"The model must take images of the shape {tuple(shape)}. "
+            "Received: one that was never called, and cannot be with them"
+        ) from error
+
+
+def _callable(view):
     """A `Classifier`, or None where it cannot be called without a graph."""
     try:
         alone = view.devices() == _backend.ANYWHERE

@@ -93,6 +93,7 @@ class Measured(keras.Model):
         if measured is not None and not measured.built:
             # Keras calls this before any loss to have the metrics built.
             measured.build(y, y_pred)
+            self._measures.build(y, y_pred)
         return self.get_metrics_result()
 
     def get_metrics_result(self):

@@ -8,10 +8,10 @@ metrics of its own.
 import keras
 from keras import ops
 
-from keras_wp import objectives
+from keras_wp import _checks, losses, metrics, objectives
 
 PASSES = ("clean", "robust")
-# They compare one-hot labels; the others, the numbers of classes.
+# They compare one-hot labels, whatever was given.
 _OF_ONE_HOT = (
     keras.losses.BinaryCrossentropy,
     keras.losses.CategoricalCrossentropy,
@@ -27,13 +27,43 @@ _OF_ONE_HOT = (
     keras.metrics.MeanSquaredError,
     keras.metrics.TopKCategoricalAccuracy,
 )
+# They compare the numbers of classes, whatever was given.
+_OF_NUMBERS = (
+    keras.losses.CategoricalGeneralizedCrossEntropy,
+    keras.losses.SparseCategoricalCrossentropy,
+    keras.metrics.SparseCategoricalAccuracy,
+    keras.metrics.SparseCategoricalCrossentropy,
+    keras.metrics.SparseTopKCategoricalAccuracy,
+    losses.CertifiedMargin,
+    losses.HypersphereMargin,
+    losses.MaxMahalanobisCenter,
+    metrics.CertifiedAccuracy,
+)
+_FUNCTIONS_OF_NUMBERS = (
+    keras.losses.sparse_categorical_crossentropy,
+    keras.metrics.sparse_categorical_accuracy,
+    keras.metrics.sparse_top_k_categorical_accuracy,
+)
 
 
-def labels_for(consumer, y, num_classes):
-    """Labels `(N,)` int32 in the form that a loss or a metric compares."""
+def labels_for(consumer, y, num_classes, one_hot):
+    """Labels in the form that a loss or a metric compares, or as given.
+
+    Args:
+        consumer: The loss or the metric.
+        y: Labels, `(N,)` int32.
+        num_classes: Number of classes.
+        one_hot: Whether they were given as one-hot ones. All but the kinds
+            that are known to want one form take them so.
+    """
+    function = getattr(consumer, "_fn", None)
     if isinstance(consumer, _OF_ONE_HOT):
-        return ops.one_hot(y, num_classes)
-    return y
+        one_hot = True
+    elif isinstance(consumer, _OF_NUMBERS) or function in _FUNCTIONS_OF_NUMBERS:
+        one_hot = False
+    elif hasattr(consumer, "sparse_y_true"):  # Intersections over unions.
+        one_hot = not consumer.sparse_y_true
+    return ops.one_hot(y, num_classes) if one_hot else y
 
 
 class Measures:
@@ -84,19 +114,31 @@ class Measures:
         """Whether a training step has been traced."""
         return bool(self._measured)
 
-    def update(self, y, logits, sample_weight):
+    def build(self, y, logits):
+        """Have metrics make what they make when they are first updated.
+
+        What is not measured, as attacked images in evaluation, has a result.
+        """
+        classes = logits.shape[-1]
+        labels = _checks.batch_labels(y, classes)
+        one_hot = _checks.are_one_hot(y, classes)
+        with keras.StatelessScope():
+            self.update(labels, dict.fromkeys(PASSES, logits), None, one_hot)
+
+    def update(self, y, logits, sample_weight, one_hot):
         """Measure what a pass has made of the images.
 
         Args:
             y: Labels, `(N,)` int32.
             logits: By the name of the pass, logits `(N, K)`.
             sample_weight: None, or a weight for each image.
+            one_hot: Whether labels were given as one-hot ones.
         """
         for name, metric, weighted in self._entries:
             if name in logits:
                 values = logits[name]
                 metric.update_state(
-                    labels_for(metric, y, values.shape[-1]),
+                    labels_for(metric, y, values.shape[-1], one_hot),
                     values,
                     sample_weight=sample_weight if weighted else None,
                 )
@@ -137,8 +179,8 @@ class Measures:
 
 def _twin(kind, prefix):
     """A metric of its own of the kind given, under a name with the prefix."""
-    if kind in ("accuracy", "acc"):
-        return keras.metrics.SparseCategoricalAccuracy(name=prefix + kind)
+    if str(kind).lower() in ("accuracy", "acc"):
+        return keras.metrics.SparseCategoricalAccuracy(name=f"{prefix}{kind}")
     name = kind if isinstance(kind, str) else None
     kind = keras.metrics.get(kind)
     try:

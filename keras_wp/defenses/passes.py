@@ -15,6 +15,7 @@ class Step:
 
     Args:
         loss: The loss that the defense in training was compiled with.
+        one_hot: Whether labels were given as one-hot ones.
         penalized: Whether passes return what the model's own losses are, or
             zero in their place.
 
@@ -22,8 +23,9 @@ class Step:
         penalties: What these were in each pass, `(1,)`.
     """
 
-    def __init__(self, loss, penalized=True):
-        self.loss, self.penalized, self.penalties = loss, penalized, []
+    def __init__(self, loss, one_hot=False, penalized=True):
+        self.loss, self.one_hot = loss, one_hot
+        self.penalized, self.penalties = penalized, []
 
     def __enter__(self):
         self._token = _current.set(self)
@@ -33,10 +35,9 @@ class Step:
         _current.reset(self._token)
 
 
-def loss_of_the_step(otherwise):
-    """The loss to train on, or, outside of any step, another one."""
-    step = _current.get()
-    return otherwise if step is None else step.loss
+def current(loss):
+    """The step that is being traced; outside of any, one of that loss."""
+    return _current.get() or Step(loss)
 
 
 def train(model, x):

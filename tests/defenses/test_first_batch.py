@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import pytest
 from helpers import linear_model, message_of, random_images, to_numpy
+from keras import ops
 from trained import CLASSES, DEFENSES, SHAPE, SHIFT, Shift, X, Y, compiled
 
+import keras_wp
 from keras_wp import attacks
-from keras_wp.defenses import MART, TRADES, AdversarialTraining
+from keras_wp.defenses import AWP, MART, TRADES, AdversarialTraining
 
 pytestmark = pytest.mark.once
 
@@ -195,6 +197,134 @@ def test_a_loss_and_metrics_may_be_of_one_hot_labels(kind, one_hot):
         assert history.keys() == wanted.keys()
         for name, value in wanted.items():
             np.testing.assert_allclose(history[name], value, rtol=1e-5)
+
+
+class Own(keras.losses.Loss):
+    """The cross-entropy, of one-hot labels."""
+
+    def call(self, y_true, y_pred):
+        return -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
+
+
+def own_metric(y_true, y_pred):
+    return ops.sum(y_true * y_pred, axis=-1)
+
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# As many images as classes: numbers would pass for a row of one-hot labels.
+FEW, NUMBERS = X[:CLASSES], Y[:CLASSES][::-1]
+ONE_HOT = EYE[NUMBERS].astype(np.float32)
+
+
+def plain(x, y, loss, metrics=()):
+    model = linear()
+    model.compile(loss=loss, metrics=list(metrics), run_eagerly=True)
+    return model.evaluate(x, y, verbose=0, return_dict=True)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Own(),
+        keras.losses.MeanAbsoluteError(),
+        keras.losses.Huber(),
+        keras.losses.BinaryFocalCrossentropy(from_logits=True),
+        keras.losses.SquaredHinge(),
+        keras.losses.CosineSimilarity(),
+        keras.losses.CategoricalCrossentropy(True, label_smoothing=0.1),
+    ],
+    ids=lambda loss: loss.name,
+)
+def test_a_loss_sees_one_hot_labels_as_they_are(loss):
+    defense = eager(AdversarialTraining(linear(), SHIFT), loss)
+    history = defense.fit(
+        FEW, ONE_HOT, validation_data=(FEW, ONE_HOT), verbose=0
+    ).history
+    np.testing.assert_allclose(
+        history["loss"] + history["val_loss"],
+        [plain(x, ONE_HOT, loss)["loss"] for x in (FEW + 0.25, FEW)],
+        rtol=1e-5,
+    )
+
+
+def metrics_of_one_hot():
+    metrics = keras.metrics
+    return [
+        "Accuracy",
+        "mae",
+        own_metric,
+        metrics.AUC(from_logits=True, multi_label=True, num_labels=4, name="a"),
+        metrics.BinaryAccuracy(threshold=0.0),
+        metrics.CosineSimilarity(),
+        metrics.F1Score(average="macro"),
+        metrics.OneHotMeanIoU(CLASSES, name="iou"),
+        metrics.Recall(0.0, name="recall"),
+    ]
+
+
+def metrics_of_numbers():
+    metrics = keras.metrics
+    return [
+        "ACC",
+        metrics.sparse_categorical_accuracy,
+        metrics.MeanIoU(CLASSES, sparse_y_pred=False, name="iou"),
+        metrics.SparseTopKCategoricalAccuracy(2),
+        keras_wp.metrics.CertifiedAccuracy(0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "metrics, loss, y",
+    [
+        (metrics_of_one_hot, Own(), ONE_HOT),
+        (metrics_of_numbers, SPARSE, NUMBERS),
+    ],
+)
+def test_metrics_of_one_hot_labels_are_those_of_keras(metrics, loss, y):
+    defense = eager(AdversarialTraining(linear(), SHIFT), metrics=metrics())
+    found = defense.evaluate(FEW, ONE_HOT, verbose=0, return_dict=True)
+    found |= defense.train_on_batch(FEW, ONE_HOT, return_dict=True)
+    for prefix, x in (("clean_", FEW), ("robust_", FEW + 0.25)):
+        wanted = plain(x, y, loss, metrics())
+        del wanted["loss"]
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[prefix + name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras_wp.losses.CertifiedMargin(0.1),
+        keras_wp.losses.HypersphereMargin(),
+        keras_wp.losses.MaxMahalanobisCenter(),
+    ],
+    ids=lambda loss: loss.name,
+)
+def test_losses_of_numbers_take_one_hot_labels(loss):
+    one, two = (
+        eager(MART(linear(), SHIFT), loss).evaluate(FEW, y, verbose=0)
+        for y in (NUMBERS, ONE_HOT)
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("kind", [TRADES, lambda *given: AWP(TRADES(*given))])
+def test_every_defense_gives_its_loss_the_labels_as_given(kind):
+    one, two = (
+        eager(kind(linear(), SHIFT), loss).train_on_batch(FEW, y)
+        for loss, y in ((SPARSE, NUMBERS), (Own(), ONE_HOT))
+    )
+    assert one == pytest.approx(two, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", DEFENSES)
+def test_a_loss_may_have_a_type_of_its_own(kind):
+    loss = keras.losses.SparseCategoricalCrossentropy(True, dtype="float64")
+    one, two = (
+        eager(kind(linear(), SHIFT), loss).fit(X, Y, verbose=0).history["loss"]
+        for loss in (None, loss)
+    )
+    assert one == pytest.approx(two, rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["arrays", "dataset"])

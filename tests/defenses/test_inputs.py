@@ -1,9 +1,9 @@
-"""Defenses on images in other units train as on pixels."""
+"""Defenses on images in other units, and on nothing but images."""
 
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, tiny_cnn, to_numpy
+from helpers import message_of, random_images, tiny_cnn, to_numpy
 from keras import layers
 
 import keras_wp as kwp
@@ -63,3 +63,29 @@ def test_images_in_other_units_are_refused_before_a_step():
         trained(
             AdversarialTraining, random_images(16), (), {"meta": np.ones(3)}
         )
+
+
+class Subclassed(keras.Model):
+    """It does not tell what it takes."""
+
+    def call(self, x):
+        return x
+
+
+def test_more_than_one_input_is_refused():
+    told = (
+        "A defense trains a model of one input, that of the images. Received: "
+    )
+    two = [keras.Input((4,), name=name) for name in ("first", "second")]
+    model = keras.Model(two, keras.layers.Dense(3)(two[0] + two[1]))
+    assert message_of(AdversarialTraining, model, ATTACK) == (
+        f"{told}a model of the inputs ['first', 'second']"
+    )
+    defense = AdversarialTraining(Subclassed(), ATTACK)
+    defense.compile("sgd")
+    x, y = random_images(8), np.arange(8) % 5
+    given = [x, x]
+    assert message_of(defense.fit, given, y) == f"{told}images as a list of 2"
+    batches = ((tuple(given), y) for _ in range(2))
+    message = message_of(defense.fit, batches)
+    assert message == f"{told}images as a tuple of 2"

@@ -186,11 +186,13 @@ def train(kind, where):
     with where():
         model = keras.Sequential(
             [
-                keras.Input((12,)),
                 keras.layers.Dense(8, "relu", kernel_regularizer="l2"),
                 keras.layers.Dense(3),
             ]
         )
+        # Some are never called before they are trained.
+        if kind is not kwp.defenses.AdversarialTraining:
+            model.build((None, 12))
         fast = kind is kwp.defenses.FastAdversarialTraining
         defense = kind(model, attack.eps if fast else attack)
         if kind is kwp.defenses.MART:
