@@ -33,6 +33,7 @@ flags.DEFINE_integer("narrow", 1, "Divide the network's widths by this.")
 flags.DEFINE_integer("epochs", 6, "Training epochs.")
 flags.DEFINE_integer("seed", 0, "Seed of training and attacks.")
 flags.DEFINE_string("output", None, "Write the figures to this folder.")
+flags.DEFINE_list("earlier", [], "Folders with records of the same.")
 
 FLAGS = flags.FLAGS
 
@@ -161,6 +162,24 @@ def median_and_interval(values, rng):
     medians = np.median(values[draws], axis=1)
     bounds = np.quantile(medians, [0.025, 0.975])
     return round(np.median(values), 3), [round(bound, 3) for bound in bounds]
+
+
+def earlier(name, settings):
+    """Yield the records of `--output` and `--earlier`, to be continued.
+
+    What they have under the name must be of these settings.
+    """
+    for folder in filter(None, [FLAGS.output, *FLAGS.earlier]):
+        path = pathlib.Path(folder) / results.DATA
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text("utf-8"))
+        if {**settings, **found[name]} != settings:
+            raise SystemExit(
+                f"{path} is of other settings: name another folder. "
+                f"Received: {found[name]}, now {settings}"
+            )
+        yield found
 
 
 def record(figures, show=True):

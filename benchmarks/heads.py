@@ -13,8 +13,6 @@ with other `--seeds`.
 """
 
 import dataclasses
-import json
-import pathlib
 import time
 
 import keras
@@ -24,7 +22,7 @@ from absl import app, flags
 import keras_wp as kwp
 from benchmarks import common
 from keras_wp.experiments import config, heads
-from keras_wp.experiments.publish import record, results
+from keras_wp.experiments.publish import record
 from keras_wp.experiments.studies import compare_heads, weights
 from keras_wp.experiments.training import loss_of
 from keras_wp.models.small_cnn import sizes
@@ -39,7 +37,6 @@ flags.DEFINE_list(
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of trainings.")
 flags.DEFINE_integer("test_images", 2000, "The first so many are attacked.")
 flags.DEFINE_float("eps", weights.NETWORKS[RECIPE].eps, "The budget in linf.")
-flags.DEFINE_list("earlier", [], "Folders with records of the same.")
 FLAGS.set_default("epochs", 10)
 # What a record must share to be continued.
 SETTINGS = ("train_images", "narrow", "epochs", "test_images", "eps")
@@ -103,16 +100,7 @@ def run(head, seed, train, test):
 def earlier(settings):
     """The runs of earlier records, by head and seed."""
     known = {}
-    for folder in filter(None, [FLAGS.output, *FLAGS.earlier]):
-        path = pathlib.Path(folder) / results.DATA
-        if not path.exists():
-            continue
-        found = json.loads(path.read_text("utf-8"))
-        if found["settings"] != settings:
-            raise SystemExit(
-                f"{path} is of other settings: name another folder. "
-                f"Received: {found['settings']}, now {settings}"
-            )
+    for found in common.earlier("settings", settings):
         for row in found["rows"]:
             for each in row["runs"]:
                 outcomes = {

@@ -7,8 +7,10 @@ trains the same network in each way, with seeds, and attacks it with AutoAttack
 and with attacks that fit it. `adversarial` is PGD adversarial training with the
 optimizer and the rates of the recipe, as many steps of its attack, and as many
 epochs as make as many passes as TRADES in `--epochs`; it keeps its last
-weights. Trained networks are kept, and the record is written after each
-evaluation. For CIFAR-10 on two cores:
+weights. Trained networks are kept. The record is written after each seed, and
+continued: seeds that it has, or that are in the folders of `--earlier`, as of
+another process with other `--seeds`, are not done again. For CIFAR-10 on two
+cores:
 
     python -m benchmarks.recipes --dataset=cifar10 --attack_eps=0.03137 \
         --train_images=10000 --narrow=4 --epochs=15 --augment --seeds=0,1,2 \
@@ -23,6 +25,7 @@ from absl import app, flags
 
 import keras_wp as kwp
 from benchmarks import common
+from keras_wp.experiments.publish import record
 from keras_wp.models.small_cnn import sizes
 
 FLAGS = flags.FLAGS
@@ -108,26 +111,36 @@ def fit(kind, model, x, y, seed):
 def main(_):
     train, test = common.load()
     test = tuple(part[: FLAGS.test_images] for part in test)
-    rows, reports = [], {}
+    rows = [
+        r
+        for found in common.earlier("recipe", told())
+        for r in found["figures"]
+    ]
     for seed in map(int, FLAGS.seeds):
+        if seed in {row["seed"] for row in rows}:
+            continue
+        reports = {}
         for kind in FLAGS.kinds:
             model, seconds = trained(kind, seed, train)
             found = kwp.evaluate(
                 model, test, "autoattack", eps=FLAGS.attack_eps, seed=seed
             )
             print(f"{kind}, seed {seed}\n{found}", flush=True)
-            reports[seed, kind] = found
-            rows.append(row(kind, seed, seconds, found, reports))
-            common.record({"figures": rows, "recipe": told()}, show=False)
+            reports[kind] = found, seconds
+        rows += [row(kind, seed, reports) for kind in FLAGS.kinds]
+        common.record({"figures": rows, "recipe": told()}, show=False)
 
 
-def row(kind, seed, seconds, report, reports):
+def row(kind, seed, reports):
     """What is recorded of a network; pairs are with the kind named first."""
-    first = reports[seed, FLAGS.kinds[0]]
+    report, seconds = reports[kind]
+    first, _ = reports[FLAGS.kinds[0]]
     gained = report.robust() * 1 - first.robust() * 1
     return {
         "kind": kind,
         "seed": seed,
+        "command": record.command(),
+        "commit": record.commit(),
         "images": len(report),
         "train_processor_seconds": round(seconds, 1),
         "clean": report.clean_accuracy,
@@ -143,7 +156,7 @@ def row(kind, seed, seconds, report, reports):
 
 
 def told():
-    names = ("epochs", "narrow", "attack_eps", "augment")
+    names = ("train_images", "epochs", "narrow", "attack_eps", "augment")
     return {name: getattr(FLAGS, name) for name in names}
 
 
