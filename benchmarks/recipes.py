@@ -111,13 +111,12 @@ def fit(kind, model, x, y, seed):
 def main(_):
     train, test = common.load()
     test = tuple(part[: FLAGS.test_images] for part in test)
-    rows = [
-        r
-        for found in common.earlier("recipe", told())
-        for r in found["figures"]
-    ]
+    rows = []
+    for found in common.earlier("recipe", told()):
+        made = {name: found[name] for name in ("command", "commit")}
+        rows += [{**made, **each} for each in found["figures"]]
     for seed in map(int, FLAGS.seeds):
-        if seed in {row["seed"] for row in rows}:
+        if seed in {each["seed"] for each in rows}:
             continue
         reports = {}
         for kind in FLAGS.kinds:
@@ -128,7 +127,13 @@ def main(_):
             print(f"{kind}, seed {seed}\n{found}", flush=True)
             reports[kind] = found, seconds
         rows += [row(kind, seed, reports) for kind in FLAGS.kinds]
-        common.record({"figures": rows, "recipe": told()}, show=False)
+        written(rows)
+    written(rows)
+
+
+def written(rows):
+    rows = sorted(rows, key=lambda row: row["seed"])
+    common.record({"figures": rows, "recipe": told()}, show=False)
 
 
 def row(kind, seed, reports):
