@@ -1,5 +1,6 @@
 """A training that can be continued, with what its callbacks know."""
 
+import abc
 import collections
 import functools
 import pathlib
@@ -13,16 +14,16 @@ from keras_wp._files import write_whole
 _FILE = "backup.npz"
 
 
-class Kept(keras.callbacks.Callback):
+class Kept(keras.callbacks.Callback, abc.ABC):
     """A callback whose state a `Backup` keeps."""
 
+    @abc.abstractmethod
     def state(self):
         """What it knows: numbers and lists of arrays, by name."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def resume(self, state):
         """Begin with a state, in the place of `on_train_begin`."""
-        raise NotImplementedError
 
 
 class Backup(keras.callbacks.Callback):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_wp import _checks, datasets
-from keras_wp.evaluation.data import Data, is_endless
+from keras_wp import _checks, _first_batch, datasets
+from keras_wp.evaluation.data import is_endless
 from keras_wp.inspection.description import part_digest
 from keras_wp.inspection.telling import is_graph
 
@@ -63,7 +63,10 @@ def check_units(train, first):
     """
     if not are_arrays(train) and not hasattr(train, "element_spec"):
         return
-    images = Data(train).first()
+    batch, _ = _first_batch.first(*(train if are_arrays(train) else [train]))
+    if batch is None:
+        return
+    images, _ = batch
     if images.dtype.kind == "f" and images.max() <= 1 < first.max():
         raise ValueError(
             "`data` and `validation_data` must have images in the same units. "

@@ -285,6 +285,14 @@ def test_units_of_validation_images_are_those_of_the_others():
 
 
 @pytest.mark.once
+def test_data_need_not_end():
+    x, y = images()
+    data = keras_wp.datasets.batches(x, y, 32, seed=0)
+    more = {"validation_data": (x, y), "steps_per_epoch": 2}
+    assert len(robustify(network(), data, **more).history["loss"]) == 3
+
+
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore:Catastrophic overfitting:UserWarning")
 @pytest.mark.filterwarnings("ignore:No epoch has made:UserWarning")
 def test_the_attack_of_an_alarm_grows_too(monkeypatch):
