@@ -158,13 +158,6 @@ class Backup(keras.callbacks.Callback):
         return self.params["epochs"] if own["stopped"] else own["epoch"], states
 
 
-def iterations(model):
-    """How many steps a model's optimizer has made; 0 if it does not say."""
-    steps = getattr(getattr(model, "optimizer", None), "iterations", 0)
-    # Not `int`, which does not know a mirrored variable.
-    return int(ops.convert_to_numpy(steps))
-
-
 def _kind(callback):
     return type(callback).__name__
 

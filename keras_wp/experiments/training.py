@@ -18,7 +18,6 @@ import numpy as np
 
 import keras_wp as kwp
 from keras_wp._files import write_json, write_whole
-from keras_wp.callbacks.backup import iterations
 from keras_wp.experiments import attacks, heads, options
 from keras_wp.experiments.config import of_training
 from keras_wp.experiments.run import (
@@ -185,10 +184,16 @@ def _restore(run, model):
         return [], 0
     model.load_weights(path)
     # Not steps by the epoch: with scaled losses some steps do not count.
-    steps, history = iterations(model), run.read("history.json")
+    steps, history = _iterations(model), run.read("history.json")
     done = [record for record in history if record["iterations"] <= steps]
     print(f"Resuming after epoch {len(done)}.")
     return done, len(done)
+
+
+def _iterations(model):
+    """How many steps a model's optimizer has made."""
+    # Not `int`, which does not know a mirrored variable.
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 class Epochs(keras.callbacks.Callback):
@@ -214,7 +219,7 @@ class Epochs(keras.callbacks.Callback):
             angle = float(np.degrees(kwp.simplex.min_angle(kernel)))
             record["min_angle"], shown = angle, f"{angle:.2f}°"
         record["seconds"] = seconds
-        record["iterations"] = iterations(self.model)
+        record["iterations"] = _iterations(self.model)
         self._history.append(record)
         lead = "\r" if sys.stdout.isatty() else ""
         print(

@@ -150,24 +150,25 @@ def robustify(
         _loss(loss, recipe),
         metrics=["accuracy"],
     )
-    course = Course(
-        directory,
-        {
-            **dataclasses.asdict(recipe),
-            **ball,
-            "seed": seed,
-            "batch_size": batch_size,
-            "steps_per_epoch": steps_per_epoch,
-            "augment": augment,
-        },
-        {
+    # What tells a folder's training from others. Digests take their time.
+    parts, weights = {}, None
+    if directory is not None:
+        weights = weights_digest(model)
+        parts = {
             "loss": part_digest(loss),
             "optimizer": part_digest(optimizer),
             "inputs": part_digest(inputs),
             **digests(model, train, validation),
-        },
-        weights_digest(model),
-    )
+        }
+    settings = {
+        **dataclasses.asdict(recipe),
+        **ball,
+        "seed": seed,
+        "batch_size": batch_size,
+        "steps_per_epoch": steps_per_epoch,
+        "augment": augment,
+    }
+    course = Course(directory, settings, parts, weights)
     if course.finished:
         course.restore(model)
     else:

@@ -59,6 +59,8 @@ def render(folder):
     if not (to_markdown or draw):
         return
     result = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    if result.get("rows") == []:  # It has been begun.
+        return
     if to_markdown:
         _write_text(folder / TABLE, to_markdown(result))
     if draw:

@@ -148,12 +148,12 @@ def rows(measured):
             row["against"] = {
                 name: compare(ordinary[name], ours[name]) for name in ours
             }
-        row["runs"] = [_as_text(**run) for run in runs]
+        row["runs"] = [as_text(**run) for run in runs]
         found.append(row)
     return found
 
 
-def _as_text(identities, outcomes, **run):
+def as_text(identities, outcomes, **run):
     """A run as JSON knows it: a digit for each image."""
     digits = {
         name: "".join("01"[right] for right in outcome.astype(int))
