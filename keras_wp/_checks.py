@@ -29,7 +29,7 @@ def tolerance(eps, bounds):
     return TOLERANCE * max(*(abs(bound) for bound in span(bounds)), eps)
 
 
-def images(x, bounds=None, slack=TOLERANCE, hint=None):
+def images(x, bounds=None, slack=TOLERANCE):
     """Images as float32 within the bounds.
 
     Args:
@@ -38,7 +38,6 @@ def images(x, bounds=None, slack=TOLERANCE, hint=None):
             broadcast against an image. None for what a model takes, if there
             is nothing that tells.
         slack: By how much they may be outside, from rounding.
-        hint: Says what images outside may be.
 
     Raises:
         ValueError: If they are not floating-point, not finite, or outside the
@@ -53,12 +52,12 @@ def images(x, bounds=None, slack=TOLERANCE, hint=None):
     # NumPy does not count bfloat16 among its floating types.
     floating = np.issubdtype(x.dtype, np.floating)
     if not floating and x.dtype.name != "bfloat16":
-        which = f" within the bounds {bounds}"
+        which, hint = f" within the bounds {bounds}", _hint(x)
         if bounds is None:
-            which = ", in the range that the model takes (as x / 255)"
+            which, hint = ", in the range that the model takes (as x / 255)", ""
         raise ValueError(
             f"Images must be floating-point numbers{which}. Received: dtype "
-            f"{x.dtype} with values from {x.min()} to {x.max()}"
+            f"{x.dtype} with values from {x.min()} to {x.max()}{hint}"
         )
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
@@ -74,7 +73,7 @@ def images(x, bounds=None, slack=TOLERANCE, hint=None):
         told = bounds if not np.ndim(low) and not np.ndim(high) else "given"
         raise ValueError(
             f"Images must lie within the bounds {told}. Received: values "
-            f"from {x.min():g} to {x.max():g}{(hint or _hint)(x)}"
+            f"from {x.min():g} to {x.max():g}{_hint(x)}"
         )
     return np.clip(x, low, high)
 
@@ -113,9 +112,10 @@ def image_shape(model, shape):
     try:
         model(np.zeros((1, *shape), np.float32), training=False)
     except Exception:
+        shorter = shape == wanted[1:]
         raise ValueError(
             f"The model takes images of the shape {wanted}. Received: images "
-            f"of the shape {shape}"
+            f"of the shape {shape}{' (in batches?)' * shorter}"
         ) from None
 
 

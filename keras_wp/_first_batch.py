@@ -54,6 +54,23 @@ def first(x, y=None):
     return None, x
 
 
+def is_endless(data):
+    """Whether a dataset says that it does not end."""
+    if hasattr(data, "cardinality"):
+        return int(data.cardinality()) == -1
+    batches = getattr(data, "num_batches", 0)
+    return batches is None or batches == float("inf")
+
+
+def check_end(data, steps_per_epoch):
+    """Raise a ValueError if an epoch of these data would never end."""
+    if steps_per_epoch is None and is_endless(data):
+        raise ValueError(
+            "Argument `steps_per_epoch` must be given where data do not end. "
+            "Received: an endless dataset"
+        )
+
+
 def check(batch, model, units, classifier=None, ignored=None):
     """Raise a ValueError if a model cannot learn from such data as they are.
 
@@ -69,7 +86,7 @@ def check(batch, model, units, classifier=None, ignored=None):
     x, y = batch
     if units.trivial:
         bounds = units.bounds
-        images = _checks.images(as_images(x, bounds), bounds, hint=_hint)
+        images = _checks.images(as_images(x, bounds), bounds)
     else:
         images = units.to_data(units.images(x))
     _checks.image_shape(model, images.shape[1:])
@@ -94,13 +111,6 @@ def check(batch, model, units, classifier=None, ignored=None):
         y = y if ignored is None else y[y != ignored]
         if len(y):
             _checks.labels(y, len(y), classes)
-
-
-def _hint(x):
-    """What images outside of the bounds may be."""
-    if x.min() >= 0 and 1 < x.max() <= 255:
-        return " (up to 255? then give the attack bounds=(0, 255))"
-    return ""
 
 
 def as_images(x, bounds):

@@ -204,9 +204,16 @@ def _check(model):
     usual = isinstance(model, kinds) and model.call.__module__
     if not one or not usual or not usual.startswith("keras."):
         raise ValueError(
-            "The model must be a built sequential or functional Keras model "
-            f"of one output. Received: a {type(model).__name__}"
+            "The model must be a sequential or functional Keras model of one "
+            f"output. Received: a {type(model).__name__}{_unbuilt(model)}"
         )
+
+
+def _unbuilt(model):
+    """What helps if it is one that has not got its weights yet, in words."""
+    if isinstance(model, keras.Sequential) and model.layers and not model.built:
+        return " that is not built: call `model.build((None, ...))` first"
+    return ""
 
 
 def _changed(model, change):

@@ -49,6 +49,8 @@ def test_images_of_any_size_that_the_model_takes():
     )
     flexible = keras.Input((None, None, 3))
     functional = keras.Model(flexible, keras.Sequential(layers)(flexible))
+    told = message_of(_checks.image_shape, model, (8, 3))
+    assert told.endswith("images of the shape (8, 3) (in batches?)")
     _checks.image_shape(functional, (9, 7, 3))
     _checks.image_shape(lambda x: x, (3,))
     grey = tiny_cnn()

@@ -231,7 +231,7 @@ def two_outputs():
 def test_what_has_no_end_to_change_is_refused(make, function):
     model = make()
     assert message_of(function, model) == (
-        "The model must be a built sequential or functional Keras model of "
+        "The model must be a sequential or functional Keras model of "
         f"one output. Received: a {type(model).__name__}"
     )
 

@@ -39,7 +39,7 @@ def run(page, shape, between=None):
     for _, code in found:
         code = re.sub(r"epochs=\d+", "epochs=1", code)
         code = re.sub(r"batch_size=\d+", "batch_size=20", code)
-        code = code.replace("// 512", "// 20")
+        code = re.sub(r"// \d+", "// 20", code)
         if between is not None:
             between(names)
         exec(compile(code, page, "exec"), names)
@@ -53,27 +53,16 @@ def test_training(tmp_path, monkeypatch):
     shape = (32, 32, 3)
     x, y = images(50, shape)
     np.savez("1m.npz", image=(255 * x).astype(np.uint8), label=y)
-    steps = []
 
     def same_images(names):
         if names["model"].input_shape[1:] != shape:  # Those of MNIST.
             names["model"] = tiny_cnn(shape, 10)
-        steps.append(names.get("defense"))
 
     names = run("training", shape, same_images)
-    assert len(steps) == 12
     assert (tmp_path / "robust.keras").exists()
     assert (tmp_path / "best.keras").exists()
     assert names["recipe"].ramp == 2
     assert len(names["report"]) == 20
-    trained = steps[8]  # With the callbacks of the block after it.
-    trained.fit(
-        names["x_train"],
-        names["y_train"],
-        validation_data=(names["x_val"], names["y_val"]),
-        callbacks=names["callbacks"],
-        verbose=0,
-    )
     assert (tmp_path / "log.csv").exists()
 
 

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from keras_wp._files import write_whole
 from keras_wp.attacks import PGD
 from keras_wp.callbacks.backup import Kept
 from keras_wp.callbacks.robust_accuracy import RobustAccuracy
+from keras_wp.callbacks.weight_averaging import is_late
 from keras_wp.inspection.anatomy import undefended
 
 STEPS = 10
@@ -27,7 +29,8 @@ class BestRobust(Kept):
     `keras_wp.callbacks.RobustAccuracy` does: logs have it as
     `val_robust_accuracy`. When the training has ended, the model gets back the
     weights that were the most accurate. If several were, it is those of them
-    that are more accurate without an attack; then the first.
+    that are more accurate without an attack; then the first. If that is how
+    the model came, there is a warning.
     The last ones are rarely the best: robust accuracy on images that were not
     trained on falls again in long trainings, while that on others rises.
 
@@ -153,6 +156,13 @@ class BestRobust(Kept):
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures the model, if it is time to."""
+        if epoch == self._first and is_late(self.model):
+            warnings.warn(
+                "BestRobust comes before WeightAveraging in the list of "
+                "callbacks: it chooses among weights that are not averaged, "
+                "and the averages are lost. Put it behind.",
+                stacklevel=2,
+            )
         self._measure.on_epoch_end(epoch)
         if logs is not None:
             logs[_NAME] = self._value
@@ -167,6 +177,13 @@ class BestRobust(Kept):
         """Gives the model the best weights."""
         if self._weights is not None:
             undefended(self.model).set_weights(self._weights)
+        if self.best_epoch < 0:
+            warnings.warn(
+                "No epoch has made the model more robust: it has the weights "
+                "with which it came. Train for more epochs, or with a smaller "
+                "`eps` first (`ramp` of a keras_wp.recipes.Recipe).",
+                stacklevel=2,
+            )
 
     def _forget(self):
         self.best, self.best_epoch, self._weights = None, -1, None

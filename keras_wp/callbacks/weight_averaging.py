@@ -30,6 +30,12 @@ def set_aside(model):
         averaging.swap(True)
 
 
+def is_late(model):
+    """Whether averages are still to be put in place, as by a later callback."""
+    averaging = _AVERAGING.get(model)
+    return bool(averaging and averaging._count and not averaging.averaged)
+
+
 class WeightAveraging(Kept):
     """Averages the weights over the steps of training, statistics included.
 

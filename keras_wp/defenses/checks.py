@@ -117,7 +117,7 @@ def examined(defense, x, y=None):
     with strategy.scope() if strategy else contextlib.nullcontext():
         if not defense._opened:
             if not defense.model.built:
-                _build(defense.model, shape)
+                build(defense.model, shape)
             check_model(defense.model)
             defense._opened = True
         _first_batch.check(
@@ -130,7 +130,7 @@ def examined(defense, x, y=None):
     return x
 
 
-def _build(model, shape):
+def build(model, shape):
     """Create the weights of a model that was never called."""
     # A sequential model remembers the size of the batch.
     size = None if isinstance(model, keras.Sequential) else 1

@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_wp import _checks, _noise
+from keras_wp._first_batch import is_endless
 from keras_wp._units import Units
 from keras_wp.evaluation.functions import Function, is_function
 
@@ -255,14 +256,6 @@ def _is_batches(data):
         or (_is_pair(part) and all(hasattr(one, "shape") for one in part))
         for part in data
     )
-
-
-def is_endless(data):
-    """Whether a dataset says that it does not end."""
-    if hasattr(data, "cardinality"):
-        return int(data.cardinality()) == -1
-    batches = getattr(data, "num_batches", 0)
-    return batches is None or batches == float("inf")
 
 
 def _entry(item, names):

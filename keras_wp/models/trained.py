@@ -24,7 +24,9 @@ def pretrained(name):
     """A network that was trained to resist attacks.
 
     It comes with the package: nothing is downloaded. `card(name)` says what
-    it was trained on, and which accuracy it has under attack.
+    it was trained on, and which accuracy it has under attack. A network that
+    was trained on MNIST has seen all images of the set `"mnist5k"`: test it on
+    the test images of `"mnist"`.
 
     Args:
         name: One of `keras_wp.models.PRETRAINED`, such as

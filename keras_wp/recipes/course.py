@@ -47,6 +47,11 @@ class Course:
         told = {**settings, "parts": parts, "weights": weights}
         self._settings = json.loads(json.dumps(told))
         if self.folder is None or not self._path(_SETTINGS).exists():
+            if self.folder is not None and self.folder.is_file():
+                raise ValueError(
+                    "Argument `directory` must be a folder. Received: a file, "
+                    f"{str(directory)!r}"
+                )
             return
         earlier = self._read(_SETTINGS)
         others = [
@@ -64,8 +69,8 @@ class Course:
         if earlier["weights"] != weights:
             warnings.warn(
                 f"The training in {str(directory)!r} began with other weights "
-                "than those that the model has now: it is continued from its "
-                "own. Name another `directory` to train from these.",
+                "than those that the model has now, and its own are taken. "
+                "Name another `directory` to train from these.",
                 stacklevel=3,
             )
         self._settings = earlier
@@ -77,6 +82,13 @@ class Course:
     def finished(self):
         """Whether the training has ended."""
         return self.folder is not None and self._path(_WEIGHTS).exists()
+
+    @property
+    def told(self):
+        """How far it is, for the line that a training begins with."""
+        if self.finished:
+            return f"; trained already, in {self.folder}"
+        return f"; continued with epoch {self.epoch + 1}" if self.epoch else ""
 
     def begin(self, callbacks):
         """Begin a training, or continue one; returns what `fit` is to have."""
@@ -150,12 +162,15 @@ class Followed(keras.callbacks.Callback):
         if not self._shown:
             return
         best = self._best
+        when = "before"
+        if best.best_epoch >= 0:
+            when = f"after {best.best_epoch + 1}"
         seconds = time.monotonic() - self._begun
         say(
             f"epoch {epoch + 1:3}/{self._recipe.epochs}  "
             f"loss {logs['loss']:.4f}  validation: clean "
             f"{100 * logs['val_clean_accuracy']:.1f} %, robust "
             f"{100 * logs['val_robust_accuracy']:.1f} % "
-            f"(best {100 * best.best:.1f} % after {best.best_epoch + 1})  "
+            f"(best {100 * best.best:.1f} % {when})  "
             f"{seconds:.0f} s"
         )

@@ -1,14 +1,18 @@
 """What to train on, and what to choose the weights by."""
 
+import contextlib
+
 import numpy as np
 
 from keras_wp import _checks, _first_batch, datasets
-from keras_wp.evaluation.data import is_endless
+from keras_wp.evaluation.data import Data
 from keras_wp.inspection.description import part_digest
 from keras_wp.inspection.telling import is_graph
 
 # The share of the training images that is held out, and how many at most.
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 1000
+# No other units than those of bytes have so large numbers.
+_BYTES = 16
 
 
 def are_arrays(data):
@@ -23,6 +27,12 @@ def are_arrays(data):
 def split(data, validation_data, seed, steps_per_epoch=None):
     """What to train on, and what to choose the weights by."""
     if are_arrays(data):
+        if steps_per_epoch is not None:
+            raise ValueError(
+                "Argument `steps_per_epoch` is for `data` that are no arrays: "
+                "an epoch has all images of these. Received: "
+                f"steps_per_epoch={steps_per_epoch!r}"
+            )
         x, y = (np.asarray(part) for part in data)
         if len(x) != len(y):
             raise ValueError(
@@ -46,20 +56,41 @@ def split(data, validation_data, seed, steps_per_epoch=None):
             "Argument `validation_data` must be given where `data` are no "
             f"arrays. Received: data of type {type(data).__name__}"
         )
-    if steps_per_epoch is None and is_endless(data):
-        raise ValueError(
-            "Argument `steps_per_epoch` must be given where `data` do not end. "
-            "Received: an endless dataset"
-        )
+    _first_batch.check_end(data, steps_per_epoch)
     return data, validation_data
 
 
-def check_units(train, first):
-    """Refuse training images of [0, 1] beside others up to 255.
+@contextlib.contextmanager
+def named(argument):
+    """Says which argument it is that a ValueError calls `data`."""
+    try:
+        yield
+    except ValueError as error:
+        told, name = str(error), f"`{argument}`"
+        told = told.replace("`data`", name)
+        if name not in told:
+            told = f"Argument {name} is not as it must be. {told}"
+        raise ValueError(told) from None
+
+
+def first_of(name, data):
+    """The first images of the data of an argument, which must have some."""
+    with named(name):
+        found = Data(data).first()
+        if found is None:
+            raise ValueError(
+                "`data` must hold at least one image. Received: none"
+            )
+        return found
+
+
+def check_units(train, name, first):
+    """Refuse images of [0, 1] beside others up to 255.
 
     Args:
         train: What is trained on; not looked at if that would use it up.
-        first: The first images to choose the weights by.
+        name: The name of the argument that has others.
+        first: The first of those.
     """
     if not are_arrays(train) and not hasattr(train, "element_spec"):
         return
@@ -67,9 +98,12 @@ def check_units(train, first):
     if batch is None:
         return
     images, _ = batch
-    if images.dtype.kind == "f" and images.max() <= 1 < first.max():
+    both = (images, first)
+    in_bytes = [each.dtype.kind in "iu" or each.max() > _BYTES for each in both]
+    small = [each.dtype.kind == "f" and each.max() <= 1 for each in both]
+    if any(in_bytes) and any(small):
         raise ValueError(
-            "`data` and `validation_data` must have images in the same units. "
+            f"`data` and `{name}` must have images in the same units. "
             f"Received: {images.dtype} up to {images.max():g}, and "
             f"{first.dtype} up to {first.max():g}"
         )

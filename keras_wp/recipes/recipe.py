@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from keras_wp import attacks, defenses
+from keras_wp import _names, attacks, defenses
 from keras_wp._checks import (
     check_at_least,
     check_not_negative,
@@ -42,7 +42,7 @@ class Recipe:
             5e-3 here.
         ramp: Number of epochs, at least 0, in which the budget of the attack
             grows to `eps`, in equal steps.
-        attacks: Attacks of the report, by name.
+        attacks: Attacks of the report, by name; or one text with commas.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -69,11 +69,22 @@ class Recipe:
     attacks: tuple[str, ...] = ("autoattack",)
 
     def __post_init__(self):
+        if isinstance(self.attacks, str):
+            names = tuple(_names.split(self.attacks))
+            object.__setattr__(self, "attacks", names)
         check_one_of(_DEFENSES, defense=self.defense)
         check_one_of(_OPTIMIZERS, optimizer=self.optimizer)
         check_at_least(1, steps=self.steps, epochs=self.epochs)
         check_at_least(0, ramp=self.ramp)
         check_positive(beta=self.beta, learning_rate=self.learning_rate)
+        names = list(self.attacks)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                "Argument `attacks` must be names of attacks, one or more. "
+                f"Received: attacks={self.attacks!r}"
+            )
+        for name in names:
+            attacks.get(name)  # Which says what is wrong with it.
         check_not_negative(
             weight_perturbation=self.weight_perturbation,
             weight_decay=self.weight_decay,

@@ -8,8 +8,8 @@ import keras
 
 from keras_wp import _checks, attacks, callbacks
 from keras_wp.convert import to_logits
+from keras_wp.defenses.checks import build
 from keras_wp.evaluation import evaluate, request
-from keras_wp.evaluation.data import Data
 from keras_wp.inputs import Inputs
 from keras_wp.inputs import of as described
 from keras_wp.inspection.anatomy import undefended
@@ -20,6 +20,8 @@ from keras_wp.recipes.data import (
     batches_of,
     check_units,
     digests,
+    first_of,
+    named,
     split,
 )
 from keras_wp.recipes.recipe import BUDGETS, Recipe
@@ -134,16 +136,18 @@ def robustify(
     _checks.check_at_least(1, batch_size=batch_size)
     inputs = described(inputs)
     train, validation = split(data, validation_data, seed, steps_per_epoch)
-    first = Data(validation).first()
-    check_units(train, first)
+    first = first_of("validation_data", validation)
+    check_units(train, "validation_data", first)
     ball = {"eps": float(eps), "norm": norm}
     ball["bounds"] = request.bounds_of_names(inputs, first, eps)
     request.check_units([(norm, eps)], ball["bounds"])
     if inputs is None and first.dtype.kind in "iu" and ball["bounds"][1] == 1:
         inputs = Inputs(bounds=(0, 255))
-    if test_data is not None:
-        Data(test_data)  # Which says what is wrong with them.
-    model, opened = _with_logits(model)
+    reported = [
+        dataclasses.replace(attacks.get(name), **ball)
+        for name in recipe.attacks
+    ]
+    model, opened = _with_logits(model, first.shape[1:])
     defense = recipe.around(model, ball, inputs)
     defense.compile(
         recipe.made_optimizer() if optimizer is None else optimizer,
@@ -169,13 +173,15 @@ def robustify(
         "augment": augment,
     }
     course = Course(directory, settings, parts, weights)
+    if verbose:
+        told = f"{norm} within {eps_text(eps)}{opened}{course.told}"
+        say(f"{recipe}; {told}")
     if course.finished:
         course.restore(model)
     else:
-        if verbose:
-            say(f"{recipe}; {norm} within {eps_text(eps)}{opened}")
+        if test_data is not None:
+            _rehearse(model, test_data, train, ball, inputs)
         followers = _followers(recipe, course, validation, ball, verbose)
-        best = followers[-2]
         followers = course.begin(followers)
         if optimizer is None:
             schedule = keras.callbacks.LearningRateScheduler(recipe.rate)
@@ -195,22 +201,12 @@ def robustify(
             verbose=0,
         )
         course.end(model)
-        if best.best_epoch < 0:
-            warnings.warn(
-                "No epoch has made the model more robust: it has the weights "
-                "with which it came. Train for more epochs, or with a smaller "
-                "`eps` first (`ramp` of a keras_wp.recipes.Recipe).",
-                stacklevel=2,
-            )
     if verbose:
         say(f"attacking with {', '.join(recipe.attacks)}")
     report = evaluate(
         model,
         validation if test_data is None else test_data,
-        [
-            dataclasses.replace(attacks.get(name), **ball)
-            for name in recipe.attacks
-        ],
+        reported,
         inputs=inputs,
         seed=seed,
         resume_dir=course.resume_dir(),
@@ -233,14 +229,16 @@ def _recipe(budget, epochs):
     return dataclasses.replace(budget, epochs=epochs)
 
 
-def _with_logits(model):
-    """The model without a final softmax, and a word on that."""
+def _with_logits(model, shape):
+    """The model without a final softmax, and a word on that; built."""
     if not isinstance(model, keras.Model):
         raise ValueError(
             "Argument `model` must be a keras.Model. "
             f"Received: {type(model).__name__}"
         )
     model = undefended(model)
+    if not model.built:
+        build(model, shape)
     if getattr(model, "output_shape", None) == (None, 1):
         raise ValueError(
             "Argument `model` must have an output for each class, also of "
@@ -251,6 +249,22 @@ def _with_logits(model):
     except ValueError:  # What it returns is looked at before the training.
         opened = model
     return opened, "; softmax removed" if opened is not model else ""
+
+
+def _rehearse(model, test_data, train, ball, inputs):
+    """Raise a ValueError if the report could not be made."""
+    check_units(train, "test_data", first_of("test_data", test_data))
+    with named("test_data"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The report has them.
+        evaluate(
+            model,
+            test_data,
+            attacks.FGSM(**ball),
+            inputs=inputs,
+            adaptive=False,
+            audit=False,
+            progress=False,
+        )
 
 
 def _loss(loss, recipe):

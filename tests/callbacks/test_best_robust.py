@@ -98,7 +98,8 @@ def test_by_default_it_is_pgd_within_the_budget_of_the_defense(tmp_path):
 def test_weights_from_before_the_training_may_be_the_best():
     defense = defended(KERNEL)
     best = BestRobust((X, Y), ATTACK, patience=2)
-    history = train(defense, Given(), best, initial_epoch=1)
+    with pytest.warns(UserWarning, match="No epoch has made the model more"):
+        history = train(defense, Given(), best, initial_epoch=1)
     assert best.best_epoch == -1
     np.testing.assert_array_equal(kernel_of(defense), np.float32(KERNEL))
     # Two epochs without a better value.
@@ -128,6 +129,15 @@ def test_after_averaging_averaged_weights_are_kept():
     assert best.best_epoch == int(np.argmax(values))
     for found, one in zip(given_back, kept[best.best_epoch], strict=True):
         np.testing.assert_array_equal(found, one)
+
+
+@pytest.mark.once
+def test_before_averaging_it_warns():
+    best = BestRobust((X, Y), ATTACK)
+    told = "BestRobust comes before WeightAveraging"
+    with pytest.warns(UserWarning, match=told) as found:
+        train(defended(), Given(), best, WeightAveraging(0.5))
+    assert sum(told in str(each.message) for each in found) == 1
 
 
 @pytest.mark.once

@@ -102,7 +102,9 @@ UNKNOWN = (
             (255 * X).astype(np.uint8),
             Y,
             "Images must be floating-point numbers within the bounds "
-            "(0.0, 1.0). Received: dtype uint8",
+            "(0.0, 1.0). Received: dtype uint8 with values from "
+            f"{int(255 * X.min())} to {int(255 * X.max())} (up to 255? then "
+            "inputs=keras_wp.Inputs(bounds=(0, 255)))",
         ),
         (np.where(X > 0.5, np.nan, X), Y, "Images must be finite"),
     ],
@@ -111,6 +113,13 @@ def test_unsound_data_are_refused_before_a_step(form, x, y, told):
     defense = compiled(MART(linear(), SHIFT), keras.optimizers.SGD(1.0))
     assert message_of(fit, defense, form, x, y).startswith(told)
     assert unmoved(defense)
+
+
+@pytest.mark.once
+def test_an_epoch_ends():
+    endless = keras_wp.datasets.batches(X, Y, 4, seed=0)
+    told = message_of(compiled(MART(linear(), SHIFT)).fit, endless)
+    assert told.startswith("Argument `steps_per_epoch` must be given where")
 
 
 @pytest.mark.once

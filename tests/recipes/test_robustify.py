@@ -283,6 +283,66 @@ def test_units_of_validation_images_are_those_of_the_others():
         robustify, network(), (x, y), validation_data=held
     ).startswith("`data` and `validation_data` must have images in the same")
 
+    bytes_ = (255 * x).astype(np.uint8), y
+    assert message_of(
+        robustify, network(), bytes_, validation_data=(x, y)
+    ).startswith("`data` and `validation_data` must have images in the same")
+
+
+X_TEST, Y_TEST = images(30, seed=1)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "test_data, message",
+    [
+        (X_TEST, "`test_data` must consist of (x, y) pairs"),
+        (0.1, "`test_data` must be (x, y) arrays or a dataset"),
+        ((X_TEST, Y_TEST[:-1]), "`test_data` must have as many labels"),
+        ((X_TEST[:0], Y_TEST[:0]), "`test_data`"),
+        ((X_TEST + 1, Y_TEST), "`test_data` is not as it must be. Images must"),
+        ((X_TEST, Y_TEST + 5), "`test_data` is not as it must be. Labels must"),
+        ((X_TEST[:, :2], Y_TEST), "`test_data` is not as it must be. The mod"),
+        (
+            ((255 * X_TEST).astype(np.uint8), Y_TEST),
+            "`data` and `test_data` must have images in the same units",
+        ),
+    ],
+)
+def test_what_cannot_be_reported_on_is_refused_before_training(
+    test_data, message, monkeypatch
+):
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda *a, **k: pytest.fail("trained first")
+    )
+    told = message_of(robustify, network(), images(), test_data=test_data)
+    assert message in told
+
+
+@pytest.mark.once
+def test_steps_of_an_epoch_are_those_of_arrays():
+    told = message_of(robustify, network(), images(), steps_per_epoch=2)
+    assert told.endswith("Received: steps_per_epoch=2")
+
+
+@pytest.mark.once
+def test_a_network_that_is_not_built_loses_its_softmax(tmp_path, capsys):
+    call = {"data": images(), "directory": tmp_path / "run", "verbose": 1}
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    keras.utils.set_random_seed(0)
+    robustify(keras.Sequential(layers), **call)
+    assert "; softmax removed\n" in capsys.readouterr().out
+    # What was trained already is not trained again, and that is said.
+    with pytest.warns(UserWarning, match="its own are taken"):
+        robustify(keras.Sequential(layers), **call)
+    (first, *_) = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"removed; trained already, in {tmp_path / 'run'}")
+    (tmp_path / "file").touch()
+    call["directory"] = tmp_path / "file"
+    assert message_of(robustify, network(), **call).startswith(
+        "Argument `directory` must be a folder. Received: a file, "
+    )
+
 
 @pytest.mark.once
 def test_data_need_not_end():
@@ -325,8 +385,17 @@ def test_the_attack_of_an_alarm_grows_too(monkeypatch):
         {"label_smoothing": -0.1},
         {"learning_rate": 0},
         {"ramp": -1},
+        {"attacks": ()},
+        {"attacks": (keras_wp.attacks.FGSM(eps=0.1),)},
+        {"attacks": ("nonsense",)},
     ],
 )
 def test_recipes_are_checked(given):
-    with pytest.raises(ValueError, match=next(iter(given))):
+    with pytest.raises(ValueError, match=next(iter(given)).rstrip("s")):
         recipes.Recipe(**given)
+
+
+@pytest.mark.once
+def test_attacks_of_a_recipe_may_be_one_text():
+    recipe = recipes.Recipe(attacks="autoattack, pgd:steps=5,restarts=2")
+    assert recipe.attacks == ("autoattack", "pgd:steps=5,restarts=2")
