@@ -99,7 +99,9 @@ def check_units(train, name, first):
         return
     images, _ = batch
     both = (images, first)
-    in_bytes = [each.dtype.kind in "iu" or each.max() > _BYTES for each in both]
+    in_bytes = [
+        each.max() > (1 if each.dtype.kind in "iu" else _BYTES) for each in both
+    ]
     small = [each.dtype.kind == "f" and each.max() <= 1 for each in both]
     if any(in_bytes) and any(small):
         raise ValueError(
