@@ -161,6 +161,7 @@ def test_an_alarm_takes_averages_back():
 
 
 @pytest.mark.once
+@pytest.mark.filterwarnings("ignore:No epoch has made:UserWarning")
 def test_weights_from_before_the_training_are_kept(
     tmp_path, measured, monkeypatch
 ):
@@ -201,6 +202,7 @@ def test_a_training_that_has_stopped_does_not_go_on(
 
 
 @pytest.mark.once
+@pytest.mark.filterwarnings("ignore:No epoch has made:UserWarning")
 def test_no_patience_before_it_has_measured(measured):
     _, (best, epoch), log = fit(order=("best",), every=3, patience=1)
     assert (best, epoch) == (ROBUST[0], -1) and max(log.begun) == 2

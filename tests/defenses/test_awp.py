@@ -139,6 +139,7 @@ def test_it_is_saved_with_the_defense_inside_and_continues(tmp_path):
         np.testing.assert_allclose(values, history[name][1:], rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:No epoch has made:UserWarning")
 def test_float16_is_no_obstacle():
     keras.config.set_dtype_policy("mixed_float16")
     x, y = random_images(8), np.arange(8) % 5
