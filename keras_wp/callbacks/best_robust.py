@@ -175,8 +175,9 @@ class BestRobust(Kept):
 
     def on_train_end(self, logs=None):
         """Gives the model the best weights."""
-        if self._weights is not None:
-            undefended(self.model).set_weights(self._weights)
+        if self._weights is None:  # None could be measured.
+            return
+        undefended(self.model).set_weights(self._weights)
         if self.best_epoch < 0:
             warnings.warn(
                 "No epoch has made the model more robust: it has the weights "
