@@ -53,16 +53,27 @@ def test_training(tmp_path, monkeypatch):
     shape = (32, 32, 3)
     x, y = images(50, shape)
     np.savez("1m.npz", image=(255 * x).astype(np.uint8), label=y)
+    steps = []
 
     def same_images(names):
         if names["model"].input_shape[1:] != shape:  # Those of MNIST.
             names["model"] = tiny_cnn(shape, 10)
+        steps.append(names.get("defense"))
 
     names = run("training", shape, same_images)
+    assert len(steps) == 13
     assert (tmp_path / "robust.keras").exists()
     assert (tmp_path / "best.keras").exists()
     assert names["recipe"].ramp == 2
     assert len(names["report"]) == 20
+    trained = steps[8]  # With the callbacks of the block after it.
+    trained.fit(
+        names["x_train"],
+        names["y_train"],
+        validation_data=(names["x_val"], names["y_val"]),
+        callbacks=names["callbacks"],
+        verbose=0,
+    )
     assert (tmp_path / "log.csv").exists()
 
 

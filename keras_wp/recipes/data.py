@@ -84,13 +84,12 @@ def first_of(name, data):
         return found
 
 
-def check_units(train, name, first):
+def check_units(train, others):
     """Refuse images of [0, 1] beside others up to 255.
 
     Args:
         train: What is trained on; not looked at if that would use it up.
-        name: The name of the argument that has others.
-        first: The first of those.
+        others: The first images of other arguments, by name.
     """
     if not are_arrays(train) and not hasattr(train, "element_spec"):
         return
@@ -98,17 +97,22 @@ def check_units(train, name, first):
     if batch is None:
         return
     images, _ = batch
-    both = (images, first)
-    in_bytes = [
-        each.max() > (1 if each.dtype.kind in "iu" else _BYTES) for each in both
-    ]
-    small = [each.dtype.kind == "f" and each.max() <= 1 for each in both]
-    if any(in_bytes) and any(small):
-        raise ValueError(
-            f"`data` and `{name}` must have images in the same units. "
-            f"Received: {images.dtype} up to {images.max():g}, and "
-            f"{first.dtype} up to {first.max():g}"
-        )
+    for name, first in others.items():
+        both = (images, first)
+        if any(map(_in_bytes, both)) and any(map(_in_shares, both)):
+            raise ValueError(
+                f"`data` and `{name}` must have images in the same units. "
+                f"Received: {images.dtype} up to {images.max():g}, and "
+                f"{first.dtype} up to {first.max():g}"
+            )
+
+
+def _in_bytes(images):
+    return images.max() > (1 if images.dtype.kind in "iu" else _BYTES)
+
+
+def _in_shares(images):
+    return images.dtype.kind == "f" and images.max() <= 1
 
 
 def digests(model, train, validation):

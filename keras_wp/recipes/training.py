@@ -137,7 +137,10 @@ def robustify(
     inputs = described(inputs)
     train, validation = split(data, validation_data, seed, steps_per_epoch)
     first = first_of("validation_data", validation)
-    check_units(train, "validation_data", first)
+    others = {"validation_data": first}
+    if test_data is not None:
+        others["test_data"] = first_of("test_data", test_data)
+    check_units(train, others)
     ball = {"eps": float(eps), "norm": norm}
     ball["bounds"] = request.bounds_of_names(inputs, first, eps)
     request.check_units([(norm, eps)], ball["bounds"])
@@ -180,7 +183,7 @@ def robustify(
         course.restore(model)
     else:
         if test_data is not None:
-            _rehearse(model, test_data, train, ball, inputs)
+            _rehearse(model, test_data, ball, inputs)
         followers = _followers(recipe, course, validation, ball, verbose)
         followers = course.begin(followers)
         if optimizer is None:
@@ -251,9 +254,8 @@ def _with_logits(model, shape):
     return opened, "; softmax removed" if opened is not model else ""
 
 
-def _rehearse(model, test_data, train, ball, inputs):
+def _rehearse(model, test_data, ball, inputs):
     """Raise a ValueError if the report could not be made."""
-    check_units(train, "test_data", first_of("test_data", test_data))
     with named("test_data"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The report has them.
         evaluate(

@@ -387,15 +387,16 @@ def test_the_attack_of_an_alarm_grows_too(monkeypatch):
         {"ramp": -1},
         {"attacks": ()},
         {"attacks": (keras_wp.attacks.FGSM(eps=0.1),)},
-        {"attacks": ("nonsense",)},
     ],
 )
 def test_recipes_are_checked(given):
-    with pytest.raises(ValueError, match=next(iter(given)).rstrip("s")):
+    with pytest.raises(ValueError, match=next(iter(given))):
         recipes.Recipe(**given)
 
 
 @pytest.mark.once
 def test_attacks_of_a_recipe_may_be_one_text():
+    told = message_of(recipes.Recipe, attacks="nonsense")
+    assert told.startswith("An attack must be named as one of")
     recipe = recipes.Recipe(attacks="autoattack, pgd:steps=5,restarts=2")
     assert recipe.attacks == ("autoattack", "pgd:steps=5,restarts=2")
